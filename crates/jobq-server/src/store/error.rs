@@ -1,0 +1,59 @@
+//! What can go wrong with a store.
+
+use std::path::PathBuf;
+
+/// Why a store could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The data directory cannot be made or used.
+    #[error("the data directory {path} cannot be used: {source}")]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another server has the data directory.
+    #[error("another server uses {path} ({holder}); stop it, or choose another directory with --data")]
+    Locked {
+        /// Which directory.
+        path: PathBuf,
+        /// What the lock file says about its holder.
+        holder: String,
+    },
+    /// The database was written by a newer version.
+    #[error(
+        "{path} has schema version {found}, and this jobq knows versions up to {known}; use a newer jobq"
+    )]
+    NewerSchema {
+        /// Which database.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that is known here.
+        known: u32,
+    },
+    /// The file is no database, or not one of jobq's.
+    #[error("{path} is not a jobq database: {reason}")]
+    NotOurs {
+        /// Which file.
+        path: PathBuf,
+        /// How that shows.
+        reason: String,
+    },
+    /// SQLite could not do it.
+    #[error("the database could not {operation}: {source}")]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The database holds what no jobq writes.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The store's thread is gone: an earlier error ended it.
+    #[error("the store is closed")]
+    Closed,
+}

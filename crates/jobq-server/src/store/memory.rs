@@ -1,0 +1,4 @@
+//! memory
+/// M
+#[derive(Debug)]
+pub struct MemoryStore;

@@ -1,0 +1,196 @@
+//! Questions to a store, and what it holds at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobq_proto::message::JobView;
+use jobq_proto::{Fence, JobId, JobName, Priority, Status, Username};
+use uuid::Uuid;
+
+use super::batch::{JobRecord, Policy, RunEnd, SessionId, SessionRecord};
+use crate::time::Wall;
+
+/// What a store holds at the start, live jobs apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The identity of the store, made when the store was.
+    pub identity: Uuid,
+    /// This life's epoch: one more than any before, durable already.
+    pub epoch: u64,
+    /// The number of the last batch that was applied; 0 for none.
+    pub last_batch: u64,
+    /// The id that the next job gets; from 1.
+    pub next_id: JobId,
+    /// The latest time of arrival.
+    pub clock: Wall,
+    /// All names there are, with the jobs of each that have ended.
+    pub names: Vec<NameTotals>,
+    /// Sessions of workers that had not ended.
+    pub sessions: Vec<SessionRecord>,
+}
+
+/// A name's jobs that have ended and whose records are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameTotals {
+    /// The name.
+    pub name: Arc<JobName>,
+    /// How many completed.
+    pub completed: u64,
+    /// How many are dead letters.
+    pub failed: u64,
+    /// How many were cancelled.
+    pub cancelled: u64,
+}
+
+/// A live job as the start needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveJob {
+    /// The job.
+    pub id: JobId,
+    /// What kind of work it is.
+    pub name: Arc<JobName>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// From when on it may run.
+    pub due: Wall,
+    /// The length of its params, in bytes.
+    pub params_bytes: u64,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Workers lost in a row.
+    pub charges: u32,
+    /// Whether its run is to be cancelled.
+    pub cancelling: bool,
+    /// Its recorded run, if one is under way.
+    pub lease: Option<Lease>,
+}
+
+/// A recorded run that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The run.
+    pub fence: Fence,
+    /// Whose it is.
+    pub session: SessionId,
+    /// Whether its handler has been called.
+    pub started: bool,
+    /// When it was handed out.
+    pub at: Wall,
+    /// The job's policy, which its end needs.
+    pub policy: Policy,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// The records of these jobs, live or ended, to be handed out or submitted again.
+    Records(Vec<JobId>),
+    /// Where these jobs stand.
+    States(Vec<JobId>),
+    /// How these runs ended, for reports that come again or too late.
+    Runs(Vec<(JobId, Fence)>),
+    /// Jobs for people to look at.
+    Query(Query),
+}
+
+/// The answer to a [`Read`], of the same kind and in the same order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadAnswer {
+    /// One for each id; none for a job that does not exist.
+    Records(Vec<Option<Arc<JobRecord>>>),
+    /// One for each id; none for a job that does not exist.
+    States(Vec<Option<JobState>>),
+    /// One for each run.
+    Runs(Vec<RunStatus>),
+    /// The jobs found.
+    Query(Answer),
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// It waits, or runs.
+    Live {
+        /// As at the start; its lease is the recorded one.
+        job: LiveJob,
+        /// How often, how long, how soon again.
+        policy: Policy,
+        /// The last of its runs whose end is recorded. No fence at or below it may be adopted.
+        floor: Option<Fence>,
+    },
+    /// It ended.
+    Ended {
+        /// How.
+        status: Status,
+        /// Why.
+        reason: Option<String>,
+        /// What it gave.
+        result: Option<bytes::Bytes>,
+    },
+}
+
+/// What the store knows of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    /// There is no such job.
+    NoJob,
+    /// The run's end is recorded.
+    Ended(RunEnd),
+    /// No end of such a run is recorded.
+    Unknown,
+}
+
+/// Which jobs to look at, and how much of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Which jobs.
+    pub select: Select,
+    /// Whether params come with them.
+    pub params: bool,
+    /// Whether results come with them.
+    pub result: bool,
+    /// Stop before the jobs' [`jobq_proto::WireSize`] together is over this, but give at least one.
+    pub max_bytes: usize,
+    /// Tells `Scheduled` from `Queued`.
+    pub now: Wall,
+    /// What `max_attempts` is for jobs that do not say.
+    pub max_attempts: u32,
+}
+
+/// Which jobs to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Select {
+    /// These, in this order; those that do not exist are left out.
+    Ids(Vec<JobId>),
+    /// These, in this order; those that do not exist are left out.
+    Uuids(Vec<Uuid>),
+    /// Those that match, newest first.
+    Page(Filter),
+}
+
+/// What jobs must match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Only in this status.
+    pub status: Option<Status>,
+    /// Only of this name.
+    pub name: Option<JobName>,
+    /// Only for this username.
+    pub username: Option<Username>,
+    /// Only before this id.
+    pub before: Option<JobId>,
+    /// Most jobs in the answer, at least 1.
+    pub limit: usize,
+}
+
+/// Jobs found by a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The jobs.
+    pub jobs: Vec<JobView>,
+    /// Whether there are more than fit.
+    pub more: bool,
+}
+
+/// How long an answer of a reader may take before a log line says so.
+pub(crate) const SLOW_READ: Duration = Duration::from_secs(1);

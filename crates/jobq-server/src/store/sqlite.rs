@@ -1,0 +1,4 @@
+//! sqlite
+/// S
+#[derive(Debug)]
+pub struct SqliteStore;
