@@ -103,12 +103,12 @@ impl WireSize for EndedJob {
 
 impl WireSize for JobView {
     fn wire_size(&self) -> usize {
-        // Keys: 176 bytes with their heads. Values: uuid 17, eleven numbers, a fence, a status, a priority.
+        // Keys: 176 bytes with their heads. Values: uuid 17, eleven numbers, a fence, a status.
         180 + 17
             + 11 * HEAD
             + FENCE
             + 12
-            + 8
+            + text(&self.priority)
             + text(&self.name)
             + optional_text(&self.username)
             + optional_text(&self.reason)

@@ -1,0 +1,1 @@
+//! `docs/PROTOCOL.md` against the program: its examples, its messages, its error codes.
