@@ -1,0 +1,93 @@
+//! Why a session has no connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobq_proto::{ErrorCode, PROTOCOL_VERSION, WireError};
+use jobq_transport::{SendError, TransportError};
+
+/// Why a session has no connection at the moment, or never will again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// No connection came about.
+    #[error("no server answers at {address}: {source}")]
+    Connect {
+        /// Where the server was looked for.
+        address: String,
+        /// What the transport says.
+        source: Arc<TransportError>,
+    },
+    /// The connection, or the answer to Hello, took too long.
+    #[error("{address} did not answer within {} ms; is it a jobq server?", within.as_millis())]
+    HelloTimeout {
+        /// Where the server was looked for.
+        address: String,
+        /// How long it had.
+        within: Duration,
+    },
+    /// The server closed the connection and said why.
+    #[error("the server at {address} closed the connection: {error}")]
+    Refused {
+        /// The server.
+        address: String,
+        /// What it said.
+        error: WireError,
+    },
+    /// The connection broke.
+    #[error("the connection to {address} broke: {source}")]
+    Lost {
+        /// The server.
+        address: String,
+        /// What the transport says.
+        source: Arc<TransportError>,
+    },
+    /// A message could not be sent: the connection cannot take more, or the message is too large for any.
+    #[error("nothing more can be sent to {address}: {source}")]
+    Send {
+        /// The server.
+        address: String,
+        /// What the transport says.
+        source: SendError,
+    },
+    /// The server went silent: it answers no Beat.
+    #[error("the server at {address} has answered nothing for {} s", silence.as_secs_f32())]
+    Silent {
+        /// The server.
+        address: String,
+        /// How long it had been silent.
+        silence: Duration,
+    },
+    /// What answers does not speak the protocol.
+    #[error("{address} does not speak jobq's protocol, version {PROTOCOL_VERSION}: {what}")]
+    Protocol {
+        /// What answers.
+        address: String,
+        /// What it did.
+        what: String,
+    },
+}
+
+impl SessionError {
+    /// Whether trying again cannot help, so that the session is over: a wrong version, a bad token, a message that
+    /// the server cannot read, or a peer that is no jobq server.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            SessionError::Refused { error, .. } => !error.code.may_repeat(),
+            SessionError::Protocol { .. } => true,
+            SessionError::Connect { source, .. } | SessionError::Lost { source, .. } => is_permanent(source),
+            // The same message would be repeated after every reconnect.
+            SessionError::Send { source, .. } => matches!(source, SendError::Frame(_)),
+            SessionError::HelloTimeout { .. } | SessionError::Silent { .. } => false,
+        }
+    }
+
+    /// Whether somebody else goes on with the session, so that this peer must not resume it.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, SessionError::Refused { error, .. } if error.code == ErrorCode::SessionTaken)
+    }
+}
+
+fn is_permanent(error: &TransportError) -> bool {
+    matches!(error, TransportError::Gone | TransportError::Frame(_))
+}
