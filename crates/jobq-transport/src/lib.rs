@@ -1,1 +1,34 @@
-//! transport
+//! Frames, connections and routing: how messages of [`jobq_proto`] get from one process to another.
+//!
+//! The server's side is a [`Router`]: many peers, messages in and out, closings with last words. The client's and
+//! worker's side is a [`Dealer`]: one peer. [`StreamRouter`] and [`StreamDealer`] implement them over any byte
+//! stream; [`tcp`], [`unix`] and [`memory`] are where byte streams come from, and an [`Endpoint`] hides which.
+//! [`codec`] is the only place that knows how a message becomes bytes.
+//!
+//! This crate must never know what a job is: it carries messages, counts their bytes, and looks into none. Start
+//! at [`router`] for what the server may rely on, and at [`stream_router`] for how it is done.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod dealer;
+pub mod endpoint;
+pub mod error;
+mod framed;
+pub mod listener;
+pub mod memory;
+pub mod router;
+pub mod tcp;
+#[cfg(unix)]
+pub mod unix;
+
+pub use codec::{FrameError, StreamError};
+pub use dealer::{Dealer, StreamDealer};
+pub use endpoint::{Endpoint, EndpointDealer, ListenAddress, TcpAddress};
+pub use error::{AddressError, SendError, TransportError};
+pub use listener::{ByteStream, Connector, Listener};
+pub use memory::{MemoryConnector, MemoryListener};
+pub use router::{CloseReason, Closed, PeerId, PeerInfo, Router, RouterEvent};
+pub use tcp::{TcpBind, TcpConnector};
+#[cfg(unix)]
+pub use unix::{UnixBind, UnixConnector};

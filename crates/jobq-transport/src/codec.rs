@@ -1,0 +1,315 @@
+//! How a message becomes bytes: a big-endian `u32` length and one CBOR item.
+//!
+//! Nothing else in the program names the codec, so it can be exchanged here.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use jobq_proto::{ClientMessage, ErrorCode, MAX_DEPTH, ServerMessage, WireError};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
+
+/// Bytes of a frame's length.
+pub const LENGTH_BYTES: usize = 4;
+
+/// Longest part of a peer's own words, or of the codec's about them, that an error repeats, in bytes.
+const MAX_QUOTE: usize = 200;
+
+/// A buffer that has grown beyond this is given back once it is empty, so that one large message does not cost
+/// memory for the rest of a connection's life.
+pub(crate) const KEEP_CAPACITY: usize = 256 * 1024;
+
+/// Something that travels in a frame.
+pub trait Message: Serialize + DeserializeOwned + Send + 'static {
+    /// The names of all messages of this kind, as they stand on the wire.
+    const NAMES: &'static [&'static str];
+}
+
+impl Message for ServerMessage {
+    const NAMES: &'static [&'static str] = ServerMessage::NAMES;
+}
+
+impl Message for ClientMessage {
+    const NAMES: &'static [&'static str] = ClientMessage::NAMES;
+}
+
+/// What is wrong with a frame. Permanent: the same frame is never any better.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Its length is over the limit. Nothing of it was read or reserved.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The frame's length, in bytes.
+        length: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// It is a map of one entry, as a message is, but there is no message of that name.
+    #[error("there is no message named {name:?}")]
+    UnknownMessage {
+        /// The name, cut to a bounded length.
+        name: String,
+    },
+    /// It is no message: no CBOR, bytes after its end, nested too deep, or fields of a wrong type.
+    #[error("the frame is no message: {why}")]
+    Malformed {
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl FrameError {
+    /// The error's code on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
+            Self::UnknownMessage { .. } => ErrorCode::UnknownMessage,
+            Self::Malformed { .. } => ErrorCode::Malformed,
+        }
+    }
+
+    fn malformed(why: impl fmt::Display) -> Self {
+        Self::Malformed {
+            why: quote(&why.to_string()),
+        }
+    }
+}
+
+impl From<FrameError> for WireError {
+    fn from(error: FrameError) -> Self {
+        WireError::new(error.code(), error.to_string())
+    }
+}
+
+/// Why a stream of frames ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A frame is bad.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream broke, or ended within a frame.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Encodes a message, without its length.
+///
+/// # Errors
+/// [`FrameError::Malformed`] if the message cannot be written as CBOR, which none of the protocol's is.
+pub fn encode<M: Serialize>(message: &M) -> Result<Bytes, FrameError> {
+    let mut buffer = BytesMut::new();
+    encode_into(message, &mut buffer)?;
+    Ok(buffer.freeze())
+}
+
+/// Decodes a message from the whole of `frame`, which is without its length.
+///
+/// # Errors
+/// [`FrameError::UnknownMessage`] or [`FrameError::Malformed`].
+pub fn decode<M: Message>(frame: &[u8]) -> Result<M, FrameError> {
+    decode_item(frame).map_err(|error| match unknown_name::<M>(frame) {
+        Some(name) => FrameError::UnknownMessage { name: quote(&name) },
+        None => error,
+    })
+}
+
+/// The CBOR codec, in the shape that tokio-serde wants.
+#[derive(Debug, Default)]
+pub struct Cbor {
+    /// Kept between messages, so that only the largest of them allocates.
+    buffer: BytesMut,
+}
+
+impl<M: Message> tokio_serde::Serializer<M> for Cbor {
+    type Error = FrameError;
+
+    fn serialize(mut self: Pin<&mut Self>, message: &M) -> Result<Bytes, FrameError> {
+        let buffer = &mut self.buffer;
+        // A message that failed to encode may have left its beginning here.
+        buffer.clear();
+        encode_into(message, buffer)?;
+        if buffer.len() > KEEP_CAPACITY {
+            return Ok(std::mem::take(buffer).freeze());
+        }
+        Ok(buffer.split().freeze())
+    }
+}
+
+impl<M: Message> tokio_serde::Deserializer<M> for Cbor {
+    type Error = FrameError;
+
+    fn deserialize(self: Pin<&mut Self>, frame: &BytesMut) -> Result<M, FrameError> {
+        decode(frame)
+    }
+}
+
+/// Cuts a stream into frames and back. It is tokio-util's length-delimited codec, with errors that say the length
+/// and the limit.
+#[derive(Debug)]
+pub struct FrameCodec {
+    lengths: LengthDelimitedCodec,
+    /// Bytes of the frame that was decoded last.
+    last_length: usize,
+}
+
+impl FrameCodec {
+    /// A codec that takes frames of up to `max_frame` bytes, their length not counted.
+    pub fn new(max_frame: usize) -> Self {
+        let lengths = LengthDelimitedCodec::builder()
+            .length_field_length(LENGTH_BYTES)
+            .max_frame_length(max_frame)
+            .new_codec();
+        Self {
+            lengths,
+            last_length: 0,
+        }
+    }
+
+    /// Changes the limit for the frames whose length has not been read yet.
+    pub fn set_max_frame(&mut self, max_frame: usize) {
+        self.lengths.set_max_frame_length(max_frame);
+    }
+
+    /// How long the frame was that was decoded last, in bytes.
+    pub(crate) fn last_length(&self) -> usize {
+        self.last_length
+    }
+
+    /// The error for a length that the codec refused. It refuses before it takes the length from the buffer.
+    fn refusal(&self, length: u64, error: io::Error) -> StreamError {
+        let limit = self.lengths.max_frame_length() as u64;
+        if length > limit {
+            FrameError::TooLarge { length, limit }.into()
+        } else {
+            error.into()
+        }
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = BytesMut;
+    type Error = StreamError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<BytesMut>, StreamError> {
+        let frame = self.lengths.decode(src).map_err(|error| {
+            let length = src
+                .first_chunk::<LENGTH_BYTES>()
+                .map_or(0, |head| u32::from_be_bytes(*head));
+            self.refusal(u64::from(length), error)
+        })?;
+        if let Some(frame) = &frame {
+            self.last_length = frame.len();
+        }
+        Ok(frame)
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<BytesMut>, StreamError> {
+        match self.decode(src)? {
+            Some(frame) => Ok(Some(frame)),
+            None if src.is_empty() => Ok(None),
+            None => {
+                src.clear();
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame").into())
+            }
+        }
+    }
+}
+
+impl Encoder<Bytes> for FrameCodec {
+    type Error = StreamError;
+
+    fn encode(&mut self, frame: Bytes, dst: &mut BytesMut) -> Result<(), StreamError> {
+        let length = frame.len() as u64;
+        self.lengths
+            .encode(frame, dst)
+            .map_err(|error| self.refusal(length, error))
+    }
+}
+
+fn encode_into<M: Serialize>(message: &M, buffer: &mut BytesMut) -> Result<(), FrameError> {
+    ciborium::into_writer(message, buffer.writer()).map_err(|error| match error {
+        ciborium::ser::Error::Io(error) => FrameError::malformed(error),
+        ciborium::ser::Error::Value(why) => FrameError::malformed(why),
+    })
+}
+
+/// Decodes one item that is the whole of `frame`.
+fn decode_item<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
+    // Ciborium also takes an enum as a bare text, and then reads its content from whatever follows.
+    if frame.first().is_none_or(|head| head >> 5 != CBOR_MAP) {
+        return Err(FrameError::malformed("it is not a CBOR map"));
+    }
+    let mut rest = frame;
+    let item = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(explain)?;
+    if rest.has_remaining() {
+        return Err(FrameError::malformed(format_args!(
+            "{} bytes follow the message",
+            rest.len()
+        )));
+    }
+    Ok(item)
+}
+
+/// CBOR's major type for maps.
+const CBOR_MAP: u8 = 5;
+
+fn explain(error: ciborium::de::Error<io::Error>) -> FrameError {
+    use ciborium::de::Error as E;
+    match error {
+        E::Io(_) => FrameError::malformed("it ends too early"),
+        E::Syntax(offset) => FrameError::malformed(format_args!("no CBOR at byte {offset}")),
+        E::Semantic(Some(offset), why) => FrameError::malformed(format_args!("{why}, at byte {offset}")),
+        E::Semantic(None, why) => FrameError::malformed(why),
+        E::RecursionLimitExceeded => {
+            FrameError::malformed(format_args!("it is nested deeper than {MAX_DEPTH} levels"))
+        }
+    }
+}
+
+/// The name in a frame that is well-formed and has the shape of a message, if no message has that name.
+fn unknown_name<M: Message>(frame: &[u8]) -> Option<String> {
+    let Envelope(name) = decode_item(frame).ok()?;
+    (!M::NAMES.contains(&name.as_str())).then_some(name)
+}
+
+/// A map of one entry, with its key.
+struct Envelope(String);
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EnvelopeVisitor(PhantomData))
+    }
+}
+
+struct EnvelopeVisitor(PhantomData<Envelope>);
+
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = Envelope;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of one entry")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+        let entry: Option<(String, IgnoredAny)> = map.next_entry()?;
+        match (entry, map.next_key::<IgnoredAny>()?) {
+            (Some((name, _)), None) => Ok(Envelope(name)),
+            _ => Err(serde::de::Error::custom("not a map of one entry")),
+        }
+    }
+}
+
+/// The text, cut at [`MAX_QUOTE`].
+fn quote(text: &str) -> String {
+    if text.len() <= MAX_QUOTE {
+        return text.to_owned();
+    }
+    let mut shown = text[..text.floor_char_boundary(MAX_QUOTE)].to_owned();
+    shown.push('…');
+    shown
+}

@@ -1,0 +1,221 @@
+//! Addresses, as people write them, and connecting to them.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use jobq_proto::DEFAULT_PORT;
+
+use crate::dealer::StreamDealer;
+use crate::error::{AddressError, TransportError};
+use crate::listener::{ByteStream, Connector};
+use crate::memory::MemoryConnector;
+use crate::tcp::TcpConnector;
+#[cfg(unix)]
+use crate::unix::UnixConnector;
+
+/// A dealer to whatever kind of endpoint.
+pub type EndpointDealer = StreamDealer<Box<dyn ByteStream>>;
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TcpAddress {
+    /// A name, or an IPv4 or IPv6 address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for TcpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "tcp://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "tcp://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where a server listens: `tcp://HOST:PORT`, `tcp://HOST` for the default port, or `unix:///PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// A TCP port; 0 for any that is free.
+    Tcp(TcpAddress),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(address: &str) -> Result<Self, AddressError> {
+        parse(address).map_err(|problem| AddressError {
+            address: address.to_owned(),
+            problem,
+        })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// Where a server is: an address as [`ListenAddress`] has them, or the connector of a server in this process.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// A TCP port.
+    Tcp(TcpAddress),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(PathBuf),
+    /// A server in this process.
+    Memory(MemoryConnector),
+}
+
+impl Endpoint {
+    /// Connects, and takes frames of up to `max_frame` bytes.
+    ///
+    /// # Errors
+    /// [`TransportError::Gone`] when the server in this process is gone, which is final; otherwise
+    /// [`TransportError::Connect`], which names the address.
+    pub async fn connect(&self, max_frame: usize) -> Result<EndpointDealer, TransportError> {
+        let stream = self.open().await.map_err(|source| match self {
+            Self::Memory(_) => TransportError::Gone,
+            _ => TransportError::Connect {
+                address: self.to_string(),
+                source,
+            },
+        })?;
+        Ok(StreamDealer::new(stream, max_frame))
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn ByteStream>> {
+        Ok(match self {
+            Self::Tcp(address) => {
+                let connector = TcpConnector {
+                    address: address.clone(),
+                };
+                Box::new(connector.connect().await?)
+            }
+            #[cfg(unix)]
+            Self::Unix(path) => Box::new(UnixConnector { path: path.clone() }.connect().await?),
+            Self::Memory(connector) => Box::new(connector.connect().await?),
+        })
+    }
+}
+
+impl From<ListenAddress> for Endpoint {
+    fn from(address: ListenAddress) -> Self {
+        match address {
+            ListenAddress::Tcp(address) => Self::Tcp(address),
+            #[cfg(unix)]
+            ListenAddress::Unix(path) => Self::Unix(path),
+        }
+    }
+}
+
+impl From<MemoryConnector> for Endpoint {
+    fn from(connector: MemoryConnector) -> Self {
+        Self::Memory(connector)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = AddressError;
+
+    fn from_str(address: &str) -> Result<Self, AddressError> {
+        ListenAddress::from_str(address).map(Self::from)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Memory(_) => f.write_str("memory"),
+        }
+    }
+}
+
+fn parse(address: &str) -> Result<ListenAddress, String> {
+    if let Some(rest) = address.strip_prefix("tcp://") {
+        return parse_tcp(rest).map(ListenAddress::Tcp);
+    }
+    if let Some(rest) = address.strip_prefix("unix:") {
+        return parse_unix(rest.strip_prefix("//").unwrap_or(rest));
+    }
+    Err(match address.split_once("://") {
+        Some((scheme, _)) => format!("there is no transport {scheme:?}"),
+        None => "it does not say which transport".to_owned(),
+    })
+}
+
+fn parse_tcp(rest: &str) -> Result<TcpAddress, String> {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, after) = bracketed.split_once(']').ok_or("'[' without ']'")?;
+            host.parse::<std::net::Ipv6Addr>()
+                .map_err(|_| format!("{host:?} is no IPv6 address"))?;
+            match after.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if after.is_empty() => (host, None),
+                None => return Err(format!("{after:?} after ']'")),
+            }
+        }
+        None => match rest.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("an IPv6 address goes in brackets, as in tcp://[::1]:7420".to_owned());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing".to_owned());
+    }
+    if host
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || "/?#@".contains(c))
+    {
+        return Err(format!("{host:?} is no host"));
+    }
+    let port = match port {
+        Some(port) => port
+            .parse()
+            .map_err(|_| format!("{port:?} is no port from 0 to 65535"))?,
+        None => DEFAULT_PORT,
+    };
+    Ok(TcpAddress {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+#[cfg(unix)]
+fn parse_unix(path: &str) -> Result<ListenAddress, String> {
+    if path.is_empty() {
+        return Err("the path is missing".to_owned());
+    }
+    if path.contains('\0') {
+        return Err("a path has no zero bytes".to_owned());
+    }
+    Ok(ListenAddress::Unix(PathBuf::from(path)))
+}
+
+#[cfg(not(unix))]
+fn parse_unix(_: &str) -> Result<ListenAddress, String> {
+    Err("this system has no Unix sockets".to_owned())
+}

@@ -1,0 +1,156 @@
+//! Messages over one direction of a byte stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use futures::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use crate::codec::{Cbor, FrameCodec, KEEP_CAPACITY, Message, StreamError};
+
+/// What a connection reserves for reading before its peer is known, in bytes. Many may be open and silent.
+const FIRST_CAPACITY: usize = 512;
+
+/// What a connection reserves for reading once it is in use, in bytes. A longer frame reserves its own length.
+const READ_CAPACITY: usize = 16 * 1024;
+
+/// Why no more messages come.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// The other side closed the stream, between two frames.
+    Eof,
+    /// The stream broke, or a frame is bad.
+    Failed(StreamError),
+}
+
+/// How much to take at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimit {
+    /// Messages, at least 1.
+    pub(crate) messages: usize,
+    /// No further message once this many bytes have been taken.
+    pub(crate) bytes: usize,
+}
+
+/// Messages from a stream, taken in batches.
+pub(crate) struct MessageReader<R, M> {
+    framed: tokio_serde::Framed<FramedRead<R, FrameCodec>, M, M, Cbor>,
+    /// The end, if it was found behind messages that were handed out first.
+    end: Option<StreamEnd>,
+}
+
+impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
+    pub(crate) fn new(io: R, max_frame: usize) -> Self {
+        let frames = FramedRead::with_capacity(io, FrameCodec::new(max_frame), FIRST_CAPACITY);
+        Self {
+            framed: tokio_serde::Framed::new(frames, Cbor::default()),
+            end: None,
+        }
+    }
+
+    /// Takes longer frames from now on, and reads more at a time.
+    pub(crate) fn open_up(&mut self, max_frame: usize) {
+        let frames = self.framed.get_mut();
+        frames.decoder_mut().set_max_frame(max_frame);
+        frames.read_buffer_mut().reserve(READ_CAPACITY);
+    }
+
+    /// Waits for a message, then hands it and those that came with it to `take`, each with its length in bytes.
+    /// Nothing is lost if it is not polled to its end.
+    pub(crate) fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: BatchLimit,
+        mut take: impl FnMut(M, usize),
+    ) -> Poll<Result<(), StreamEnd>> {
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(Err(end));
+        }
+        let (mut messages, mut bytes) = (0, 0);
+        while messages < limit.messages.max(1) && (messages == 0 || bytes < limit.bytes) {
+            let end = match Pin::new(&mut self.framed).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    let length = self.framed.get_ref().decoder().last_length();
+                    take(message, length);
+                    messages += 1;
+                    bytes += length;
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => StreamEnd::Failed(error),
+                Poll::Ready(None) => StreamEnd::Eof,
+                Poll::Pending if messages == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            };
+            if messages == 0 {
+                return Poll::Ready(Err(end));
+            }
+            self.end = Some(end);
+            break;
+        }
+        give_back(self.framed.get_mut().read_buffer_mut(), READ_CAPACITY);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The stream itself, past what was read ahead.
+    pub(crate) fn into_inner(self) -> R {
+        self.framed.into_inner().into_inner()
+    }
+}
+
+/// Messages to a stream.
+pub(crate) struct MessageWriter<W, M> {
+    framed: tokio_serde::Framed<FramedWrite<W, FrameCodec>, M, M, Cbor>,
+}
+
+impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
+    pub(crate) fn new(io: W) -> Self {
+        // Our own frames are cut by whoever makes the messages; only what a length can say is the limit here.
+        let frames = FramedWrite::with_capacity(io, FrameCodec::new(u32::MAX as usize), 0);
+        Self {
+            framed: tokio_serde::Framed::new(frames, Cbor::default()),
+        }
+    }
+
+    /// Encodes a message into the buffer. It writes nothing, and the buffer has no limit of its own: whoever calls
+    /// it bounds what is buffered.
+    pub(crate) fn feed(&mut self, message: M) -> Result<(), StreamError> {
+        Pin::new(&mut self.framed).start_send(message)
+    }
+
+    /// Bytes in the buffer.
+    pub(crate) fn buffered(&self) -> usize {
+        self.framed.get_ref().write_buffer().len()
+    }
+
+    /// Writes the buffer out.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.framed).poll_flush(cx).map_err(into_io);
+        if flushed.is_ready() {
+            give_back(self.framed.get_mut().write_buffer_mut(), 0);
+        }
+        flushed
+    }
+
+    /// Writes the buffer out and ends this direction of the stream.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.framed).poll_close(cx).map_err(into_io)
+    }
+}
+
+/// Only encoding makes frame errors; writing does not encode.
+fn into_io(error: StreamError) -> io::Error {
+    match error {
+        StreamError::Io(error) => error,
+        StreamError::Frame(error) => io::Error::other(error),
+    }
+}
+
+/// Frees a buffer that is empty and has grown large.
+fn give_back(buffer: &mut BytesMut, capacity: usize) {
+    if buffer.is_empty() && buffer.capacity() > KEEP_CAPACITY {
+        *buffer = BytesMut::with_capacity(capacity);
+    }
+}
