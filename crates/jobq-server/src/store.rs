@@ -6,6 +6,7 @@
 //! what a batch says without looking for a reason.
 
 mod batch;
+mod budget;
 mod error;
 pub mod memory;
 mod read;
@@ -21,7 +22,7 @@ pub use batch::{
     SessionRecord, Stored,
 };
 pub use error::StoreError;
-pub use memory::MemoryStore;
+pub use memory::{MemoryDisk, MemoryReader, MemoryStore};
 pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
     Select,

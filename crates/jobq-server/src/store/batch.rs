@@ -170,7 +170,7 @@ pub struct Ended {
     pub at: Wall,
 }
 
-/// How a run ended. Stored as text by [`RunEnd::as_str`].
+/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
     /// Its worker reported `Completed`.
@@ -195,7 +195,12 @@ impl RunEnd {
         RunEnd::TimedOut,
     ];
 
-    /// The way as it stands in the database.
+    /// Whether the run stands in its job's history: it neither completed the job nor gave it back.
+    pub fn is_history(self) -> bool {
+        matches!(self, RunEnd::Failed | RunEnd::Lost | RunEnd::TimedOut)
+    }
+
+    /// The way as it stands in the database's views.
     pub fn as_str(self) -> &'static str {
         match self {
             RunEnd::Completed => "Completed",

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jobq_proto::JobId;
+
 /// Why a store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,7 +55,27 @@ pub enum StoreError {
     /// The database holds what no jobq writes.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The store was handed a batch that it must not apply: a broken promise of its caller.
+    #[error("the batch cannot be stored: {0}")]
+    Misused(String),
+    /// The store takes nothing more, for this reason.
+    #[error("the store takes nothing: {0}")]
+    Refused(&'static str),
     /// The store's thread is gone: an earlier error ended it.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    pub(super) fn out_of_order(number: u64, last: u64) -> Self {
+        Self::Misused(format!("its number is {number}, and the last one was {last}"))
+    }
+
+    pub(super) fn not_live(id: JobId) -> Self {
+        Self::Misused(format!("it changes job {id}, which is not live"))
+    }
+
+    pub(super) fn taken(id: JobId) -> Self {
+        Self::Misused(format!("it inserts job {id}, and there is a job of that id"))
+    }
 }

@@ -86,7 +86,12 @@ pub enum Read {
     /// The records of these jobs, live or ended, to be handed out or submitted again.
     Records(Vec<JobId>),
     /// Where these jobs stand.
-    States(Vec<JobId>),
+    States {
+        /// The jobs.
+        ids: Vec<JobId>,
+        /// How many bytes of results may come with those that have ended.
+        result_bytes: u64,
+    },
     /// How these runs ended, for reports that come again or too late.
     Runs(Vec<(JobId, Fence)>),
     /// Jobs for people to look at.
@@ -126,6 +131,8 @@ pub enum JobState {
         reason: Option<String>,
         /// What it gave.
         result: Option<bytes::Bytes>,
+        /// It gave something that did not fit into the question's `result_bytes`.
+        omitted: bool,
     },
 }
 

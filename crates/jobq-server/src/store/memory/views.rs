@@ -1,0 +1,173 @@
+//! Answers from what a memory disk holds.
+
+use bytes::Bytes;
+use jobq_proto::message::JobView;
+use jobq_proto::{Fence, JobId, Status, job};
+
+use super::contents::{Contents, Job, Standing};
+use crate::store::budget::Budget;
+use crate::store::{Answer, Filter, JobState, Query, Read, ReadAnswer, RunStatus, Select};
+
+impl Contents {
+    pub(super) fn answer(&self, read: &Read) -> ReadAnswer {
+        match read {
+            Read::Records(ids) => ReadAnswer::Records(
+                ids.iter()
+                    .map(|id| self.jobs.get(id).map(|job| job.record.clone()))
+                    .collect(),
+            ),
+            Read::States { ids, result_bytes } => {
+                let mut left = *result_bytes;
+                let state = |id| self.jobs.get(id).map(|job| job.state(&mut left));
+                ReadAnswer::States(ids.iter().map(state).collect())
+            }
+            Read::Runs(runs) => ReadAnswer::Runs(
+                runs.iter()
+                    .map(|(id, fence)| match self.jobs.get(id) {
+                        None => RunStatus::NoJob,
+                        Some(job) => job.run_status(*fence),
+                    })
+                    .collect(),
+            ),
+            Read::Query(query) => ReadAnswer::Query(self.query(query)),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Answer {
+        match &query.select {
+            Select::Ids(ids) => self.listed(query, ids.iter().copied()),
+            Select::Uuids(uuids) => self.listed(
+                query,
+                uuids.iter().filter_map(|uuid| self.uuids.get(uuid)).copied(),
+            ),
+            Select::Page(filter) => {
+                let before = filter.before.unwrap_or(JobId(u64::MAX));
+                let mut budget = Budget::new(query.max_bytes, filter.limit);
+                for (_, job) in self.jobs.range(..before).rev() {
+                    let view = job.view(query);
+                    if filter.matches(&view) && !budget.take(view) {
+                        break;
+                    }
+                }
+                budget.into_answer()
+            }
+        }
+    }
+
+    fn listed(&self, query: &Query, ids: impl Iterator<Item = JobId>) -> Answer {
+        let mut budget = Budget::new(query.max_bytes, usize::MAX);
+        for job in ids.filter_map(|id| self.jobs.get(&id)) {
+            if !budget.take(job.view(query)) {
+                break;
+            }
+        }
+        budget.into_answer()
+    }
+}
+
+impl Filter {
+    fn matches(&self, view: &JobView) -> bool {
+        self.status.is_none_or(|status| status == view.status)
+            && self.name.as_ref().is_none_or(|name| name.as_str() == view.name)
+            && self
+                .username
+                .as_ref()
+                .is_none_or(|username| view.username.as_deref() == Some(username.as_str()))
+    }
+}
+
+impl Job {
+    /// Where it stands, with its result if that has at most `result_bytes`, which then shrink by it.
+    fn state(&self, result_bytes: &mut u64) -> JobState {
+        match &self.standing {
+            Standing::Live(live) => JobState::Live {
+                job: live.describe(&self.record),
+                policy: self.record.policy,
+                floor: live.floor.map(|(fence, _)| fence),
+            },
+            Standing::Ended { ended, .. } => {
+                let rest = |result: &Bytes| result_bytes.checked_sub(result.len() as u64);
+                let left = ended.result.as_ref().map(rest);
+                if let Some(Some(left)) = left {
+                    *result_bytes = left;
+                }
+                JobState::Ended {
+                    status: ended.status,
+                    reason: ended.reason.clone(),
+                    result: ended.result.clone().filter(|_| left != Some(None)),
+                    omitted: left == Some(None),
+                }
+            }
+        }
+    }
+
+    fn run_status(&self, fence: Fence) -> RunStatus {
+        let last = match &self.standing {
+            Standing::Live(live) => live.floor,
+            Standing::Ended { ended, .. } => ended.run,
+        };
+        last.filter(|(last, _)| *last == fence)
+            .map(|(_, end)| end)
+            .or_else(|| self.runs.get(&fence).map(|(end, _)| *end))
+            .map_or(RunStatus::Unknown, RunStatus::Ended)
+    }
+
+    fn view(&self, query: &Query) -> JobView {
+        let record = &self.record;
+        let mut view = JobView {
+            id: record.id.0,
+            uuid: record.uuid,
+            name: record.name.as_str().to_owned(),
+            username: record.username.clone().map(String::from),
+            priority: record.priority.as_str().to_owned(),
+            status: Status::Queued,
+            created: record.created.0,
+            due: record.created.0,
+            started: None,
+            ended: None,
+            ran: None,
+            attempts: 0,
+            max_attempts: record.policy.max_attempts.map_or(query.max_attempts, u32::from),
+            charges: 0,
+            fence: None,
+            cancelling: false,
+            reason: None,
+            retry_of: record.retry_of.map(|id| id.0),
+            params_bytes: record.params.len() as u64,
+            params: query.params.then(|| record.params.clone()),
+            result: None,
+        };
+        match &self.standing {
+            Standing::Live(live) => {
+                view.status = match live.lease {
+                    Some(_) => Status::Processing,
+                    None if live.due > query.now => Status::Scheduled,
+                    None => Status::Queued,
+                };
+                view.due = live.due.0;
+                view.started = live.lease.map(|lease| lease.at.0);
+                view.attempts = live.attempts;
+                view.charges = live.charges;
+                view.fence = live
+                    .lease
+                    .map(|lease| lease.fence)
+                    .or(live.floor.map(|(fence, _)| fence));
+                view.cancelling = live.cancelling;
+                view.reason = self.runs.values().rev().find_map(|(_, reason)| reason.clone());
+            }
+            Standing::Ended { due, ended } => {
+                view.status = ended.status;
+                view.due = due.0;
+                view.started = ended.started.map(|at| at.0);
+                view.ended = Some(ended.at.0);
+                view.ran = ended.ran.map(job::micros);
+                view.attempts = ended.attempts;
+                view.charges = ended.charges;
+                view.fence = ended.run.map(|(fence, _)| fence);
+                view.reason = ended.reason.clone();
+                view.result = ended.result.clone().filter(|_| query.result);
+            }
+        }
+        view
+    }
+}
