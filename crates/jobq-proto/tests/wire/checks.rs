@@ -45,7 +45,7 @@ prop_compose! {
         username in option::of("[^\\p{Cc}]{1,32}"),
         priority in select(Priority::ALL.to_vec()),
         start in start(),
-        max_attempts in option::of(1..=u32::MAX),
+        max_attempts in option::of(1..=NewJob::MAX_ATTEMPTS),
         timeout in option::of(1..=365 * 24 * 3600 * 1_000_000u64),
         backoff in option::of(backoff()),
     ) -> NewJob {
@@ -185,6 +185,13 @@ fn each_field_out_of_range_has_its_own_code() {
             ErrorCode::BadRetryPolicy,
             Submission {
                 max_attempts: Some(0),
+                ..submission()
+            },
+        ),
+        (
+            ErrorCode::BadRetryPolicy,
+            Submission {
+                max_attempts: Some(NewJob::MAX_ATTEMPTS + 1),
                 ..submission()
             },
         ),
