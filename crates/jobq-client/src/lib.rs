@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+mod requests;
 pub mod session;
 
 pub use clock::BootTime;

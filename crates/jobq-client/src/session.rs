@@ -250,17 +250,19 @@ impl Session {
 
     /// Says goodbye, waits up to a second for it to leave, and ends the session; runs that a worker still holds are
     /// released by the server.
-    pub async fn close(mut self) {
-        let greeted = self.conversation.is_open();
-        let Link::Open(dealer) = &mut self.link else {
+    pub async fn close(self) {
+        let Link::Open(mut dealer) = self.link else {
             return;
         };
-        if greeted && dealer.send(ServerMessage::Goodbye(Goodbye {})).is_err() {
-            tracing::debug!("the connection was gone before the goodbye");
+        if self.conversation.is_open()
+            && let Err(error) = dealer.send(ServerMessage::Goodbye(Goodbye {}))
+        {
+            tracing::debug!(%error, "the connection was gone before the goodbye");
         }
-        dealer.flush();
-        if tokio::time::timeout(CLOSE_TIMEOUT, dealer.close()).await.is_err() {
-            tracing::debug!("the goodbye did not leave in time");
+        match tokio::time::timeout(CLOSE_TIMEOUT, dealer.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the goodbye did not leave"),
+            Err(_) => tracing::debug!("the goodbye did not leave in time"),
         }
     }
 

@@ -254,7 +254,8 @@ impl Conversation {
         if least.contains(&0) {
             return Err(self.protocol("one of the times and limits in its Hello is 0"));
         }
-        self.resume = Some(Resume {
+        // A client's session ends with its connection; only a worker has something to come back to.
+        self.resume = self.hello.work.is_some().then(|| Resume {
             store: welcome.store,
             session: welcome.session,
             secret: welcome.secret.clone(),
@@ -312,7 +313,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use jobq_proto::message::ErrorMessage;
+    use jobq_proto::message::{ErrorMessage, Work};
     use jobq_proto::{ErrorCode, Limits, Window, WireError};
     use uuid::Uuid;
 
@@ -325,7 +326,11 @@ mod tests {
             version: PROTOCOL_VERSION,
             label: "test".to_owned(),
             token: None,
-            work: None,
+            work: Some(Work {
+                names: Vec::new(),
+                jobs: 1,
+                bytes: 1,
+            }),
             resume: None,
         };
         Conversation::new("memory".to_owned(), hello, Reconnect::default(), 5 * SECOND)
@@ -386,6 +391,15 @@ mod tests {
         let resume = open(&mut conversation, at(110)).resume.expect("a session");
         assert_eq!((resume.store, resume.session), (Uuid::from_u128(7), 11));
         assert_eq!(resume.secret, Bytes::from_static(&[3; 32]));
+    }
+
+    #[test]
+    fn a_client_has_nothing_to_resume() {
+        let mut conversation = conversation();
+        conversation.hello.work = None;
+        open(&mut conversation, at(100));
+        conversation.handle_lost(at(101), 0, &closed(ErrorCode::OutboxFull));
+        assert_eq!(open(&mut conversation, at(110)).resume, None);
     }
 
     #[test]

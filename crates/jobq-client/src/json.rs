@@ -1,0 +1,238 @@
+//! JSON and CBOR, as `docs/PROTOCOL.md` says they turn into each other.
+//!
+//! JSON goes to CBOR and back unchanged, save that integers of more than 64 bits become floats. CBOR does not always
+//! come back: byte strings become text, and tags are dropped.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use ciborium::Value as Cbor;
+use ciborium::value::Integer;
+use serde_json::Value as Json;
+
+use crate::params::{self, ParamsError};
+
+/// CBOR's tags of integers beyond 64 bits, positive and negative.
+const BIGNUMS: [u64; 2] = [2, 3];
+
+/// Why a text is no JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// It is broken, or nested deeper than 127 levels.
+    #[error("it is no JSON: {what} at line {line}, column {column}")]
+    Syntax {
+        /// What is wrong.
+        what: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1; 0 at the end of a line.
+        column: usize,
+    },
+    /// It cannot be encoded.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+}
+
+/// Turns a JSON text into one CBOR item.
+///
+/// ```
+/// let item = jobq_client::json::to_cbor(br#"{"width": 640}"#)?;
+/// assert_eq!(jobq_client::json::from_cbor(&item)?.to_string(), r#"{"width":640}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`JsonError::Syntax`], with the place.
+pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
+    let value: Json = serde_json::from_slice(text).map_err(|error| {
+        let described = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        JsonError::Syntax {
+            what: described.strip_suffix(&place).unwrap_or(&described).to_owned(),
+            line: error.line(),
+            column: error.column(),
+        }
+    })?;
+    Ok(value_to_cbor(&value)?)
+}
+
+/// Turns a JSON value into one CBOR item.
+///
+/// # Errors
+/// [`ParamsError::Encode`].
+pub fn value_to_cbor(value: &Json) -> Result<Bytes, ParamsError> {
+    params::encode(value)
+}
+
+/// Turns one CBOR item into a JSON value. No bytes at all count as `null`.
+///
+/// # Errors
+/// [`ParamsError::Decode`] when it is no CBOR or nested deeper than [`params::MAX_DEPTH`], and
+/// [`ParamsError::Trailing`].
+pub fn from_cbor(item: &[u8]) -> Result<Json, ParamsError> {
+    params::decode::<Cbor>(item).map(value)
+}
+
+fn value(cbor: Cbor) -> Json {
+    match cbor {
+        Cbor::Bool(value) => Json::Bool(value),
+        Cbor::Integer(number) => integer(number),
+        Cbor::Float(number) => serde_json::Number::from_f64(number).map_or(Json::Null, Json::Number),
+        Cbor::Text(text) => Json::String(text),
+        Cbor::Bytes(bytes) => Json::String(base64url(&bytes)),
+        Cbor::Array(items) => Json::Array(items.into_iter().map(value).collect()),
+        Cbor::Map(entries) => Json::Object(entries.into_iter().map(|(k, v)| (key(k), value(v))).collect()),
+        Cbor::Tag(tag, content) => big_integer(tag, &content).unwrap_or_else(|| value(*content)),
+        // Undefined reads as null, and there is nothing else that this version knows.
+        _ => Json::Null,
+    }
+}
+
+fn integer(number: Integer) -> Json {
+    if let Ok(number) = u64::try_from(number) {
+        return number.into();
+    }
+    match i64::try_from(number) {
+        Ok(number) => number.into(),
+        Err(_) => Json::String(i128::from(number).to_string()),
+    }
+}
+
+/// An integer of up to 127 bits that had to be written as a byte string with a tag.
+fn big_integer(tag: u64, content: &Cbor) -> Option<Json> {
+    let bytes = content.as_bytes().filter(|_| BIGNUMS.contains(&tag))?;
+    let digits = bytes.iter().skip_while(|&&byte| byte == 0);
+    if digits.clone().count() > 15 {
+        return None;
+    }
+    let size = digits.fold(0_i128, |number, &byte| number << 8 | i128::from(byte));
+    let number = if tag == BIGNUMS[0] { size } else { -1 - size };
+    Some(match Integer::try_from(number) {
+        Ok(number) => integer(number),
+        Err(_) => Json::String(number.to_string()),
+    })
+}
+
+fn key(cbor: Cbor) -> String {
+    match cbor {
+        Cbor::Text(text) => text,
+        other => value(other).to_string(),
+    }
+}
+
+/// RFC 4648, section 5, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0_u32, |group, &byte| group << 8 | u32::from(byte));
+        for place in 0..=chunk.len() {
+            let index = group >> (18 - 6 * place) & 0x3f;
+            text.push(char::from(ALPHABET[index as usize]));
+        }
+    }
+    text
+}
+
+/// The JSON text of one CBOR item, for people: compact, in one line. What is no CBOR is shown as its bytes.
+pub fn show(item: &[u8]) -> String {
+    match from_cbor(item) {
+        Ok(value) => value.to_string(),
+        Err(_) => item.iter().fold("0x".to_owned(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(text: &str) -> Vec<u8> {
+        to_cbor(text.as_bytes()).expect(text).to_vec()
+    }
+
+    fn back(item: &[u8]) -> String {
+        from_cbor(item).expect("it is CBOR").to_string()
+    }
+
+    #[test]
+    fn json_becomes_the_plainest_cbor() {
+        assert_eq!(there("null"), [0xf6]);
+        assert_eq!(there("true"), [0xf5]);
+        assert_eq!(there("18446744073709551615"), [0x1b, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(there("-9223372036854775808")[0], 0x3b);
+        assert_eq!(there("1.5")[..], [0xf9, 0x3e, 0x00]);
+        assert_eq!(there("1.0")[0] >> 5, 7, "with a fraction it is a float");
+        assert_eq!(there(r#"["a"]"#), [0x81, 0x61, b'a']);
+        assert_eq!(there(r#"{"b":1,"a":2}"#), [0xa2, 0x61, b'b', 1, 0x61, b'a', 2], "in order");
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_becomes_a_float() {
+        assert_eq!(back(&there("18446744073709551616")), "1.8446744073709552e19");
+    }
+
+    #[test]
+    fn json_comes_back_unchanged() {
+        for text in [
+            r#"{"z":[1,-2,2.5,"x",null,true],"a":{"b":{}},"é":"\u0000"}"#,
+            "-9223372036854775808",
+            "18446744073709551615",
+            "1e300",
+        ] {
+            let again = back(&there(text));
+            assert_eq!(there(&again), there(text));
+        }
+    }
+
+    #[test]
+    fn bytes_become_base64url_without_padding() {
+        assert_eq!(back(&[0x43, 0xfb, 0xff, 0xfe]), r#""-__-""#);
+        assert_eq!(back(&[0x41, 0xff]), r#""_w""#);
+        assert_eq!(back(&[0x42, 0x00, 0x10]), r#""ABA""#);
+        assert_eq!(back(&[0x40]), r#""""#);
+    }
+
+    #[test]
+    fn what_json_has_not_becomes_what_is_nearest() {
+        assert_eq!(back(&[0xc1, 0x1a, 0, 0, 0, 9]), "9", "a tag is dropped");
+        assert_eq!(back(&[0xf9, 0x7e, 0x00]), "null", "NaN");
+        assert_eq!(back(&[0xf9, 0xfc, 0x00]), "null", "-Infinity");
+        assert_eq!(back(&[0xf7]), "null", "undefined");
+        assert_eq!(back(&[0xa1, 0x01, 0x61, b'a']), r#"{"1":"a"}"#);
+        assert_eq!(back(&[0xa1, 0x82, 0x01, 0xf4, 0x02]), r#"{"[1,false]":2}"#);
+        assert_eq!(back(&[0x3b, 255, 255, 255, 255, 255, 255, 255, 255]), r#""-18446744073709551616""#);
+        let big = [0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(back(&big), r#""18446744073709551616""#);
+        assert_eq!(back(&[]), "null", "no item at all");
+    }
+
+    #[test]
+    fn broken_json_is_shown_by_line_and_column() {
+        let error = to_cbor(b"{\n  \"a\": }").expect_err("broken");
+        assert!(matches!(error, JsonError::Syntax { line: 2, column: 8, .. }), "{error}");
+        assert!(error.to_string().ends_with("expected value at line 2, column 8"), "{error}");
+    }
+
+    #[test]
+    fn depth_is_bounded_both_ways() {
+        let deep = "[".repeat(100_000);
+        assert!(matches!(to_cbor(deep.as_bytes()), Err(JsonError::Syntax { .. })));
+        assert!(from_cbor(&vec![0x81; 100_000]).is_err());
+        assert!(from_cbor(&vec![0xc1; 100_000]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_cbor_is_shown_as_bytes() {
+        assert_eq!(show(&[0xff, 0x01]), "0xff01");
+        assert_eq!(show(&[0x01]), "1");
+    }
+}
