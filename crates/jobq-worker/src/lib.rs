@@ -1,1 +1,34 @@
-//! worker
+//! The worker of the jobq job queue: handlers for jobs, and the runtime that gets jobs to them.
+//!
+//! [`Runtime`] is where to start: it takes [`Worker`]s and closures, connects to a server, runs what it is sent and
+//! reports how that ended, until it is told to stop. What a handler gets is a [`Job`] and a [`Run`]; what it
+//! returns is a result or a [`JobError`].
+//!
+//! Inside, [`machine`] is the whole logic, without I/O: which runs are held, which start, what the server has to be
+//! told. `shell` drives it on the session's thread; `handler` turns orders into calls. This crate must never know
+//! how messages travel, or what a job is about.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod handler;
+mod job;
+pub mod machine;
+mod mailbox;
+mod observer;
+mod runtime;
+mod shell;
+mod worker;
+
+pub use error::{JobError, Retry};
+pub use job::{Job, Run};
+pub use machine::{Outcome, Summary};
+pub use observer::{Connection, Observer, RunInfo};
+pub use runtime::{Runtime, RuntimeError, Server};
+pub use worker::Worker;
+
+/// The types that appear in this crate's interface and come from others.
+pub use jobq_client::SessionError;
+pub use jobq_proto::{Fence, JobId};
+pub use jobq_transport::Endpoint;
+pub use tokio_util::sync::CancellationToken;

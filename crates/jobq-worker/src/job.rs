@@ -1,0 +1,132 @@
+//! What a handler is given: the job, and a handle of the run.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jobq_proto::message::OrderedJob;
+use jobq_proto::{Fence, JobId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A job to work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Job<P> {
+    /// The server's number for the job.
+    pub id: JobId,
+    /// What kind of work it is.
+    pub name: String,
+    /// The submission's identity. It stays the same over all attempts, so it serves as a key for side effects that
+    /// must happen once.
+    pub uuid: Uuid,
+    /// Which attempt this is, from 1. After a crash of the server it may repeat.
+    pub attempt: u32,
+    /// The attempt after which the job is not tried again.
+    pub max_attempts: u32,
+    /// Who the job is for.
+    pub username: Option<String>,
+    /// What to work on.
+    pub params: P,
+}
+
+impl<P> Job<P> {
+    /// Whether the job is a dead letter if this attempt fails.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt >= self.max_attempts
+    }
+
+    /// The same job with other params, and the params that it had.
+    pub(crate) fn replace_params<Q>(self, params: Q) -> (Job<Q>, P) {
+        let job = Job {
+            id: self.id,
+            name: self.name,
+            uuid: self.uuid,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            username: self.username,
+            params,
+        };
+        (job, self.params)
+    }
+}
+
+impl From<OrderedJob> for Job<Bytes> {
+    fn from(order: OrderedJob) -> Self {
+        Self {
+            id: JobId(order.id),
+            name: order.name,
+            uuid: order.uuid,
+            attempt: order.attempt,
+            max_attempts: order.max_attempts,
+            username: order.username,
+            params: order.params,
+        }
+    }
+}
+
+/// A handle of one run, cheap to clone: the right to report on it, and whether it is to stop.
+///
+/// A run is to stop when somebody cancels the job, when its time-out is over, when the server gave the job to
+/// another worker, and when this worker shuts down. An asynchronous handler that goes on is dropped at its next
+/// `.await` once the grace is over ([`Runtime::cancel_grace`](crate::Runtime::cancel_grace)). A blocking one cannot
+/// be, so it should look at [`Run::is_cancelled`] now and then; until it returns it keeps its place.
+#[derive(Debug, Clone)]
+pub struct Run {
+    fence: Fence,
+    attempt: u32,
+    control: Arc<Control>,
+}
+
+/// How a handler is told to stop, and dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) cancel: CancellationToken,
+    pub(crate) drop: Notify,
+}
+
+impl Run {
+    pub(crate) fn new(fence: Fence, attempt: u32, control: Arc<Control>) -> Self {
+        Self {
+            fence,
+            attempt,
+            control,
+        }
+    }
+
+    /// A run that is cancelled when `cancel` is, to call a handler with in a test.
+    pub fn detached(fence: Fence, attempt: u32, cancel: CancellationToken) -> Self {
+        let drop = Notify::new();
+        Self::new(fence, attempt, Arc::new(Control { cancel, drop }))
+    }
+
+    /// The right to report on this run. No two runs have the same, and a later run of a job has a greater one; a
+    /// system that remembers the greatest it has seen can refuse the side effects of a run that was given up.
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether the run is to stop. It stays so.
+    pub fn is_cancelled(&self) -> bool {
+        self.control.cancel.is_cancelled()
+    }
+
+    /// Waits until the run is to stop. Cancel-safe.
+    pub async fn cancelled(&self) {
+        self.control.cancel.cancelled().await;
+    }
+
+    /// The token behind [`Run::cancelled`], to hand to what takes one. Cancelling it tells nobody but its holders.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.control.cancel
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+}

@@ -1,0 +1,552 @@
+//! The worker without I/O: which runs it holds, which of them run, and what it owes the server.
+//!
+//! [`Machine`] is told what happened (`handle_*`) and then asked what is to be done (`poll_*`), until each `poll_*`
+//! says `None`. Time is an argument. It has no socket, no task and no handler: whoever drives it sends what
+//! [`Machine::poll_transmit`] returns and carries out [`Machine::poll_command`], in this order, so that the server
+//! has been told of a start before the handler is called.
+
+mod lease;
+mod outbox;
+mod run;
+mod shutdown;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use jobq_client::BootTime;
+use jobq_proto::message::{Cancel, Order, OrderedJob, RunRef, SettleOutcome, Settled, SettledRun, Welcome};
+use jobq_proto::{ClientMessage, Fence, Limits, ServerMessage};
+use uuid::Uuid;
+
+use crate::error::JobError;
+use lease::Lease;
+use outbox::Outbox;
+pub use run::{End, RunId};
+use run::{Report, Run, State, Stop};
+use shutdown::Shutdown;
+use slots::Slots;
+
+/// Most runs that a worker holds, unsettled ones included: as many as one Holding names with the limits that a
+/// server has by default. What it is sent beyond is released at once.
+pub const MAX_HELD: usize = 10_000;
+
+/// What a worker runs, and how much of it at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The names that it runs, each once.
+    pub names: Vec<NameLimit>,
+    /// Most handlers that run at a time, over all names.
+    pub concurrency: u32,
+    /// Jobs that it holds beyond those that run, so that the next is there when one ends.
+    pub prefetch: u32,
+    /// How long a handler that was told to stop has before it is dropped.
+    pub cancel_grace: Duration,
+}
+
+impl Config {
+    /// How many runs are held at a time when no handler is stuck: over all names, and of each. This is what Hello
+    /// has to state.
+    pub fn credit(&self) -> (u32, Vec<u32>) {
+        Slots::new(self).credit(self.prefetch)
+    }
+}
+
+/// How many handlers of one name run at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameLimit {
+    /// The name.
+    pub name: String,
+    /// Handlers, at least 1.
+    pub concurrency: u32,
+}
+
+/// What is to be done with handlers.
+#[derive(Debug)]
+pub enum Command {
+    /// Call the handler.
+    Start(Start),
+    /// Ask the handler of this run to stop.
+    Cancel(Fence),
+    /// Its time to stop is over: drop the handler of this run where it stands, if that is possible.
+    Drop(Fence),
+}
+
+/// A handler to call.
+#[derive(Debug)]
+pub struct Start {
+    /// The run.
+    pub id: RunId,
+    /// The job as it came.
+    pub order: OrderedJob,
+}
+
+/// Something that a person may want to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A handler is about to be called.
+    Started(RunId),
+    /// A run is over for this worker.
+    Ended(RunId, Outcome),
+}
+
+/// How a run ended, as far as this worker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It completed.
+    Completed,
+    /// It failed.
+    Failed(JobError),
+    /// It was given back unfinished.
+    Released,
+    /// The server had given it to somebody else, or ended it; what comes of it is not reported.
+    GivenUp,
+}
+
+/// What a worker has done. Counted when the server says that it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Runs that completed.
+    pub completed: u64,
+    /// Runs that failed.
+    pub failed: u64,
+    /// Runs that were given back unfinished.
+    pub released: u64,
+    /// Runs whose report came too late, or that were given up before there was one.
+    pub stale: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    slots: Slots,
+    runs: HashMap<Fence, Run>,
+    /// Handlers that go on although their run is over, and the names they have.
+    strays: HashMap<Fence, usize>,
+    /// When runs time out and when graces end.
+    timers: BTreeSet<(BootTime, Fence)>,
+    lease: Lease,
+    shutdown: Shutdown,
+    connected: bool,
+    /// The server of this connection is going, so nothing new is started.
+    closing: bool,
+    limits: Limits,
+    /// The store that the fences are of.
+    store: Option<Uuid>,
+    outbox: Outbox,
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+    summary: Summary,
+}
+
+impl Machine {
+    /// A worker that holds nothing and has not connected.
+    pub fn new(config: Config) -> Self {
+        Self {
+            slots: Slots::new(&config),
+            config,
+            runs: HashMap::new(),
+            strays: HashMap::new(),
+            timers: BTreeSet::new(),
+            lease: Lease::default(),
+            shutdown: Shutdown::default(),
+            connected: false,
+            closing: false,
+            limits: Limits::default(),
+            store: None,
+            outbox: Outbox::default(),
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// The server said welcome, for the first time or again, to a Hello that was sent at `sent` and stated
+    /// [`Config::credit`].
+    pub fn handle_connected(&mut self, now: BootTime, welcome: &Welcome, sent: BootTime) {
+        self.limits = welcome.limits;
+        self.connected = true;
+        self.closing = false;
+        self.lease.handle_connected(welcome.ttl, sent);
+        if !welcome.resumed {
+            self.forget_session(now, self.store.is_none_or(|store| store == welcome.store));
+        }
+        self.store = Some(welcome.store);
+        self.outbox.reset(self.config.credit());
+        let mut unsettled = Vec::new();
+        for run in self.runs.values_mut() {
+            if let State::Ended(report) = &mut run.state {
+                report.fit(&self.limits);
+                unsettled.push((run.id.fence, report.kind()));
+            }
+        }
+        unsettled.sort_unstable_by_key(|(fence, _)| *fence);
+        unsettled
+            .into_iter()
+            .for_each(|(fence, kind)| self.outbox.report(fence, kind));
+        self.fill(now);
+    }
+
+    /// The connection is gone. Handlers go on; no new one is called until the server is back.
+    pub fn handle_disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    /// The server has answered a Beat, or a Hello, that was sent at `sent`: until its time-to-live after that, it
+    /// gives none of our runs away.
+    pub fn handle_contact(&mut self, sent: BootTime) {
+        self.lease.handle_contact(sent);
+    }
+
+    /// The server said something.
+    pub fn handle_message(&mut self, now: BootTime, message: ClientMessage) {
+        match message {
+            ClientMessage::Order(order) => self.handle_order(now, order),
+            ClientMessage::Settled(settled) => self.handle_settled(now, settled),
+            ClientMessage::Cancel(cancel) => self.handle_cancel(now, cancel),
+            ClientMessage::Closing(_) => {
+                self.closing = true;
+                self.release_waiting();
+            }
+            // Answers to what a worker does not ask.
+            _ => {}
+        }
+        self.advance_shutdown(now);
+    }
+
+    /// A handler has ended, after `ran`. Every handler that was started ends once, however it ends.
+    pub fn handle_ended(&mut self, now: BootTime, fence: Fence, ran: Duration, end: End) {
+        if let Some(name) = self.strays.remove(&fence) {
+            self.slots.free_stray(name);
+        } else if let Some(Run {
+            id,
+            state: State::Running { stop, due, .. },
+        }) = self.runs.get(&fence)
+        {
+            self.slots.free(id.name);
+            if let Some(due) = due {
+                self.timers.remove(&(*due, fence));
+            }
+            let report = Report::of(end, ran, *stop);
+            self.end(fence, report);
+        }
+        self.fill(now);
+        self.advance_shutdown(now);
+    }
+
+    /// It is as late as [`Machine::poll_timeout`] said, or later.
+    pub fn handle_timeout(&mut self, now: BootTime) {
+        if self.lease.is_over(now) {
+            self.give_back_all(now);
+        }
+        while let Some((due, fence)) = self.timers.first().copied()
+            && due <= now
+        {
+            self.timers.pop_first();
+            self.handle_due(now, fence);
+        }
+        self.advance_shutdown(now);
+    }
+
+    /// The next message to send; nothing while there is no connection.
+    pub fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
+        if !self.connected {
+            return None;
+        }
+        if self.outbox.poll_holding() {
+            let (message, rest) = outbox::holding(self.runs.values(), &self.limits);
+            // The server queues again what is not named.
+            rest.into_iter().for_each(|fence| self.give_up(now, fence));
+            return Some(message);
+        }
+        let credit = self.credit();
+        self.outbox
+            .poll_credit(credit, |name| self.slots.name(name))
+            .or_else(|| self.outbox.poll(&self.limits, |fence| self.runs.get(&fence)))
+    }
+
+    /// The next thing to do with a handler. To be asked after everything that was to be sent has been.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Machine::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<BootTime> {
+        let unfinished = self.running() > 0 || self.slots.waiting() > 0;
+        let lease = self.lease.deadline().filter(|_| unfinished);
+        let timer = self.timers.first().map(|(due, _)| *due);
+        [lease, timer, self.shutdown.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether it holds no run and no handler runs.
+    pub fn is_idle(&self) -> bool {
+        self.runs.is_empty() && self.slots.busy() == 0
+    }
+
+    /// How many handlers run whose outcome is still wanted.
+    pub fn running(&self) -> usize {
+        self.slots.busy().saturating_sub(self.strays.len())
+    }
+
+    /// What it has done so far.
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// A job's name by its place in [`Config::names`].
+    pub fn name(&self, index: usize) -> &str {
+        self.slots.name(index)
+    }
+
+    fn handle_order(&mut self, now: BootTime, order: Order) {
+        for job in order.jobs {
+            self.take(job);
+        }
+        self.fill(now);
+    }
+
+    fn take(&mut self, order: OrderedJob) {
+        let fence = order.fence;
+        if self.runs.contains_key(&fence) || self.strays.contains_key(&fence) {
+            return;
+        }
+        if self.runs.len() >= MAX_HELD {
+            self.outbox.refuse(RunRef { id: order.id, fence });
+            return;
+        }
+        let Some(name) = self.slots.index_of(&order.name) else {
+            // Released, it would come straight back; a failed attempt has a backoff.
+            tracing::warn!(
+                id = order.id,
+                name = order.name,
+                "the server sent a job that was not asked for"
+            );
+            self.outbox.refuse_unknown(&order);
+            return;
+        };
+        self.runs.insert(fence, Run::new(order, name));
+        if self.closing || self.shutdown.is_begun() {
+            self.end(fence, Report::Released);
+        } else {
+            self.slots.wait(name, fence);
+        }
+    }
+
+    /// Starts what has a place. Nothing is started without a connection, since the server could not be told.
+    fn fill(&mut self, now: BootTime) {
+        if !self.connected || self.closing || self.shutdown.is_begun() {
+            return;
+        }
+        while let Some(fence) = self.slots.next() {
+            self.start(now, fence);
+        }
+    }
+
+    fn start(&mut self, now: BootTime, fence: Fence) {
+        let run = self
+            .runs
+            .get_mut(&fence)
+            .expect("a run in the line is held until it leaves the line");
+        let running = State::Running {
+            stop: None,
+            due: None,
+            timeout: None,
+            since: now,
+        };
+        let State::Waiting(order) = std::mem::replace(&mut run.state, running) else {
+            unreachable!("a run in the line is waiting");
+        };
+        if let Some(limit) = order.timeout.map(Duration::from_micros) {
+            let at = now + limit;
+            self.timers.insert((at, fence));
+            run.state = State::Running {
+                stop: None,
+                due: Some(at),
+                timeout: Some(limit),
+                since: now,
+            };
+        }
+        self.outbox.start(fence);
+        self.events.push_back(Event::Started(run.id));
+        self.commands.push_back(Command::Start(Start {
+            id: run.id,
+            order: *order,
+        }));
+    }
+
+    fn handle_settled(&mut self, now: BootTime, settled: Settled) {
+        for SettledRun { fence, outcome, .. } in settled.runs {
+            let Some(run) = self.runs.get(&fence) else {
+                continue;
+            };
+            let known = matches!(outcome, SettleOutcome::Applied | SettleOutcome::AlreadyApplied);
+            match &run.state {
+                State::Ended(report) => {
+                    match (known, report) {
+                        (true, Report::Completed { .. }) => self.summary.completed += 1,
+                        (true, Report::Failed { .. }) => self.summary.failed += 1,
+                        (true, Report::Released) => self.summary.released += 1,
+                        (false, _) => self.summary.stale += 1,
+                    }
+                    self.outbox.settled(fence);
+                    self.runs.remove(&fence);
+                }
+                // The answer to a Holding that named it.
+                State::Waiting(_) | State::Running { .. } => self.give_up(now, fence),
+            }
+        }
+    }
+
+    fn handle_cancel(&mut self, now: BootTime, cancel: Cancel) {
+        for RunRef { fence, .. } in cancel.runs {
+            let Some(run) = self.runs.get(&fence) else {
+                continue;
+            };
+            match &run.state {
+                State::Waiting(_) => {
+                    self.slots.leave(run.id.name, fence);
+                    self.end(fence, Report::Released);
+                }
+                State::Running { .. } => self.stop(fence, Stop::Cancelled, now + self.config.cancel_grace),
+                State::Ended(_) => {}
+            }
+        }
+    }
+
+    /// Asks a running handler to stop; `due` is when it is dropped. The first reason to stop it counts.
+    fn stop(&mut self, fence: Fence, reason: Stop, grace_ends: BootTime) {
+        if let Some(Run {
+            state:
+                State::Running {
+                    stop: stop @ None,
+                    due,
+                    ..
+                },
+            ..
+        }) = self.runs.get_mut(&fence)
+        {
+            *stop = Some(reason);
+            if let Some(due) = due.replace(grace_ends) {
+                self.timers.remove(&(due, fence));
+            }
+            self.timers.insert((grace_ends, fence));
+            self.commands.push_back(Command::Cancel(fence));
+        }
+    }
+
+    /// A timer of this run has gone off.
+    fn handle_due(&mut self, now: BootTime, fence: Fence) {
+        if self.strays.contains_key(&fence) {
+            self.commands.push_back(Command::Drop(fence));
+            return;
+        }
+        let Some(Run {
+            id,
+            state:
+                State::Running {
+                    stop,
+                    due,
+                    timeout,
+                    since,
+                },
+        }) = self.runs.get_mut(&fence)
+        else {
+            return;
+        };
+        *due = None;
+        let Some(reason) = *stop else {
+            let limit = timeout.unwrap_or_default();
+            self.stop(fence, Stop::TimedOut(limit), now + self.config.cancel_grace);
+            return;
+        };
+        // The grace is over. What becomes of the job does not wait for a handler that does not listen.
+        let (name, ran) = (id.name, now.since(*since));
+        self.commands.push_back(Command::Drop(fence));
+        self.slots.stray(name);
+        self.strays.insert(fence, name);
+        self.end(fence, Report::of(End::Dropped, ran, Some(reason)));
+    }
+
+    /// The run is over, as `report` says; it is kept until the server has said that it knows.
+    fn end(&mut self, fence: Fence, mut report: Report) {
+        let Some(run) = self.runs.get_mut(&fence) else {
+            return;
+        };
+        report.fit(&self.limits);
+        self.outbox.report(fence, report.kind());
+        let outcome = match &report {
+            Report::Completed { .. } => Outcome::Completed,
+            Report::Failed { error, .. } => Outcome::Failed(error.clone()),
+            Report::Released => Outcome::Released,
+        };
+        self.events.push_back(Event::Ended(run.id, outcome));
+        run.state = State::Ended(report);
+    }
+
+    /// The run is somebody else's now, or nobody's: its handler is stopped, and what comes of it is not reported.
+    fn give_up(&mut self, now: BootTime, fence: Fence) {
+        let Some(Run { id, state }) = self.runs.remove(&fence) else {
+            return;
+        };
+        match state {
+            State::Waiting(_) => self.slots.leave(id.name, fence),
+            State::Running { stop, due, .. } => {
+                if let Some(due) = due {
+                    self.timers.remove(&(due, fence));
+                }
+                if stop.is_none() {
+                    self.commands.push_back(Command::Cancel(fence));
+                }
+                self.timers.insert((now + self.config.cancel_grace, fence));
+                self.slots.stray(id.name);
+                self.strays.insert(fence, id.name);
+            }
+            State::Ended(_) => {}
+        }
+        self.summary.stale += 1;
+        self.events.push_back(Event::Ended(id, Outcome::GivenUp));
+    }
+
+    /// Another session has begun, so the runs of the old one are over. How runs ended is told again, since it may
+    /// have reached the disk; but not to another store, where the same fence may be that of another job.
+    fn forget_session(&mut self, now: BootTime, same_store: bool) {
+        let over = |run: &&Run| !same_store || !matches!(run.state, State::Ended(_));
+        let mut over: Vec<Fence> = self.runs.values().filter(over).map(|run| run.id.fence).collect();
+        over.sort_unstable();
+        over.into_iter().for_each(|fence| self.give_up(now, fence));
+    }
+
+    fn release_waiting(&mut self) {
+        for fence in self.slots.leave_all() {
+            self.end(fence, Report::Released);
+        }
+    }
+
+    fn stop_running(&mut self, reason: Stop, grace_ends: BootTime) {
+        let running = self
+            .runs
+            .values()
+            .filter(|run| matches!(run.state, State::Running { .. }));
+        let mut running: Vec<Fence> = running.map(|run| run.id.fence).collect();
+        running.sort_unstable();
+        running
+            .into_iter()
+            .for_each(|fence| self.stop(fence, reason, grace_ends));
+    }
+
+    fn credit(&self) -> (u32, Vec<u32>) {
+        let (total, names) = self.slots.credit(self.config.prefetch);
+        (if self.shutdown.is_begun() { 0 } else { total }, names)
+    }
+}

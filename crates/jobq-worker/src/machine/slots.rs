@@ -1,0 +1,149 @@
+//! Which run starts next: the order of arrival, within the limits of each name and of all names together.
+
+use std::collections::{HashMap, VecDeque};
+
+use jobq_proto::Fence;
+
+use super::{Config, NameLimit};
+
+/// The places that handlers run in, and the runs that wait for one.
+#[derive(Debug)]
+pub(super) struct Slots {
+    names: Vec<Name>,
+    index: HashMap<String, usize>,
+    limit: u32,
+    busy: u32,
+    waiting: usize,
+    /// Numbers arrivals, so that the queues of the names can be merged.
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Name {
+    name: String,
+    limit: u32,
+    busy: u32,
+    /// Busy places whose run is over for the server, while its handler goes on.
+    stray: u32,
+    waiting: VecDeque<(u64, Fence)>,
+}
+
+impl Slots {
+    pub(super) fn new(config: &Config) -> Self {
+        let name = |limit: &NameLimit| Name {
+            name: limit.name.clone(),
+            limit: limit.concurrency.min(config.concurrency),
+            busy: 0,
+            stray: 0,
+            waiting: VecDeque::new(),
+        };
+        let names: Vec<Name> = config.names.iter().map(name).collect();
+        let index = names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (n.name.clone(), i))
+            .collect();
+        Self {
+            names,
+            index,
+            limit: config.concurrency,
+            busy: 0,
+            waiting: 0,
+            arrivals: 0,
+        }
+    }
+
+    pub(super) fn index_of(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.names[index].name
+    }
+
+    /// How many handlers run, stray ones included.
+    pub(super) fn busy(&self) -> usize {
+        self.busy as usize
+    }
+
+    /// How many runs are in the line.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Puts a run at the end of the line.
+    pub(super) fn wait(&mut self, name: usize, fence: Fence) {
+        self.arrivals += 1;
+        self.waiting += 1;
+        self.names[name].waiting.push_back((self.arrivals, fence));
+    }
+
+    /// Takes the place for the run that came first among those whose name has one free.
+    pub(super) fn next(&mut self) -> Option<Fence> {
+        if self.busy >= self.limit || self.waiting == 0 {
+            return None;
+        }
+        let first = |name: &&mut Name| name.waiting.front().map_or(u64::MAX, |(arrival, _)| *arrival);
+        let name = self
+            .names
+            .iter_mut()
+            .filter(|name| name.busy < name.limit && !name.waiting.is_empty())
+            .min_by_key(first)?;
+        let (_, fence) = name.waiting.pop_front()?;
+        name.busy += 1;
+        self.waiting -= 1;
+        self.busy += 1;
+        Some(fence)
+    }
+
+    /// Takes a run out of the line.
+    pub(super) fn leave(&mut self, name: usize, fence: Fence) {
+        let line = &mut self.names[name].waiting;
+        let before = line.len();
+        line.retain(|(_, waiting)| *waiting != fence);
+        self.waiting -= before - line.len();
+    }
+
+    /// Empties the line; the runs come in the order in which they arrived.
+    pub(super) fn leave_all(&mut self) -> Vec<Fence> {
+        let mut all: Vec<_> = self
+            .names
+            .iter_mut()
+            .flat_map(|name| name.waiting.drain(..))
+            .collect();
+        all.sort_unstable();
+        self.waiting = 0;
+        all.into_iter().map(|(_, fence)| fence).collect()
+    }
+
+    /// The place of a handler that has returned is free again.
+    pub(super) fn free(&mut self, name: usize) {
+        self.names[name].busy -= 1;
+        self.busy -= 1;
+    }
+
+    /// A handler goes on although its run is over: its place is not on offer until it returns.
+    pub(super) fn stray(&mut self, name: usize) {
+        self.names[name].stray += 1;
+    }
+
+    /// A stray handler has returned.
+    pub(super) fn free_stray(&mut self, name: usize) {
+        self.names[name].stray -= 1;
+        self.free(name);
+    }
+
+    /// How many runs may be held at a time, over all names and of each. Stray handlers are taken off, so that the
+    /// server does not send jobs here that would wait behind them.
+    pub(super) fn credit(&self, prefetch: u32) -> (u32, Vec<u32>) {
+        let stray: u32 = self.names.iter().map(|name| name.stray).sum();
+        let total = self.limit.saturating_sub(stray).saturating_add(prefetch);
+        let of = |name: &Name| {
+            name.limit
+                .saturating_sub(name.stray)
+                .saturating_add(prefetch)
+                .min(total)
+        };
+        (total, self.names.iter().map(of).collect())
+    }
+}

@@ -1,0 +1,438 @@
+//! The worker as a whole: its handlers, its settings, and its life.
+
+use std::collections::HashSet;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_client::{Session, SessionConfig, SessionError};
+use jobq_proto::limits::MAX_NAME;
+use jobq_proto::message::{NameCredit, Work};
+use jobq_proto::{JobName, WireError};
+use jobq_transport::{AddressError, Endpoint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, yield_now};
+
+use crate::error::JobError;
+use crate::handler::{self, Handler};
+use crate::job::{Job, Run};
+use crate::machine::{Config, MAX_HELD, Machine, NameLimit, Summary};
+use crate::observer::Observer;
+use crate::shell::{Call, Link, Shell};
+use crate::worker::{Worker, assert_name};
+
+/// Handlers that are begun in one go, before those that run get their turn. A task queue of tokio holds this many.
+const CALLS_AT_ONCE: usize = 256;
+
+/// Runs workers: connects to a server, takes jobs, calls handlers and reports how they ended, until it is told to
+/// stop. It reconnects for ever.
+///
+/// ```no_run
+/// use jobq_worker::{Job, JobError, Run, Runtime};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let summary = Runtime::new("tcp://127.0.0.1:7420")
+///     .handler("ping", |_job: Job<()>, _run: Run| async move { Ok("pong") })
+///     .blocking("count", |job: Job<String>, run: Run| {
+///         let mut words = 0;
+///         for _word in job.params.split_whitespace() {
+///             if run.is_cancelled() {
+///                 return Err(JobError::retry("stopped"));
+///             }
+///             words += 1;
+///         }
+///         Ok(words)
+///     })
+///     .concurrency(8)
+///     .run(std::future::pending::<()>())
+///     .await?;
+/// println!("{} jobs completed", summary.completed);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a runtime does nothing until it is run"]
+pub struct Runtime {
+    server: Server,
+    handlers: Vec<(String, Arc<dyn Handler>)>,
+    limits: Vec<(String, u32)>,
+    concurrency: u32,
+    prefetch: u32,
+    credit_bytes: u64,
+    label: String,
+    token: Option<String>,
+    shutdown_timeout: Duration,
+    cancel_grace: Duration,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+/// Where the server is: an address as text, which is read when the runtime is run, or an [`Endpoint`].
+#[derive(Debug, Clone)]
+pub struct Server(Result<Endpoint, AddressError>);
+
+impl From<&str> for Server {
+    fn from(address: &str) -> Self {
+        Self(address.parse())
+    }
+}
+
+impl From<String> for Server {
+    fn from(address: String) -> Self {
+        Self(address.parse())
+    }
+}
+
+impl From<&String> for Server {
+    fn from(address: &String) -> Self {
+        Self(address.parse())
+    }
+}
+
+impl From<Endpoint> for Server {
+    fn from(endpoint: Endpoint) -> Self {
+        Self(Ok(endpoint))
+    }
+}
+
+/// Why a worker could not run, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// The server's address cannot be read.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A handler has a name that no job can have.
+    #[error(transparent)]
+    Name(WireError),
+    /// Two handlers have the same name, or a limit is for a name without a handler.
+    #[error("there are {count} handlers for {name:?}, and there must be one")]
+    Handlers {
+        /// The name.
+        name: String,
+        /// How many handlers it has.
+        count: usize,
+    },
+    /// There is no handler, so nothing to do.
+    #[error("the worker has no handlers; add one with worker(), handler() or blocking()")]
+    NoHandlers,
+    /// A number in the settings is out of range.
+    #[error("{setting} is {value}, and has to be {expected}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be.
+        expected: String,
+    },
+    /// The session's thread could not be started.
+    #[error("cannot start the session's thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The server refuses this worker for good, or there is no server to come back to.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The session's thread panicked; an [`Observer`] may have. The server releases what the worker held.
+    #[error("the session's thread panicked")]
+    Panicked,
+}
+
+impl Runtime {
+    /// How many handlers run at a time, unless told otherwise.
+    pub const CONCURRENCY: u32 = 8;
+    /// How many bytes of params are held at a time, unless told otherwise.
+    pub const CREDIT_BYTES: u64 = 8 * 1024 * 1024;
+    /// How long handlers may run after the shutdown began, unless told otherwise.
+    pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+    /// How long a handler that was told to stop has, unless told otherwise. Less than the 10 s after which the
+    /// server revokes a run that has timed out.
+    pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+    /// A worker of the server at an address such as `tcp://127.0.0.1:7420` or `unix:///run/jobq.sock`, or at an
+    /// [`Endpoint`], which may be a server in this process.
+    pub fn new(server: impl Into<Server>) -> Self {
+        Self {
+            server: server.into(),
+            handlers: Vec::new(),
+            limits: Vec::new(),
+            concurrency: Self::CONCURRENCY,
+            prefetch: 0,
+            credit_bytes: Self::CREDIT_BYTES,
+            label: String::new(),
+            token: None,
+            shutdown_timeout: Self::SHUTDOWN_TIMEOUT,
+            cancel_grace: Self::CANCEL_GRACE,
+            observer: None,
+        }
+    }
+
+    /// Runs the jobs of `W::JOB_NAME`.
+    pub fn worker<W: Worker>(self, worker: W) -> Self {
+        assert_name::<W>();
+        self.add(W::JOB_NAME, handler::of_worker(worker))
+    }
+
+    /// Runs the jobs of `name` with an asynchronous closure. It must not block its thread for long; what does
+    /// belongs in [`Runtime::blocking`].
+    pub fn handler<F, Fut, P, O>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Job<P>, Run) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, JobError>> + Send + 'static,
+        P: DeserializeOwned + Send + 'static,
+        O: Serialize + Send + 'static,
+    {
+        self.add(name, handler::of_async(handler))
+    }
+
+    /// Runs the jobs of `name` with a closure that may block; each run has a thread of tokio's blocking pool, which
+    /// has 512 unless the runtime was built otherwise.
+    pub fn blocking<F, P, O>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Job<P>, Run) -> Result<O, JobError> + Send + Sync + 'static,
+        P: DeserializeOwned + Send + 'static,
+        O: Serialize + Send + 'static,
+    {
+        self.add(name, handler::of_blocking(handler))
+    }
+
+    /// Runs the jobs of `name` with a closure that takes the params as they came and returns the result as it goes:
+    /// one encoded CBOR item each, which nobody looks into.
+    pub fn raw_handler<F, Fut>(self, name: &str, handler: F) -> Self
+    where
+        F: Fn(Job<Bytes>, Run) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Bytes>, JobError>> + Send + 'static,
+    {
+        self.add(name, handler::of_raw(handler))
+    }
+
+    /// How many handlers run at a time, over all names. The default is [`Runtime::CONCURRENCY`].
+    pub fn concurrency(self, concurrency: u32) -> Self {
+        Self { concurrency, ..self }
+    }
+
+    /// How many handlers of one name run at a time, if fewer than [`Runtime::concurrency`].
+    pub fn concurrency_of(mut self, name: &str, concurrency: u32) -> Self {
+        self.limits.push((name.to_owned(), concurrency));
+        self
+    }
+
+    /// How many jobs are held beyond those that run, so that the next is at hand when one ends. The default is 0:
+    /// a job that waits here could run elsewhere.
+    pub fn prefetch(self, prefetch: u32) -> Self {
+        Self { prefetch, ..self }
+    }
+
+    /// How many bytes of params are held at a time. The default is [`Runtime::CREDIT_BYTES`]; one job is always
+    /// taken, however large.
+    pub fn credit_bytes(self, credit_bytes: u64) -> Self {
+        Self { credit_bytes, ..self }
+    }
+
+    /// What the worker calls itself, for logs and listings: up to 128 bytes. It identifies nothing.
+    pub fn label(self, label: impl Into<String>) -> Self {
+        let label = label.into();
+        Self { label, ..self }
+    }
+
+    /// The secret that the server asks for.
+    pub fn token(self, token: impl Into<String>) -> Self {
+        let token = Some(token.into());
+        Self { token, ..self }
+    }
+
+    /// How long handlers may run after the shutdown began, before they are told to stop and their jobs given back.
+    /// The default is [`Runtime::SHUTDOWN_TIMEOUT`].
+    pub fn shutdown_timeout(self, shutdown_timeout: Duration) -> Self {
+        Self {
+            shutdown_timeout,
+            ..self
+        }
+    }
+
+    /// How long a handler that was told to stop has until it is dropped, and its run ended without it. The default
+    /// is [`Runtime::CANCEL_GRACE`].
+    pub fn cancel_grace(self, cancel_grace: Duration) -> Self {
+        Self { cancel_grace, ..self }
+    }
+
+    /// Who is told what the worker does.
+    pub fn observer(self, observer: impl Observer) -> Self {
+        let observer = Some(Arc::new(observer) as Arc<dyn Observer>);
+        Self { observer, ..self }
+    }
+
+    /// Runs until `shutdown` completes, and then shuts down: takes nothing new, gives back what has not started,
+    /// lets handlers finish within the shutdown's time-out, gives the rest back, and waits until the server has all
+    /// that on disk.
+    ///
+    /// Handlers run on the tokio runtime that this is called on. The session has a thread of its own, so that a
+    /// handler that blocks does not cost its neighbours their leases. When the future is dropped, handlers are told
+    /// to stop, and what they leave is given back.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, at once. Later only what trying again cannot help: a token or a version that
+    /// the server refuses, or an embedded server that is gone.
+    pub async fn run(self, shutdown: impl Future) -> Result<Summary, RuntimeError> {
+        let config = self.config()?;
+        let session = self.session(&config)?;
+        let link = Arc::new(Link::new());
+        let machine = Machine::new(config);
+        let shell = Shell::new(
+            machine,
+            session,
+            Arc::clone(&link),
+            self.observer,
+            self.shutdown_timeout,
+        );
+        let handlers = self.handlers.into_iter().map(|(_, handler)| handler).collect();
+        let _guard = Guard {
+            dispatcher: tokio::spawn(dispatch(handlers, Arc::clone(&link))),
+            link: Arc::clone(&link),
+        };
+        let mut over = pin!(spawn(shell)?);
+        tokio::select! {
+            result = &mut over => return result.unwrap_or(Err(RuntimeError::Panicked)),
+            _ = shutdown => link.shutdown.cancel(),
+        }
+        over.await.unwrap_or(Err(RuntimeError::Panicked))
+    }
+
+    fn add(mut self, name: &str, handler: Arc<dyn Handler>) -> Self {
+        self.handlers.push((name.to_owned(), handler));
+        self
+    }
+
+    /// The settings, checked.
+    fn config(&self) -> Result<Config, RuntimeError> {
+        if self.handlers.is_empty() {
+            return Err(RuntimeError::NoHandlers);
+        }
+        check("the label's length", self.label.len() as u64, 0, MAX_NAME as u64)?;
+        check("the concurrency", self.concurrency.into(), 1, MAX_HELD as u64)?;
+        let held = u64::from(self.concurrency) + u64::from(self.prefetch);
+        check("concurrency and prefetch together", held, 1, MAX_HELD as u64)?;
+        let mut seen = HashSet::new();
+        for (name, _) in &self.handlers {
+            name.parse::<JobName>().map_err(RuntimeError::Name)?;
+            if !seen.insert(name) {
+                return Err(self.handlers_of(name));
+            }
+        }
+        for (name, limit) in &self.limits {
+            check("the concurrency of a name", (*limit).into(), 1, MAX_HELD as u64)?;
+            if !seen.contains(name) {
+                return Err(self.handlers_of(name));
+            }
+        }
+        let limit = |name: &String| NameLimit {
+            name: name.clone(),
+            concurrency: self
+                .limits
+                .iter()
+                .filter(|(limited, _)| limited == name)
+                .map(|(_, limit)| *limit)
+                .min()
+                .unwrap_or(self.concurrency),
+        };
+        Ok(Config {
+            names: self.handlers.iter().map(|(name, _)| limit(name)).collect(),
+            concurrency: self.concurrency,
+            prefetch: self.prefetch,
+            cancel_grace: self.cancel_grace,
+        })
+    }
+
+    fn handlers_of(&self, name: &String) -> RuntimeError {
+        RuntimeError::Handlers {
+            name: name.clone(),
+            count: self.handlers.iter().filter(|(other, _)| other == name).count(),
+        }
+    }
+
+    fn session(&self, config: &Config) -> Result<Session, RuntimeError> {
+        let (jobs, of_names) = config.credit();
+        let credit = |(limit, jobs): (&NameLimit, u32)| NameCredit {
+            name: limit.name.clone(),
+            jobs,
+        };
+        let mut session = SessionConfig::new(self.server.0.clone()?);
+        session.label = self.label.clone();
+        session.token = self.token.clone();
+        session.work = Some(Work {
+            names: config.names.iter().zip(of_names).map(credit).collect(),
+            jobs,
+            bytes: self.credit_bytes,
+        });
+        Ok(Session::new(session))
+    }
+}
+
+fn check(setting: &'static str, value: u64, least: u64, most: u64) -> Result<(), RuntimeError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(RuntimeError::Setting {
+        setting,
+        value,
+        expected: format!("{least} to {most}"),
+    })
+}
+
+/// Ends what [`Runtime::run`] began, however it ends.
+struct Guard {
+    dispatcher: JoinHandle<()>,
+    link: Arc<Link>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.link.abandon.cancel();
+        self.dispatcher.abort();
+    }
+}
+
+/// Starts the session's thread. It ends by itself, soon after the worker is abandoned at the latest.
+fn spawn(shell: Shell) -> Result<oneshot::Receiver<Result<Summary, RuntimeError>>, RuntimeError> {
+    let (over, result) = oneshot::channel();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = match runtime {
+            Ok(runtime) => runtime.block_on(shell.run()).map_err(RuntimeError::Session),
+            Err(error) => Err(RuntimeError::Thread(error)),
+        };
+        // Nobody listens if the worker was abandoned.
+        drop(over.send(result));
+    };
+    let thread = thread::Builder::new().name("jobq-session".to_owned());
+    thread.spawn(run).map_err(RuntimeError::Thread)?;
+    Ok(result)
+}
+
+/// Calls handlers. A task of its own, so that the tasks it begins go to the queue of its thread.
+async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
+    let mut calls = Vec::new();
+    loop {
+        link.calls.ready().await;
+        link.calls.take(&mut calls);
+        let mut begun = 0;
+        for Call {
+            name,
+            job,
+            run,
+            ending,
+        } in calls.drain(..)
+        {
+            // One that was cancelled on its way here is not called; `ending` says so when it is dropped.
+            if !run.is_cancelled() {
+                handlers[name].call(job, run, ending);
+            }
+            begun += 1;
+            if begun % CALLS_AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+    }
+}
