@@ -248,7 +248,7 @@ fn decode_item<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
     let item = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(explain)?;
     if rest.has_remaining() {
         return Err(FrameError::malformed(format_args!(
-            "{} bytes follow the message",
+            "bytes follow the message: {}",
             rest.len()
         )));
     }

@@ -18,6 +18,7 @@ mod framed;
 pub mod listener;
 pub mod memory;
 pub mod router;
+pub mod stream_router;
 pub mod tcp;
 #[cfg(unix)]
 pub mod unix;
@@ -29,6 +30,7 @@ pub use error::{AddressError, SendError, TransportError};
 pub use listener::{ByteStream, Connector, Listener};
 pub use memory::{MemoryConnector, MemoryListener};
 pub use router::{CloseReason, Closed, PeerId, PeerInfo, Router, RouterEvent};
+pub use stream_router::{RouterConfig, StreamRouter};
 pub use tcp::{TcpBind, TcpConnector};
 #[cfg(unix)]
 pub use unix::{UnixBind, UnixConnector};

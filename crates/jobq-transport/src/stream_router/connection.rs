@@ -1,0 +1,234 @@
+//! One connection, from its setup to its last words.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jobq_proto::{ErrorCode, ServerMessage, WireError};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::accept::{Place, Seat};
+use super::inbox::Room;
+use super::link::{Link, Queued};
+use super::writer::write_all;
+use super::{Received, Shared, error_message};
+use crate::codec::StreamError;
+use crate::framed::{BatchLimit, MessageReader, StreamEnd};
+use crate::listener::ByteStream;
+use crate::router::{Closed, PeerId, PeerInfo};
+
+/// What a connection reads before it hands over, in messages and about in bytes.
+const READ_BATCH: BatchLimit = BatchLimit {
+    messages: 128,
+    bytes: 256 * 1024,
+};
+
+/// The first message alone.
+const FIRST_MESSAGE: BatchLimit = BatchLimit {
+    messages: 1,
+    bytes: 0,
+};
+
+/// After the last words, the stream is read and dropped for so long, or so many bytes: closing it while something
+/// is unread resets it, and the peer may never see what was written.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+type Reader<Io> = MessageReader<ReadHalf<Io>, ServerMessage>;
+type Writer = JoinSet<Result<(), StreamError>>;
+
+/// Serves a connection to its end.
+pub(super) async fn serve<Io, S>(shared: Arc<Shared>, setup: S, mut seat: Seat)
+where
+    Io: ByteStream,
+    S: Future<Output = io::Result<(Io, PeerInfo)>>,
+{
+    let hello_by = Instant::now() + shared.config.hello_timeout;
+    let Some((io, info)) = set_up(setup, hello_by).await else {
+        return;
+    };
+    let connection = Connection::open(&shared, info);
+    let (read, write) = tokio::io::split(io);
+    let mut writer = Writer::new();
+    writer.spawn(write_all(write, connection.link.clone()));
+
+    let mut reader = Reader::new(read, shared.config.max_first_frame);
+    let end = {
+        let mut reading = pin!(connection.read(&mut reader, hello_by, &mut seat));
+        tokio::select! {
+            biased;
+            () = connection.link.stopped() => End::Stopped,
+            Some(written) = writer.join_next() => {
+                // What the peer sent before it went is still there to be read.
+                let read = timeout(LINGER, &mut reading).await;
+                read.unwrap_or_else(|_| End::Lost(writer_error(written)))
+            }
+            end = &mut reading => end,
+        }
+    };
+    match end {
+        End::Stopped => {}
+        End::Refused(error) => {
+            shared
+                .inbox
+                .end(connection.link.peer, Closed::Protocol(error.clone()));
+            connection
+                .link
+                .finish(Some(error_message(error)), Queued::Written);
+        }
+        End::Lost(why) => {
+            shared.inbox.end(connection.link.peer, why);
+            return;
+        }
+    }
+    say_last_words(&mut writer, reader.into_inner(), shared.config.close_timeout).await;
+}
+
+/// Tells a connection why it is not served.
+pub(super) async fn refuse<Io, S>(shared: Arc<Shared>, setup: S, error: WireError, _place: Place)
+where
+    Io: ByteStream,
+    S: Future<Output = io::Result<(Io, PeerInfo)>>,
+{
+    let set_up_by = Instant::now() + shared.config.hello_timeout;
+    let Some((io, _)) = set_up(setup, set_up_by).await else {
+        return;
+    };
+    let link = Link::new(PeerId(0), shared.config.outbox_bytes, shared.unsent.clone());
+    let connection = Connection {
+        shared: &shared,
+        link: Arc::new(link),
+    };
+    let (read, write) = tokio::io::split(io);
+    connection
+        .link
+        .finish(Some(error_message(error)), Queued::Written);
+    let mut writer = Writer::new();
+    writer.spawn(write_all(write, connection.link.clone()));
+    say_last_words(&mut writer, read, shared.config.close_timeout).await;
+}
+
+async fn set_up<Io, S>(setup: S, by: Instant) -> Option<(Io, PeerInfo)>
+where
+    S: Future<Output = io::Result<(Io, PeerInfo)>>,
+{
+    match timeout_at(by, setup).await {
+        Ok(Ok(ready)) => return Some(ready),
+        Ok(Err(error)) => tracing::debug!(%error, "a connection could not be set up"),
+        Err(_) => tracing::debug!("a connection was not set up in time"),
+    }
+    None
+}
+
+/// Writes what is queued, the last words included, and lets the peer read them.
+async fn say_last_words(writer: &mut Writer, mut read: impl AsyncRead + Unpin, time: Duration) {
+    if !matches!(timeout(time, writer.join_next()).await, Ok(Some(Ok(Ok(()))))) {
+        return;
+    }
+    let mut buffer = [0; 4096];
+    let mut left = LINGER_BYTES;
+    let drain = async {
+        while left > 0
+            && let Ok(read) = read.read(&mut buffer).await
+            && read > 0
+        {
+            left = left.saturating_sub(read);
+        }
+    };
+    // Out of time is as good as any other end.
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// Why reading ended.
+enum End {
+    /// The router finishes the connection.
+    Stopped,
+    /// The peer broke the protocol, and is to be told so.
+    Refused(WireError),
+    /// There is nobody to be told anything.
+    Lost(Closed),
+}
+
+/// An open connection. However its task ends, the router hears of it.
+struct Connection<'a> {
+    shared: &'a Shared,
+    link: Arc<Link>,
+}
+
+impl<'a> Connection<'a> {
+    fn open(shared: &'a Shared, info: PeerInfo) -> Self {
+        let peer = PeerId(shared.next_peer.fetch_add(1, Ordering::Relaxed));
+        tracing::debug!(%peer, from = %info, "a peer has connected");
+        let link = Arc::new(Link::new(peer, shared.config.outbox_bytes, shared.unsent.clone()));
+        shared.inbox.open(info, link.clone());
+        Self { shared, link }
+    }
+
+    async fn read<Io: ByteStream>(&self, reader: &mut Reader<Io>, hello_by: Instant, seat: &mut Seat) -> End {
+        let mut batch = Vec::new();
+        match timeout_at(hello_by, read_batch(reader, FIRST_MESSAGE, &mut batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(end)) => return end.into(),
+            Err(_) => return End::Refused(self.hello_timeout()),
+        }
+        // One message never fills the inbox; the next one waits for the admission.
+        self.shared.inbox.put(self.link.peer, &mut batch);
+        let max_frame = self.link.admitted().await;
+        seat.admit();
+        reader.open_up(max_frame);
+        loop {
+            if let Err(end) = read_batch(reader, READ_BATCH, &mut batch).await {
+                return end.into();
+            }
+            if self.shared.inbox.put(self.link.peer, &mut batch) == Room::None {
+                self.link.has_room().await;
+            }
+        }
+    }
+
+    fn hello_timeout(&self) -> WireError {
+        let time = self.shared.config.hello_timeout;
+        WireError::new(ErrorCode::HelloTimeout, format!("no Hello came within {time:?}"))
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        let why = io::Error::other("the connection's task ended");
+        // Without effect where a reason has been given.
+        self.shared.inbox.end(self.link.peer, why.into());
+        self.link.over();
+    }
+}
+
+async fn read_batch<Io: ByteStream>(
+    reader: &mut Reader<Io>,
+    limit: BatchLimit,
+    batch: &mut Vec<Received>,
+) -> Result<(), StreamEnd> {
+    poll_fn(|cx| reader.poll_batch(cx, limit, |message, bytes| batch.push((message, bytes)))).await
+}
+
+impl From<StreamEnd> for End {
+    fn from(end: StreamEnd) -> Self {
+        match end {
+            StreamEnd::Eof => Self::Lost(Closed::PeerGone),
+            StreamEnd::Failed(StreamError::Io(error)) => Self::Lost(error.into()),
+            StreamEnd::Failed(StreamError::Frame(error)) => Self::Refused(error.into()),
+        }
+    }
+}
+
+fn writer_error(written: Result<Result<(), StreamError>, JoinError>) -> Closed {
+    match written {
+        Ok(Ok(())) => Closed::PeerGone,
+        Ok(Err(StreamError::Io(error))) => error.into(),
+        Ok(Err(StreamError::Frame(error))) => io::Error::other(error).into(),
+        Err(error) => io::Error::other(error).into(),
+    }
+}

@@ -1,0 +1,267 @@
+//! A router over byte streams, of any number of listeners of any kind.
+//!
+//! In the order in which data flows: [`accept`] takes connections and bounds how many there are; [`connection`]
+//! reads one of them, from its setup to its last words; [`inbox`] is where what was read waits, and from which peers
+//! are heard in turn; [`link`] is what router and connection share, with the queue of what is to be sent; [`writer`]
+//! writes it.
+//!
+//! The router has no task of its own. Dropping it ends all connections at once.
+
+mod accept;
+mod connection;
+mod inbox;
+mod link;
+mod weight;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jobq_proto::limits::MAX_FIRST_FRAME;
+use jobq_proto::message::ErrorMessage;
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::endpoint::{ListenAddress, TcpAddress};
+use crate::error::{SendError, TransportError};
+use crate::listener::Listener;
+use crate::router::{CloseReason, Closed, PeerId, Router, RouterEvent};
+use crate::tcp::TcpBind;
+#[cfg(unix)]
+use crate::unix::UnixBind;
+
+use accept::Seats;
+use inbox::Inbox;
+use link::{Link, Queued, Unsent};
+
+/// How much a router takes, and how long it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterConfig {
+    /// Time for a connection's setup and first message.
+    pub hello_timeout: Duration,
+    /// Most connections, admitted or not.
+    pub max_peers: usize,
+    /// Most connections that are not admitted yet.
+    pub max_unadmitted: usize,
+    /// Longest first frame, in bytes.
+    pub max_first_frame: usize,
+    /// Messages of one peer that wait to be received before its connection is not read any more.
+    pub inbox_messages: usize,
+    /// The same in bytes. One message is always read, however large; and what one read brings may exceed both by
+    /// as much again.
+    pub inbox_bytes: usize,
+    /// Most bytes, about, that are queued for one peer. A little more than what a peer can ask for.
+    pub outbox_bytes: usize,
+    /// Time to write what is queued for a peer whose connection is being closed, its last words included.
+    pub close_timeout: Duration,
+    /// Time that [`Router::drain`] waits.
+    pub drain_timeout: Duration,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self {
+            hello_timeout: Duration::from_secs(5),
+            max_peers: 10_000,
+            max_unadmitted: 1_000,
+            max_first_frame: MAX_FIRST_FRAME,
+            inbox_messages: 1_024,
+            inbox_bytes: 4 * 1024 * 1024,
+            outbox_bytes: 24 * 1024 * 1024,
+            close_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the router's tasks share.
+struct Shared {
+    config: RouterConfig,
+    inbox: Inbox,
+    unsent: Arc<Unsent>,
+    seats: Seats,
+    next_peer: AtomicU64,
+}
+
+/// A [`Router`] over byte streams.
+pub struct StreamRouter {
+    shared: Arc<Shared>,
+    /// One task a listener. Each owns its connections' tasks, so that all of them end with the router.
+    acceptors: JoinSet<()>,
+    /// Tells the acceptors to take no more.
+    stop_accepting: watch::Sender<bool>,
+    /// The peers that can be sent to: from their `Opened` to their `Closed`, or to the call that ends them.
+    peers: HashMap<PeerId, Peer>,
+    /// Those that were sent something since the last flush.
+    dirty: Vec<PeerId>,
+}
+
+struct Peer {
+    link: Arc<Link>,
+    dirty: bool,
+}
+
+impl StreamRouter {
+    /// A router that listens nowhere yet.
+    pub fn new(config: RouterConfig) -> Self {
+        let shared = Shared {
+            inbox: Inbox::new(config.inbox_messages, config.inbox_bytes),
+            unsent: Arc::default(),
+            seats: Seats::new(config.max_peers, config.max_unadmitted),
+            next_peer: AtomicU64::new(1),
+            config,
+        };
+        Self {
+            shared: Arc::new(shared),
+            acceptors: JoinSet::new(),
+            stop_accepting: watch::Sender::new(false),
+            peers: HashMap::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Takes the connections of a listener. To be called within a tokio runtime.
+    pub fn listen<L: Listener>(&mut self, listener: L) {
+        let stop = self.stop_accepting.subscribe();
+        self.acceptors
+            .spawn(accept::accept_all(self.shared.clone(), listener, stop));
+    }
+
+    /// Listens on an address, and says on which: port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`], which names the address.
+    pub async fn bind(&mut self, address: &ListenAddress) -> Result<ListenAddress, TransportError> {
+        match address {
+            ListenAddress::Tcp(address) => {
+                let (listener, local) = TcpBind::bind(address).await?;
+                self.listen(listener);
+                Ok(ListenAddress::Tcp(TcpAddress {
+                    host: local.ip().to_string(),
+                    port: local.port(),
+                }))
+            }
+            #[cfg(unix)]
+            ListenAddress::Unix(path) => {
+                let (listener, local) = UnixBind::bind(path).await?;
+                self.listen(listener);
+                Ok(ListenAddress::Unix(local))
+            }
+        }
+    }
+
+    /// Connections that there are now, those that are being set up or closed included.
+    pub fn connections(&self) -> usize {
+        self.shared.seats.taken()
+    }
+
+    fn take(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
+        let peers = &mut self.peers;
+        self.shared.inbox.take(limit, |event, link| {
+            match &event {
+                RouterEvent::Opened { peer, .. } => {
+                    let link = link.clone();
+                    peers.insert(*peer, Peer { link, dirty: false });
+                }
+                RouterEvent::Closed { peer, .. } => {
+                    peers.remove(peer);
+                }
+                RouterEvent::Message { .. } => {}
+            }
+            out.push(event);
+        })
+    }
+
+    /// Ends a peer that reads too slowly. What is queued for it is dropped: it would not be read either.
+    fn overflow(&mut self, peer: PeerId, queued: usize) {
+        let limit = self.shared.config.outbox_bytes;
+        let error = WireError::new(
+            ErrorCode::OutboxFull,
+            format!("{queued} bytes were sent and not read; {limit} may be"),
+        );
+        tracing::warn!(%peer, queued, limit, "the peer reads too slowly");
+        if let Some(Peer { link, .. }) = self.peers.remove(&peer) {
+            self.shared.inbox.cut_off(peer, Closed::OutboxFull);
+            link.finish(Some(error_message(error)), Queued::Dropped);
+        }
+    }
+}
+
+impl Router for StreamRouter {
+    async fn recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> Result<(), TransportError> {
+        let shared = self.shared.clone();
+        while self.take(out, limit.max(1)) == 0 {
+            shared.inbox.happened().await;
+        }
+        Ok(())
+    }
+
+    fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
+        self.take(out, limit)
+    }
+
+    fn admit(&mut self, peer: PeerId, max_frame: usize) {
+        if let Some(peer) = self.peers.get(&peer) {
+            peer.link.admit(max_frame);
+        }
+    }
+
+    fn send(&mut self, to: PeerId, message: ClientMessage) -> Result<(), SendError> {
+        let Some(peer) = self.peers.get_mut(&to) else {
+            return Err(SendError::Gone(to));
+        };
+        match peer.link.queue(message) {
+            Ok(()) => {
+                if !peer.dirty {
+                    peer.dirty = true;
+                    self.dirty.push(to);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let SendError::Full { queued, .. } = error {
+                    self.overflow(to, queued);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for id in self.dirty.drain(..) {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.dirty = false;
+                peer.link.wake_writer();
+            }
+        }
+    }
+
+    fn close(&mut self, peer: PeerId, last: Option<ClientMessage>, why: CloseReason) {
+        if let Some(Peer { link, .. }) = self.peers.remove(&peer) {
+            self.shared.inbox.cut_off(peer, Closed::ByUs(why));
+            link.finish(last, Queued::Written);
+        }
+    }
+
+    async fn drain(&mut self) {
+        self.flush();
+        self.stop_accepting.send_replace(true);
+        if timeout(self.shared.config.drain_timeout, self.shared.unsent.none())
+            .await
+            .is_err()
+        {
+            tracing::warn!("not everything could be sent within the time for it");
+        }
+    }
+}
+
+fn error_message(error: WireError) -> ClientMessage {
+    ClientMessage::Error(ErrorMessage { error })
+}
+
+/// A message of a peer, and its length in bytes.
+type Received = (ServerMessage, usize);

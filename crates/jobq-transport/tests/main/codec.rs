@@ -1,0 +1,268 @@
+//! The codec: what goes in comes out, and nothing that a peer sends does harm.
+
+use bytes::{Bytes, BytesMut};
+use jobq_proto::message::{
+    Acknowledged, Completed, CompletedRun, ErrorMessage, Failed, FailedRun, Order, OrderedJob, Receipt,
+    Request, Submission,
+};
+use jobq_proto::{Backoff, ClientMessage, ErrorCode, Fence, ServerMessage, WireError};
+use jobq_transport::codec::{FrameCodec, decode, encode};
+use jobq_transport::{FrameError, StreamError};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use tokio_util::codec::{Decoder, Encoder};
+use uuid::Uuid;
+
+use crate::fixtures::{beat, beat_back, hello, order, request};
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    // Past the length at which ciborium reads byte strings in pieces.
+    prop_oneof![vec(any::<u8>(), 0..64), vec(any::<u8>(), 4_000..10_000)].prop_map(Bytes::from)
+}
+
+fn fence() -> impl Strategy<Value = Fence> {
+    any::<(u64, u64)>().prop_map(Fence::from)
+}
+
+fn backoff() -> impl Strategy<Value = Backoff> {
+    any::<(u64, u32, u64)>().prop_map(|(base, exponent, max)| Backoff { base, exponent, max })
+}
+
+prop_compose! {
+    fn submission()(
+        uuid in any::<u128>(),
+        name in ".{0,200}",
+        params in option::of(bytes()),
+        username in option::of(".{0,20}"),
+        priority in option::of("High|Low|x"),
+        run_at in any::<Option<i64>>(),
+        numbers in any::<(Option<u64>, Option<u32>, Option<u64>)>(),
+        backoff in option::of(backoff()),
+    ) -> Submission {
+        let uuid = Uuid::from_u128(uuid);
+        let (delay, max_attempts, timeout) = numbers;
+        Submission { uuid, name, params, username, priority, run_at, delay, max_attempts, timeout, backoff }
+    }
+}
+
+fn to_server() -> impl Strategy<Value = ServerMessage> {
+    let request = (any::<u64>(), vec(submission(), 0..5))
+        .prop_map(|(request, jobs)| ServerMessage::Request(Request { request, jobs }));
+    let completed =
+        (any::<u64>(), fence(), any::<u64>(), option::of(bytes())).prop_map(|(id, fence, ran, result)| {
+            CompletedRun {
+                id,
+                fence,
+                ran,
+                result,
+            }
+        });
+    let completed = vec(completed, 0..5).prop_map(|runs| ServerMessage::Completed(Completed { runs }));
+    let failed = (
+        any::<u64>(),
+        fence(),
+        ".{0,5000}",
+        any::<bool>(),
+        any::<Option<u64>>(),
+    )
+        .prop_map(|(id, fence, reason, never, after)| FailedRun {
+            id,
+            fence,
+            ran: 1,
+            reason,
+            never,
+            after,
+        });
+    let failed = vec(failed, 0..5).prop_map(|runs| ServerMessage::Failed(Failed { runs }));
+    prop_oneof![request, completed, failed, any::<u64>().prop_map(beat)]
+}
+
+fn to_client() -> impl Strategy<Value = ClientMessage> {
+    let job = (
+        any::<(u64, u32, u32, u128)>(),
+        fence(),
+        "[a-z]{1,128}",
+        option::of(".{0,20}"),
+        bytes(),
+    );
+    let job = job.prop_map(
+        |((id, attempt, max_attempts, uuid), fence, name, username, params)| OrderedJob {
+            id,
+            fence,
+            attempt,
+            max_attempts,
+            uuid: Uuid::from_u128(uuid),
+            name,
+            username,
+            timeout: None,
+            params,
+        },
+    );
+    let order = vec(job, 0..5).prop_map(|jobs| ClientMessage::Order(Order { jobs }));
+    let receipt = prop_oneof![
+        any::<(u64, bool)>().prop_map(|(id, existing)| Receipt::stored(id, existing)),
+        (0..ErrorCode::ALL.len(), ".{0,300}")
+            .prop_map(|(code, text)| Receipt::refused(WireError::new(ErrorCode::ALL[code], text))),
+    ];
+    let acknowledged = (any::<u64>(), vec(receipt, 0..5))
+        .prop_map(|(request, jobs)| ClientMessage::Acknowledged(Acknowledged { request, jobs }));
+    let error = ".{0,300}".prop_map(|text| {
+        let error = WireError::new(ErrorCode::Malformed, text);
+        ClientMessage::Error(ErrorMessage { error })
+    });
+    prop_oneof![order, acknowledged, error]
+}
+
+/// A stream of frames, as it travels.
+fn stream_of(messages: &[ServerMessage]) -> BytesMut {
+    let mut stream = BytesMut::new();
+    let mut codec = FrameCodec::new(usize::MAX);
+    for message in messages {
+        codec.encode(encode(message).unwrap(), &mut stream).unwrap();
+    }
+    stream
+}
+
+proptest! {
+    #[test]
+    fn a_message_to_the_server_comes_out_as_it_went_in(message in to_server()) {
+        prop_assert_eq!(decode::<ServerMessage>(&encode(&message).unwrap()), Ok(message));
+    }
+
+    #[test]
+    fn a_message_from_the_server_comes_out_as_it_went_in(message in to_client()) {
+        prop_assert_eq!(decode::<ClientMessage>(&encode(&message).unwrap()), Ok(message));
+    }
+
+    #[test]
+    fn random_bytes_yield_an_error_or_a_message(frame in vec(any::<u8>(), 0..300)) {
+        let _ = decode::<ServerMessage>(&frame);
+        let _ = decode::<ClientMessage>(&frame);
+    }
+
+    #[test]
+    fn a_damaged_message_yields_an_error_or_a_message(
+        message in to_server(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut frame = encode(&message).unwrap().to_vec();
+        for (place, byte) in damage {
+            let place = place.index(frame.len());
+            frame[place] = byte;
+        }
+        let _ = decode::<ServerMessage>(&frame);
+        let _ = decode::<ClientMessage>(&frame);
+    }
+
+    #[test]
+    fn a_message_that_is_cut_off_is_malformed(message in to_server(), end in any::<prop::sample::Index>()) {
+        let frame = encode(&message).unwrap();
+        let result = decode::<ServerMessage>(&frame[..end.index(frame.len())]);
+        prop_assert!(matches!(result, Err(FrameError::Malformed { .. })), "{:?}", result);
+    }
+
+    #[test]
+    fn a_stream_in_pieces_is_the_same_as_in_one(
+        messages in vec(to_server(), 1..4),
+        sizes in vec(1..3_000_usize, 1..10),
+    ) {
+        let mut stream = stream_of(&messages);
+        let mut codec = FrameCodec::new(usize::MAX);
+        let (mut arrived, mut decoded) = (BytesMut::new(), Vec::new());
+        for size in sizes.iter().cycle() {
+            if stream.is_empty() {
+                break;
+            }
+            arrived.unsplit(stream.split_to(stream.len().min(*size)));
+            while let Some(frame) = codec.decode(&mut arrived).unwrap() {
+                decoded.push(decode::<ServerMessage>(&frame).unwrap());
+            }
+        }
+        prop_assert_eq!(decoded, messages);
+        prop_assert!(arrived.is_empty());
+    }
+}
+
+#[test]
+fn a_length_over_the_limit_reserves_nothing() {
+    let mut codec = FrameCodec::new(1_000);
+    let mut stream = BytesMut::from(&[0x7f, 0xff, 0xff, 0xff, 1, 2, 3][..]);
+    let before = stream.capacity();
+    let error = codec.decode(&mut stream).unwrap_err();
+    let (length, limit) = (0x7fff_ffff, 1_000);
+    assert!(matches!(error, StreamError::Frame(error) if error == FrameError::TooLarge { length, limit }));
+    assert_eq!(stream.capacity(), before);
+}
+
+#[test]
+fn an_array_that_claims_to_be_endless_reserves_little_and_is_malformed() {
+    // {"Watch": {"request": 1, "ids": [2^62 ids …
+    let mut frame = b"\xa1\x65Watch\xa2\x67request\x01\x63ids\x9b".to_vec();
+    frame.extend((1_u64 << 62).to_be_bytes());
+    assert!(matches!(
+        decode::<ServerMessage>(&frame),
+        Err(FrameError::Malformed { .. })
+    ));
+    // The same for a byte string.
+    let mut frame = b"\xa1\x67Request\xa2\x67request\x01\x64jobs\x81\xa1\x66params\x5b".to_vec();
+    frame.extend((1_u64 << 62).to_be_bytes());
+    assert!(matches!(
+        decode::<ServerMessage>(&frame),
+        Err(FrameError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn fields_that_are_not_known_are_skipped() {
+    let frame = b"\xa1\x64Beat\xa2\x65later\x83\x01\xf6\xa1\x61x\xfb\x3f\xf0\0\0\0\0\0\0\x63seq\x07";
+    assert_eq!(decode(frame), Ok(beat(7)));
+}
+
+#[test]
+fn a_known_name_with_wrong_fields_is_malformed_and_not_unknown() {
+    let result = decode::<ServerMessage>(b"\xa1\x64Beat\xa1\x63seq\x61x");
+    assert!(matches!(result, Err(FrameError::Malformed { .. })), "{result:?}");
+    // A name of the other direction is unknown in this one.
+    let result = decode::<ServerMessage>(b"\xa1\x65Order\xa1\x64jobs\x80");
+    let name = "Order".to_owned();
+    assert_eq!(result, Err(FrameError::UnknownMessage { name }));
+}
+
+#[test]
+fn an_error_repeats_little_of_what_a_peer_said() {
+    let name = "x".repeat(50_000);
+    let mut frame = b"\xa1\x7a".to_vec();
+    frame.extend((name.len() as u32).to_be_bytes());
+    frame.extend(name.as_bytes());
+    frame.push(0xa0);
+    let error = decode::<ServerMessage>(&frame).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownMessage);
+    assert!(WireError::from(error).message.len() < 300);
+}
+
+#[test]
+fn the_codes_on_the_wire_are_those_of_the_errors() {
+    let error = FrameError::TooLarge { length: 2, limit: 1 };
+    assert_eq!(WireError::from(error).code, ErrorCode::FrameTooLarge);
+    let error = decode::<ServerMessage>(b"").unwrap_err();
+    assert_eq!(WireError::from(error).code, ErrorCode::Malformed);
+}
+
+#[test]
+fn every_name_of_a_message_is_on_the_wire_as_listed() {
+    for message in [hello(), beat(1), request(3)] {
+        let frame = encode(&message).unwrap();
+        let name = ServerMessage::NAMES
+            .iter()
+            .find(|name| frame[2..].starts_with(name.as_bytes()));
+        assert!(name.is_some(), "{message:?}");
+    }
+    for message in [beat_back(1), order(3)] {
+        let frame = encode(&message).unwrap();
+        let name = ClientMessage::NAMES
+            .iter()
+            .find(|name| frame[2..].starts_with(name.as_bytes()));
+        assert!(name.is_some(), "{message:?}");
+    }
+}
