@@ -121,115 +121,146 @@ fn a_changed_byte_in_an_example_is_noticed() {
     assert_eq!(bytes[3], 13, "the text says 13");
 }
 
-#[test]
-fn every_message_has_its_section_with_an_example_and_all_its_fields() {
-    let text = document();
-    for example in examples::all() {
-        let heading = match example.name.split('.').next() {
-            Some("ServerMessage") => format!("{} (to the server)", example.message_name()),
-            _ => format!("{} (from the server)", example.message_name()),
+/// Tables of fields by their captions: the heading of a message, or the name of a map in it.
+type Tables = BTreeMap<String, BTreeMap<String, Row>>;
+
+/// What a table says about a field.
+struct Row {
+    kind: String,
+    required: bool,
+}
+
+fn tables(text: &str) -> Tables {
+    let (_, messages) = text.split_once("\n## 9. ").expect("PROTOCOL.md has a section 9");
+    let (messages, _) = messages
+        .split_once("\n## 11. ")
+        .expect("PROTOCOL.md has a section 11");
+    let mut tables = Tables::new();
+    let mut caption = "";
+    for line in messages.lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            caption = heading;
+        } else if let Some((name, _)) = line.strip_prefix('*').and_then(|rest| rest.split_once('*')) {
+            caption = name;
+        }
+        let cells: Vec<&str> = line
+            .split(" | ")
+            .map(|cell| cell.trim_matches(['|', ' ', '`']))
+            .collect();
+        if let ([field, kind, absent, _], true) = (cells.as_slice(), line.starts_with("| `")) {
+            let row = Row {
+                kind: kind.trim_matches(['[', ']']).to_owned(),
+                required: *absent == "required",
+            };
+            let twice = tables
+                .entry(caption.to_owned())
+                .or_default()
+                .insert((*field).to_owned(), row);
+            assert!(twice.is_none(), "{caption} has the field {field} twice");
+        }
+    }
+    tables
+}
+
+/// For each field of each table: whether messages can not be read without it, found by leaving it out.
+#[derive(Default)]
+struct Required(BTreeMap<(String, String), bool>);
+
+impl Required {
+    /// Leaves out each field of `map`, which the table called `caption` describes, and of the maps in it. `whole`
+    /// puts a changed map into its place in the message.
+    fn probe(
+        &mut self,
+        tables: &Tables,
+        caption: &str,
+        map: &Item,
+        can_be_read: &dyn Fn(&Item) -> bool,
+        whole: &dyn Fn(Item) -> Item,
+    ) {
+        let Item::Map(fields) = map else {
+            panic!("{caption} describes {map:?}, which is no map");
         };
+        for (at, (key, value)) in fields.iter().enumerate() {
+            let Item::Text(name) = key else {
+                panic!("{caption} has the key {key:?}, which is no text");
+            };
+            let row = tables.get(caption).and_then(|table| table.get(name));
+            let row = row.unwrap_or_else(|| panic!("the table {caption} lacks the field {name}"));
+            let mut rest = fields.clone();
+            rest.remove(at);
+            let required = !can_be_read(&whole(Item::Map(rest)));
+            *self.0.entry((caption.to_owned(), name.clone())).or_default() |= required;
+            if !tables.contains_key(&row.kind) {
+                continue;
+            }
+            let with = |value: Item| {
+                let mut fields = fields.clone();
+                fields[at].1 = value;
+                whole(Item::Map(fields))
+            };
+            match value {
+                Item::Array(items) => {
+                    for (n, item) in items.iter().enumerate() {
+                        let whole = |item: Item| {
+                            let mut items = items.clone();
+                            items[n] = item;
+                            with(Item::Array(items))
+                        };
+                        self.probe(tables, &row.kind, item, can_be_read, &whole);
+                    }
+                }
+                map => self.probe(tables, &row.kind, map, can_be_read, &with),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tables_have_the_fields_of_the_messages_and_call_the_right_ones_required() {
+    let text = document();
+    let tables = tables(&text);
+    let mut found = Required::default();
+    for example in examples::all() {
+        let way = if example.name.starts_with("ServerMessage.") {
+            "to"
+        } else {
+            "from"
+        };
+        let heading = format!("{} ({way} the server)", example.message_name());
         let section = section(&text, &heading);
         assert!(
-            section.contains(&format!("```cbor {}", example.name)),
-            "{}",
+            section.contains(&format!("```cbor {}\n", example.name)),
+            "{heading} lacks {}",
             example.name
         );
         let Ok(Item::Map(message)) = Item::read(&example.encode()) else {
             panic!("{} is no map", example.name);
         };
-        let Item::Map(fields) = &message[0].1 else {
-            panic!("{} has no fields", example.name);
-        };
-        for (key, _) in fields {
-            let Item::Text(key) = key else {
-                panic!("{} has a key that is no text", example.name);
-            };
-            assert!(
-                section.contains(&format!("\n| `{key}` | ")),
-                "{heading} lacks the field {key}"
+        let (name, fields) = &message[0];
+        let whole = |fields: Item| Item::Map(vec![(name.clone(), fields)]);
+        let can_be_read = |message: &Item| example.decode(&message.write()).is_ok();
+        found.probe(&tables, &heading, fields, &can_be_read, &whole);
+    }
+    for (caption, table) in &tables {
+        for (name, row) in table {
+            let required = found.0.get(&(caption.clone(), name.clone()));
+            assert_eq!(
+                required,
+                Some(&row.required),
+                "{caption}: {name} (None: no message has it)"
             );
         }
     }
 }
 
 #[test]
-fn every_field_of_every_nested_map_is_in_a_table() {
-    let documented: BTreeSet<String> = rows(&document())
-        .into_iter()
-        .filter_map(|cells| Some(cells.first()?.trim_matches('`').to_owned()))
-        .collect();
-    for example in examples::all() {
-        let item = Item::read(&example.encode()).expect("the vectors are strict CBOR");
-        let Item::Map(message) = item else {
-            panic!("{} is no map", example.name);
-        };
-        message[0].1.each(&mut |item| {
-            let Item::Map(fields) = item else { return };
-            for (key, _) in fields {
-                let Item::Text(key) = key else {
-                    panic!("{} has a key that is no text", example.name);
-                };
-                assert!(
-                    documented.contains(key),
-                    "no table has the field {key} of {}",
-                    example.name
-                );
-            }
-        });
-    }
-}
-
-/// The fields of one message that it cannot be read without. Tries each by leaving it out.
-fn required_fields(name: &str) -> BTreeSet<String> {
-    let mut required = BTreeSet::new();
-    for example in examples::all()
-        .into_iter()
-        .filter(|example| example.name.starts_with(name))
-    {
-        let Ok(Item::Map(message)) = Item::read(&example.encode()) else {
-            panic!("{} is no map", example.name);
-        };
-        let Item::Map(fields) = &message[0].1 else {
-            panic!("{} has no fields", example.name);
-        };
-        for at in 0..fields.len() {
-            let mut rest = fields.clone();
-            let (key, _) = rest.remove(at);
-            let bytes = Item::Map(vec![(message[0].0.clone(), Item::Map(rest))]).write();
-            if let (Item::Text(key), Err(_)) = (key, example.decode(&bytes)) {
-                required.insert(key);
-            }
-        }
-    }
-    required
-}
-
-#[test]
-fn the_fields_called_required_are_those_that_a_message_cannot_be_read_without() {
+fn every_message_has_a_section() {
     let text = document();
-    let to_server = ServerMessage::NAMES
-        .iter()
-        .map(|name| ("ServerMessage", *name, "to"));
-    let from_server = ClientMessage::NAMES
-        .iter()
-        .map(|name| ("ClientMessage", *name, "from"));
-    for (direction, name, way) in to_server.chain(from_server) {
-        let section = section(&text, &format!("{name} ({way} the server)"));
-        let first_table = section
-            .split("\n*")
-            .next()
-            .expect("splitting gives at least one part");
-        let called: BTreeSet<String> = rows(first_table)
-            .into_iter()
-            .filter(|cells| cells.get(2).is_some_and(|cell| cell == "required"))
-            .map(|cells| cells[0].trim_matches('`').to_owned())
-            .collect();
-        assert_eq!(
-            called,
-            required_fields(&format!("{direction}.{name}.")),
-            "{direction}.{name}"
-        );
+    for name in ServerMessage::NAMES {
+        assert!(!section(&text, &format!("{name} (to the server)")).is_empty());
+    }
+    for name in ClientMessage::NAMES {
+        assert!(!section(&text, &format!("{name} (from the server)")).is_empty());
     }
 }
 
