@@ -303,6 +303,9 @@ pub struct NewJob {
 }
 
 impl NewJob {
+    /// Most attempts that a job may ask for.
+    pub const MAX_ATTEMPTS: u32 = 10_000;
+
     /// Longest time-out and delay: 365 days.
     pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -337,10 +340,7 @@ impl NewJob {
             username: wire.username.map(Username::try_from).transpose()?,
             priority: wire.priority.map_or(Ok(Priority::Normal), |p| p.parse())?,
             start: start_at(wire.run_at, wire.delay)?,
-            max_attempts: wire
-                .max_attempts
-                .map(|n| NonZeroU32::new(n).ok_or_else(|| bad_retry("max_attempts is 0; it is at least 1")))
-                .transpose()?,
+            max_attempts: wire.max_attempts.map(max_attempts).transpose()?,
             timeout: wire.timeout.map(timeout).transpose()?,
             backoff: wire.backoff.map(backoff).transpose()?,
         })
@@ -389,6 +389,17 @@ fn start_at(run_at: Option<i64>, delay: Option<u64>) -> Result<StartAt, WireErro
             format!("the delay is {delay} microseconds, and the longest is 365 days"),
         )),
     }
+}
+
+fn max_attempts(attempts: u32) -> Result<NonZeroU32, WireError> {
+    NonZeroU32::new(attempts)
+        .filter(|n| n.get() <= NewJob::MAX_ATTEMPTS)
+        .ok_or_else(|| {
+            bad_retry(&format!(
+                "max_attempts is {attempts}; it is 1 to {}",
+                NewJob::MAX_ATTEMPTS
+            ))
+        })
 }
 
 fn timeout(micros_: u64) -> Result<Duration, WireError> {

@@ -6,6 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+mod driver;
+mod lock;
 pub mod machine;
+mod server;
 pub mod store;
 pub mod time;
+
+pub use driver::{ServeError, Stop};
+pub use lock::DataDir;
+pub use machine::Config;
+pub use server::{RunningServer, Server, StartError, Stopper};

@@ -1,1 +1,386 @@
-//! machine
+//! The whole logic of the server, without I/O.
+//!
+//! [`Machine`] is told what happens (`handle_*`) and says what is to be done (`poll_*`). It has no socket, clock,
+//! random source or task; time is an argument, chance a generator with a seed, and all its maps are ordered, so
+//! that the same calls give the same trace.
+//!
+//! How a job goes through it: [`submit`](self) takes it into the open [`pending`](self) batch; once that is
+//! durable the job waits in [`lines`](self); `dispatch` leases it to a session and orders it; `settle` ends the
+//! run and, durably, the job. `hello` and `sessions` know who is there, `recovery` what was there before the
+//! start, `ask` answers questions, `timers` knows what is due.
+//!
+//! **Whatever depends on a change is held until that change is durable**, refusals included: such consequences
+//! are [`Effect`]s of the batch, carried out by [`Machine::handle_stored`].
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::iter_over_hash_type
+)]
+
+mod ask;
+mod config;
+mod dispatch;
+mod hello;
+mod leases;
+mod lines;
+mod names;
+mod payloads;
+mod peers;
+mod pending;
+mod reads;
+mod recovery;
+mod sessions;
+mod settle;
+mod submit;
+mod timers;
+mod transmit;
+mod watches;
+
+use std::collections::BTreeMap;
+
+use jobq_proto::{Fence, JobId, ServerMessage, WireError};
+use jobq_transport::{CloseReason, PeerId, PeerInfo};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::store::{Batch, Recovered, SessionId, Stored};
+use crate::time::{Mono, Now, Wall};
+
+pub use config::Config;
+pub use reads::{Asked, ReadToken};
+pub use transmit::Transmit;
+
+use leases::Leases;
+use lines::{Lines, Scheduled};
+use names::Names;
+use payloads::Payloads;
+use peers::Peers;
+use pending::{Effect, Pending};
+use reads::Reads;
+use recovery::Recovery;
+use sessions::Sessions;
+use timers::Timers;
+use transmit::Outbox;
+use watches::Watches;
+
+/// The server's state machine. The module's text says how to read it.
+///
+/// Contract: `now` never goes back in its `mono` part. After any `handle_*`, poll until every `poll_*` says
+/// `None`, batches first; at most as many batches are out as the caller likes, and each is answered by
+/// [`Machine::handle_stored`] in order, each read by [`Machine::handle_read`] in any order. While
+/// [`Machine::accepts`] is false, neither messages nor timeouts are handed in.
+pub struct Machine {
+    config: Config,
+    rng: ChaCha12Rng,
+    now: Now,
+    started: Mono,
+    identity: uuid::Uuid,
+    epoch: u64,
+    last_seq: u64,
+    next_id: JobId,
+    clock: Wall,
+    names: Names,
+    peers: Peers,
+    sessions: Sessions,
+    lines: Lines,
+    scheduled: Scheduled,
+    leases: Leases,
+    payloads: Payloads,
+    pending: Pending,
+    reads: Reads,
+    outbox: Outbox,
+    timers: Timers,
+    recovery: Recovery,
+    watches: Watches,
+    totals: Totals,
+    closing: bool,
+}
+
+/// What has been counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Jobs taken.
+    pub submitted: u64,
+    /// Runs settled.
+    pub settled: u64,
+    /// Leases lost.
+    pub lost: u64,
+}
+
+impl Machine {
+    /// A machine that goes on where the store was left, with no live job loaded yet: [`Machine::load`] follows, and
+    /// then [`Machine::loaded`].
+    pub fn new(config: Config, recovered: &Recovered, seed: [u8; 32], now: Now) -> Self {
+        let mut machine = Self {
+            rng: ChaCha12Rng::from_seed(seed),
+            now,
+            started: now.mono,
+            identity: recovered.identity,
+            epoch: recovered.epoch,
+            last_seq: 0,
+            next_id: recovered.next_id,
+            clock: recovered.clock.max(now.wall),
+            names: Names::new(&recovered.names),
+            peers: Peers::default(),
+            sessions: Sessions::new(recovered.epoch),
+            lines: Lines::default(),
+            scheduled: Scheduled::default(),
+            leases: Leases::default(),
+            payloads: Payloads::new(config.payload_budget),
+            pending: Pending::new(recovered.last_batch),
+            reads: Reads::default(),
+            outbox: Outbox::new(&config.limits),
+            timers: Timers::default(),
+            recovery: Recovery::default(),
+            watches: Watches::default(),
+            totals: Totals::default(),
+            closing: false,
+            config,
+        };
+        machine.recover_sessions(&recovered.sessions);
+        machine
+    }
+
+    /// Whether there is room for more messages and for timeouts. While there is not, leases do not run out: what
+    /// the workers have sent may not have been heard.
+    pub fn accepts(&self) -> bool {
+        !self.pending.is_full() && !self.reads.is_full()
+    }
+
+    /// A peer has connected.
+    pub fn handle_opened(&mut self, now: Now, peer: PeerId, info: PeerInfo) {
+        self.tick(now);
+        self.peers.open(peer, info);
+    }
+
+    /// A peer has sent a message.
+    pub fn handle_message(&mut self, now: Now, peer: PeerId, message: ServerMessage) {
+        self.tick(now);
+        let Some(known) = self.peers.find(peer) else {
+            return; // What still comes from a connection that was closed is ignored.
+        };
+        match (known.session, message) {
+            (None, ServerMessage::Hello(hello)) => self.hello(peer, hello),
+            (None, _) => self.refuse_peer(
+                peer,
+                WireError::new(
+                    jobq_proto::ErrorCode::HelloExpected,
+                    "the first message of a connection is Hello",
+                ),
+            ),
+            (Some(session), message) => {
+                self.renew(session);
+                self.converse(peer, session, message);
+            }
+        }
+        self.dispatch();
+    }
+
+    /// Nothing more comes from a peer.
+    pub fn handle_closed(&mut self, now: Now, peer: PeerId) {
+        self.tick(now);
+        self.forget_peer(peer);
+        self.dispatch();
+    }
+
+    /// The oldest batch that was handed out is durable.
+    pub fn handle_stored(&mut self, now: Now, stored: Stored) {
+        self.tick(now);
+        let mut inserts = stored.inserts.into_iter();
+        for effect in self.pending.stored(stored.number) {
+            self.carry_out(effect, &mut inserts);
+        }
+        assert!(
+            inserts.next().is_none(),
+            "the store answered more inserts than the batch had"
+        );
+        self.dispatch();
+    }
+
+    /// Whatever is due happens now.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.tick(now);
+        self.fire_timers();
+        self.dispatch();
+    }
+
+    /// Changes to make durable, together.
+    pub fn poll_batch(&mut self) -> Option<Batch> {
+        self.pending.seal(self.next_id, self.clock)
+    }
+
+    /// A question to the store.
+    pub fn poll_read(&mut self) -> Option<Asked> {
+        self.ask_for_payloads();
+        self.reads.poll()
+    }
+
+    /// Something to tell a peer, or to do with its connection, now.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.outbox.poll()
+    }
+
+    /// When [`Machine::handle_timeout`] is to be called; never if there is nothing to wait for.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.next_timeout()
+    }
+
+    /// The server is to stop: no more jobs are taken or handed out, and everybody is told. What is settled from now
+    /// on still counts.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        self.tick(now);
+        if self.closing {
+            return;
+        }
+        self.closing = true;
+        self.give_back_unsent();
+        self.record_starts(true);
+        self.announce_closing();
+    }
+
+    /// After [`Machine::handle_shutdown`]: whether no worker holds anything and no batch is out.
+    pub fn is_drained(&self) -> bool {
+        self.leases.is_empty() && self.pending.is_idle()
+    }
+
+    /// Whether a batch is filling or out.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_idle()
+    }
+
+    /// The latest time that it was told.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// What has been counted since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Closes all connections, for the end of a graceful stop.
+    pub fn close_peers(&mut self) {
+        for peer in self.peers.ids() {
+            self.outbox.close(
+                peer,
+                Some(WireError::new(
+                    jobq_proto::ErrorCode::ShuttingDown,
+                    "the server is going down",
+                )),
+                CloseReason::ShuttingDown,
+            );
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        debug_assert!(now.mono >= self.now.mono, "time went back");
+        self.now = now;
+    }
+
+    /// The time of arrival for a job that comes now. It never goes back, so that jobs keep their order when the
+    /// wall clock jumps.
+    fn arrival(&mut self) -> Wall {
+        self.clock = self.clock.max(self.now.wall);
+        self.clock
+    }
+
+    fn next_fence(&mut self) -> Fence {
+        self.last_seq += 1;
+        Fence {
+            epoch: self.epoch,
+            seq: self.last_seq,
+        }
+    }
+
+    /// The messages of a connection whose Hello was good.
+    fn converse(&mut self, peer: PeerId, session: SessionId, message: ServerMessage) {
+        use ServerMessage as M;
+        if matches!(
+            message,
+            M::Started(_) | M::Completed(_) | M::Failed(_) | M::Released(_)
+        ) && !self.may_report(peer, session)
+        {
+            return;
+        }
+        match message {
+            M::Hello(_) => self.refuse_peer(
+                peer,
+                WireError::new(
+                    jobq_proto::ErrorCode::HelloRepeated,
+                    "Hello comes once on a connection",
+                ),
+            ),
+            M::Request(request) => self.submit(peer, request),
+            M::Credit(credit) => self.set_credit(peer, session, credit),
+            M::Started(started) => self.runs_started(session, started),
+            M::Completed(completed) => self.runs_completed(peer, session, completed),
+            M::Failed(failed) => self.runs_failed(peer, session, failed),
+            M::Released(released) => self.runs_released(peer, session, released),
+            M::Holding(holding) => self.holding(peer, session, holding),
+            M::Beat(beat) => self.outbox.send(peer, jobq_proto::ClientMessage::Beat(beat)),
+            M::Goodbye(_) => self.goodbye(peer, session),
+            M::Query(query) => self.query(peer, query),
+            M::Watch(watch) => self.watch(peer, watch),
+            M::Unwatch(unwatch) => self.watches.end(peer, unwatch.request),
+            M::Cancel(cancel) => self.cancel(peer, cancel),
+            M::Retry(retry) => self.retry(peer, retry),
+            M::Stats(stats) => self.stats(peer, stats),
+            other => {
+                debug_assert!(false, "no arm for {other:?}");
+            }
+        }
+    }
+
+    /// What follows from a change that is now durable.
+    fn carry_out(&mut self, effect: Effect, inserts: &mut dyn Iterator<Item = crate::store::InsertOutcome>) {
+        match effect {
+            Effect::Acknowledge(taken) => self.acknowledge(taken, inserts),
+            Effect::Retried(retried) => self.acknowledge_retry(retried, inserts),
+            Effect::Settled { session, run } => self.tell_settled(session, run),
+            Effect::WaitInLine {
+                name,
+                priority,
+                waiting,
+            } => self.wait_in_line(name, priority, waiting),
+            Effect::WaitForTime {
+                name,
+                priority,
+                waiting,
+            } => self.wait_for_time(name, priority, waiting),
+            Effect::JobEnded {
+                id,
+                status,
+                reason,
+                result,
+            } => {
+                self.tell_watchers(id, status, reason, result);
+            }
+            Effect::TellCancel { id, fence } => self.tell_cancel(id, fence),
+            Effect::SessionRecorded(id) => self.session_recorded(id),
+            Effect::Read(read, purpose) => self.reads.ask(read, purpose),
+            Effect::Answer(peer, message) => self.answer(peer, message),
+        }
+    }
+
+    /// Does something once everything that has happened so far is durable.
+    fn after_durable(&mut self, effect: Effect) {
+        if let Err(effect) = self.pending.attach(effect) {
+            self.carry_out(effect, &mut std::iter::empty());
+        }
+    }
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("epoch", &self.epoch)
+            .field("next_id", &self.next_id)
+            .field("leases", &self.leases.len())
+            .field("closing", &self.closing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every map of the machine is ordered.
+type Map<K, V> = BTreeMap<K, V>;

@@ -1,0 +1,253 @@
+//! Joins the machine to a router, a store and a clock.
+//!
+//! One loop: take what has come, hand it to the machine, carry out what the machine wants. While a batch is being
+//! synced the next one fills; that is the group commit, and it needs no timer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{FutureExt, future};
+use jobq_transport::{Router, RouterEvent, SendError, TransportError};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::machine::{Machine, ReadToken, Transmit};
+use crate::store::{ReadAnswer, Store, StoreError, StoreReader};
+use crate::time::Now;
+
+/// Batches handed to the store and not yet durable: one that is being synced, and one that is ready when that is
+/// done.
+const MAX_BATCHES: usize = 2;
+
+/// Events taken from the router at a time.
+const EVENTS: usize = 4_096;
+
+/// How often the router is emptied before timers fire. What arrived before a lease's deadline is in it, and peers
+/// that go on sending cannot hold the timers up for ever.
+const ROUNDS_BEFORE_TIMERS: usize = 64;
+
+/// Why a server stopped serving.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The store failed. Nothing was acknowledged from then on; what was under way is in doubt, and clients repeat
+    /// it.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    /// The transport failed.
+    #[error("the transport failed: {0}")]
+    Transport(#[from] TransportError),
+    /// The server's task panicked, which is a defect.
+    #[error("the server panicked: {0}")]
+    Panicked(String),
+}
+
+/// How far a stop has been asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stop {
+    /// Not at all.
+    #[default]
+    No,
+    /// Let workers finish or give back what they have, within the limit for that.
+    Graceful,
+    /// Wait for no worker; what they have is theirs when the server is back.
+    Now,
+}
+
+/// The loop and what it joins.
+pub(crate) struct Driver<R, S: Store, C> {
+    machine: Machine,
+    router: R,
+    store: S,
+    clock: C,
+    stop: watch::Receiver<Stop>,
+    /// Taken from the router, and not handed to the machine yet.
+    inbox: VecDeque<RouterEvent>,
+    reads: Reads,
+    batches_out: usize,
+}
+
+type Reads = FuturesUnordered<future::BoxFuture<'static, (ReadToken, Result<ReadAnswer, StoreError>)>>;
+
+/// What ended a wait.
+enum Woken {
+    Router(Result<(), TransportError>),
+    Stored(Result<crate::store::Stored, StoreError>),
+    Read(ReadToken, Result<ReadAnswer, StoreError>),
+    Timeout,
+    Stop,
+}
+
+impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
+    pub(crate) fn new(machine: Machine, router: R, store: S, clock: C, stop: watch::Receiver<Stop>) -> Self {
+        Self {
+            machine,
+            router,
+            store,
+            clock,
+            stop,
+            inbox: VecDeque::new(),
+            reads: FuturesUnordered::new(),
+            batches_out: 0,
+        }
+    }
+
+    /// Serves until a stop is asked for and done, or something fails.
+    pub(crate) async fn run(mut self, close_within: Duration) -> Result<(), ServeError> {
+        let served = self.serve(close_within).await;
+        if served.is_ok() {
+            self.machine.close_peers();
+            self.carry_out();
+            self.router.drain().await;
+        }
+        // Whatever failed, the store is closed in order as far as it can be.
+        let closed = self.store.close().await;
+        served?;
+        Ok(closed?)
+    }
+
+    async fn serve(&mut self, close_within: Duration) -> Result<(), ServeError> {
+        let mut events = Vec::new();
+        let mut deadline = None;
+        loop {
+            self.carry_out();
+            let stop = *self.stop.borrow_and_update();
+            if stop != Stop::No {
+                let now = self.clock.now();
+                self.machine.handle_shutdown(now);
+                self.carry_out();
+                let deadline = *deadline.get_or_insert(now.mono.plus(close_within));
+                let give_up = stop == Stop::Now || now.mono >= deadline;
+                if self.machine.is_drained() || (give_up && self.machine.is_idle()) {
+                    return Ok(());
+                }
+            }
+            let woken = self.wait(&mut events, deadline).await;
+            self.inbox.extend(events.drain(..));
+            match woken {
+                Woken::Router(received) => received?,
+                Woken::Stored(stored) => {
+                    self.batches_out -= 1;
+                    self.machine.handle_stored(self.clock.now(), stored?);
+                }
+                Woken::Read(token, answer) => self.machine.handle_read(self.clock.now(), token, answer?),
+                Woken::Timeout => self.timeout(&mut events),
+                Woken::Stop => {}
+            }
+            self.take_more(&mut events)?;
+        }
+    }
+
+    /// Waits for one thing to happen.
+    async fn wait(&mut self, events: &mut Vec<RouterEvent>, deadline: Option<crate::time::Mono>) -> Woken {
+        let accepts = self.machine.accepts();
+        if accepts && !self.inbox.is_empty() {
+            return Woken::Router(Ok(()));
+        }
+        let timeout = self.machine.poll_timeout().filter(|_| accepts);
+        let wait = [timeout, deadline]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.since(self.clock.now().mono));
+        let sleep = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            stored = self.store.recv(), if self.batches_out > 0 => Woken::Stored(stored),
+            received = self.router.recv(events, EVENTS), if accepts => Woken::Router(received),
+            Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
+            () = sleep => Woken::Timeout,
+            Ok(()) = self.stop.changed() => Woken::Stop,
+        }
+    }
+
+    /// Takes what else has come meanwhile, so that it is dealt with together.
+    fn take_more(&mut self, events: &mut Vec<RouterEvent>) -> Result<(), ServeError> {
+        while self.batches_out > 0 {
+            let Some(stored) = self.store.recv().now_or_never() else {
+                break;
+            };
+            self.batches_out -= 1;
+            self.machine.handle_stored(self.clock.now(), stored?);
+        }
+        while let Some(Some((token, answer))) = self.reads.next().now_or_never() {
+            self.machine.handle_read(self.clock.now(), token, answer?);
+        }
+        if self.machine.accepts() && self.inbox.is_empty() {
+            self.router.try_recv(events, EVENTS);
+            self.inbox.extend(events.drain(..));
+        }
+        self.hand_in();
+        Ok(())
+    }
+
+    /// Something is due; but first everything that has arrived before is handled.
+    fn timeout(&mut self, events: &mut Vec<RouterEvent>) {
+        let now = self.clock.now();
+        for _ in 0..ROUNDS_BEFORE_TIMERS {
+            self.hand_in();
+            if !self.machine.accepts() {
+                return; // The timers are still due when there is room again.
+            }
+            if self.router.try_recv(events, EVENTS) == 0 {
+                break;
+            }
+            self.inbox.extend(events.drain(..));
+        }
+        self.machine.handle_timeout(Now {
+            mono: now.mono.max(self.machine.now().mono),
+            ..now
+        });
+    }
+
+    /// Hands events to the machine for as long as it has room.
+    fn hand_in(&mut self) {
+        let now = self.clock.now();
+        while self.machine.accepts() {
+            let Some(event) = self.inbox.pop_front() else {
+                break;
+            };
+            match event {
+                RouterEvent::Opened { peer, info } => self.machine.handle_opened(now, peer, info),
+                RouterEvent::Message { peer, message } => self.machine.handle_message(now, peer, message),
+                RouterEvent::Closed { peer, why } => {
+                    tracing::debug!(peer = peer.0, "connection closed: {why}");
+                    self.machine.handle_closed(now, peer);
+                }
+            }
+        }
+    }
+
+    /// Does what the machine wants: batches first, since the others wait for them.
+    fn carry_out(&mut self) {
+        while self.batches_out < MAX_BATCHES {
+            let Some(batch) = self.machine.poll_batch() else {
+                break;
+            };
+            self.batches_out += 1;
+            self.store.commit(batch);
+        }
+        while let Some(asked) = self.machine.poll_read() {
+            let reader = self.store.reader();
+            self.reads
+                .push(async move { (asked.token, reader.read(asked.read).await) }.boxed());
+        }
+        while let Some(transmit) = self.machine.poll_transmit() {
+            match transmit {
+                Transmit::Send(peer, message) => match self.router.send(peer, message) {
+                    Ok(()) | Err(SendError::Gone(_)) => {}
+                    // The router closes a connection that cannot be written to, and reports it.
+                    Err(error) => tracing::warn!(peer = peer.0, "a message was not sent: {error}"),
+                },
+                Transmit::Admit(peer, max_frame) => self.router.admit(peer, max_frame),
+                Transmit::Close(peer, last, why) => self.router.close(peer, last, why),
+            }
+        }
+        self.router.flush();
+    }
+}

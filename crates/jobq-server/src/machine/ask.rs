@@ -1,0 +1,493 @@
+//! Asking about jobs, cancelling them, and submitting ended ones again.
+
+use std::sync::Arc;
+
+use jobq_proto::message::{
+    CancelJobs, CancelOutcome, CancelResult, Cancelled, Include, JobView, Jobs, Query, Receipt, Retried,
+    RetryJobs, Stats, StatsQuery,
+};
+use jobq_proto::{ClientMessage, ErrorCode, JobId, JobName, NewJob, StartAt, Status, Username, WireError};
+use jobq_transport::PeerId;
+use uuid::Uuid;
+
+use super::Machine;
+use super::leases::Phase;
+use super::lines::Waiting;
+use super::names::NameKey;
+use super::peers::Weight;
+use super::pending::{Effect, NewWaiting};
+use super::reads::Purpose;
+use super::submit::request_in_use;
+use crate::store::{self, Change, Filter, InsertOutcome, JobRecord, JobState, LiveJob, Read, Select};
+
+/// Jobs in the answer to a Query that does not say how many.
+const DEFAULT_LIMIT: u64 = 100;
+
+/// Where a page of a listing is cut, in bytes.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// Ended jobs that are read at a time to be submitted again; each may have params of the greatest length.
+const RETRY_JOBS: usize = 16;
+
+/// How often a job is looked for that is always on its way from one place to another.
+const MAX_LOOKS: u32 = 100;
+
+/// A Cancel on its way.
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    peer: PeerId,
+    request: u64,
+    results: Vec<CancelResult>,
+    /// Places in `results` that are not decided yet.
+    open: Vec<usize>,
+    looks: u32,
+}
+
+/// A Retry on its way.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    peer: PeerId,
+    request: u64,
+    ids: Vec<JobId>,
+    /// Those of the first ids; the rest are still to be done.
+    receipts: Vec<Receipt>,
+    /// What is known of the next ids: the answer, or that the job can be submitted again.
+    next: Vec<Option<Receipt>>,
+}
+
+/// Some of a Retry's jobs are in a batch.
+#[derive(Debug)]
+pub(super) struct RetryStep {
+    retrying: Retrying,
+    jobs: Vec<Result<NewWaiting, Receipt>>,
+}
+
+impl Machine {
+    pub(super) fn query(&mut self, peer: PeerId, query: Query) {
+        let (request, status) = (query.request, query.status);
+        match self.plan_query(query) {
+            Ok(query) => {
+                let paged = matches!(query.select, Select::Page(_));
+                let purpose = Purpose::Query {
+                    peer,
+                    request,
+                    status,
+                    paged,
+                };
+                self.reads.ask(Read::Query(query), purpose);
+            }
+            Err(error) => self.refuse(peer, request, error),
+        }
+    }
+
+    fn plan_query(&self, query: Query) -> Result<store::Query, WireError> {
+        let bad = |message: String| WireError::new(ErrorCode::BadRequest, message);
+        let items = self.config.limits.items;
+        let filtered = query.status.is_some()
+            || query.name.is_some()
+            || query.username.is_some()
+            || query.before.is_some()
+            || query.limit.is_some();
+        let kinds = usize::from(!query.ids.is_empty()) + usize::from(!query.uuids.is_empty());
+        if kinds > 1 || (kinds == 1 && filtered) {
+            return Err(bad(
+                "a Query has ids, or uuids, or filters; give one of them".to_owned()
+            ));
+        }
+        if query.ids.len().max(query.uuids.len()) as u64 > items {
+            return Err(WireError::new(
+                ErrorCode::TooManyItems,
+                format!("a Query names at most {items} jobs"),
+            ));
+        }
+        if query.status == Some(Status::Unknown) {
+            return Err(bad("the status is none that this server knows".to_owned()));
+        }
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if limit == 0 || limit > items {
+            return Err(bad(format!("the limit is {limit}; it is 1 to {items}")));
+        }
+        let select = if !query.ids.is_empty() {
+            Select::Ids(query.ids.into_iter().map(JobId).collect())
+        } else if !query.uuids.is_empty() {
+            Select::Uuids(query.uuids)
+        } else {
+            Select::Page(Filter {
+                status: query.status,
+                name: query.name.map(JobName::try_from).transpose()?,
+                username: query.username.map(Username::try_from).transpose()?,
+                before: query.before.map(JobId),
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            })
+        };
+        Ok(store::Query {
+            select,
+            params: query.include == Some(Include::Params),
+            result: query.include == Some(Include::Result),
+            max_bytes: PAGE_BYTES,
+            now: self.now.wall,
+            max_attempts: self.config.max_attempts.get(),
+        })
+    }
+
+    /// The store's answer, put right by what the machine knows better: runs that are not recorded yet.
+    pub(super) fn query_answered(
+        &mut self,
+        peer: PeerId,
+        request: u64,
+        status: Option<Status>,
+        paged: bool,
+        answer: store::Answer,
+    ) {
+        let store::Answer { mut jobs, more } = answer;
+        let next = jobs.last().map(|job| job.id).filter(|_| more);
+        for job in &mut jobs {
+            self.put_right(job);
+        }
+        if paged && let Some(status) = status {
+            jobs.retain(|job| job.status == status);
+        }
+        self.answer(peer, ClientMessage::Jobs(Jobs { request, jobs, next }));
+    }
+
+    fn put_right(&mut self, job: &mut JobView) {
+        if job.status.is_terminal() {
+            return;
+        }
+        match self
+            .leases
+            .find(JobId(job.id))
+            .filter(|lease| lease.phase != Phase::Fetching)
+        {
+            Some(lease) => {
+                job.status = Status::Processing;
+                job.fence = Some(lease.fence);
+                job.started = Some(lease.at.0);
+                job.cancelling = lease.cancelling;
+            }
+            None if job.status == Status::Processing => job.status = Status::Queued,
+            None => {}
+        }
+    }
+
+    pub(super) fn stats(&mut self, peer: PeerId, query: StatsQuery) {
+        let (names, truncated, total) = self.names.stats(Stats::MAX_NAMES);
+        let stats = Stats {
+            request: query.request,
+            uptime: jobq_proto::job::micros(self.now.mono.since(self.started)),
+            workers: self.sessions.workers() as u64,
+            peers: self.peers.len() as u64,
+            max_active: self.config.max_active.map(|max| max as u64),
+            submitted: self.totals.submitted,
+            settled: self.totals.settled,
+            lost: self.totals.lost,
+            names,
+            truncated,
+            total,
+        };
+        self.outbox.send(peer, ClientMessage::Stats(stats));
+    }
+
+    /// Cancels jobs: those that a worker has at once, the others once it is known where they stand.
+    pub(super) fn cancel(&mut self, peer: PeerId, cancel: CancelJobs) {
+        let CancelJobs { request, ids } = cancel;
+        if let Err(error) = self.begin_ids(peer, request, &ids) {
+            return self.refuse(peer, request, error);
+        }
+        let results = ids
+            .iter()
+            .map(|id| CancelResult {
+                id: *id,
+                outcome: CancelOutcome::NotFound,
+            })
+            .collect();
+        let open = (0..ids.len()).collect();
+        self.cancel_next(Cancelling {
+            peer,
+            request,
+            results,
+            open,
+            looks: 0,
+        });
+    }
+
+    fn cancel_next(&mut self, mut cancelling: Cancelling) {
+        let Cancelling { results, open, .. } = &mut cancelling;
+        open.retain(|place| {
+            let result = &mut results[*place];
+            let marked = self.cancel_leased(JobId(result.id));
+            if let Some(outcome) = marked {
+                result.outcome = outcome;
+            }
+            marked.is_none()
+        });
+        if cancelling.open.is_empty() {
+            return self.cancelled(cancelling);
+        }
+        let ids = cancelling
+            .open
+            .iter()
+            .map(|place| JobId(cancelling.results[*place].id))
+            .collect();
+        self.after_durable(Effect::Read(
+            Read::States { ids, result_bytes: 0 },
+            Purpose::Cancel(cancelling),
+        ));
+    }
+
+    fn cancel_leased(&mut self, id: JobId) -> Option<CancelOutcome> {
+        let lease = self.leases.find(id)?;
+        if lease.phase == Phase::Fetching {
+            // Its worker knows nothing of it: it is as if it still waited.
+            let lease = self.leases.remove(id, &mut self.sessions, &mut self.names)?;
+            let waiting = Waiting::new(
+                lease.due,
+                id,
+                u64::from(lease.bytes),
+                lease.attempts,
+                lease.charges,
+            );
+            self.cancel_waiting(id, lease.name, &waiting);
+            self.wake(lease.session);
+            return Some(CancelOutcome::Cancelled);
+        }
+        if !lease.cancelling {
+            lease.cancelling = true;
+            let fence = lease.fence;
+            self.pending.change(Change::CancelMarked { id });
+            self.pending.effect(Effect::TellCancel { id, fence });
+        }
+        Some(CancelOutcome::Marked)
+    }
+
+    /// It is known where the jobs stand that no worker has.
+    pub(super) fn cancel_found(&mut self, mut cancelling: Cancelling, states: &[Option<JobState>]) {
+        let mut moving = Vec::new();
+        for (place, state) in std::mem::take(&mut cancelling.open).into_iter().zip(states) {
+            let outcome = match state {
+                None => Some(CancelOutcome::NotFound),
+                Some(JobState::Ended { .. }) => Some(CancelOutcome::AlreadyEnded),
+                Some(JobState::Live { job, .. }) => {
+                    self.cancel_leased(job.id).or_else(|| self.cancel_in_line(job))
+                }
+            };
+            match outcome {
+                Some(outcome) => cancelling.results[place].outcome = outcome,
+                None => moving.push(place),
+            }
+        }
+        cancelling.open = moving;
+        cancelling.looks += 1;
+        if cancelling.open.is_empty() {
+            self.cancelled(cancelling);
+        } else if cancelling.looks < MAX_LOOKS {
+            self.cancel_next(cancelling);
+        } else {
+            let Cancelling { peer, request, .. } = cancelling;
+            self.end_request(peer, request);
+            let error = WireError::new(
+                ErrorCode::Internal,
+                "some of the jobs could not be found where they stood",
+            );
+            self.refuse(peer, request, error);
+        }
+    }
+
+    fn cancel_in_line(&mut self, job: &LiveJob) -> Option<CancelOutcome> {
+        let name = self.names.find(job.name.as_str())?;
+        let waiting = self.remove_waiting(name, job)?;
+        self.cancel_waiting(job.id, name, &waiting);
+        Some(CancelOutcome::Cancelled)
+    }
+
+    fn remove_waiting(&mut self, name: NameKey, job: &LiveJob) -> Option<Waiting> {
+        if let Some((_, _, waiting)) = self.scheduled.remove(job.due, job.id) {
+            self.names.counts(name).scheduled -= 1;
+            return Some(waiting);
+        }
+        let found = self.lines.remove(name, job.priority, job.due, job.id);
+        let waiting = found.or_else(|| self.remove_held_back(name, job))?;
+        self.names.counts(name).queued -= 1;
+        Some(waiting)
+    }
+
+    fn cancelled(&mut self, cancelling: Cancelling) {
+        let Cancelling {
+            peer,
+            request,
+            results,
+            ..
+        } = cancelling;
+        self.end_request(peer, request);
+        let answer = ClientMessage::Cancelled(Cancelled {
+            request,
+            jobs: results,
+        });
+        self.after_durable(Effect::Answer(peer, answer));
+    }
+
+    /// Tells a worker to stop a run.
+    pub(super) fn tell_cancel(&mut self, id: JobId, fence: jobq_proto::Fence) {
+        let Some(lease) = self.leases.find(id).filter(|lease| lease.fence == fence) else {
+            return;
+        };
+        let (session, run) = (lease.session, lease.run(id));
+        if let Some(peer) = self.sessions.find(session).and_then(|s| s.peer) {
+            self.outbox.cancel(peer, run);
+        }
+    }
+
+    /// Submits ended jobs again, some at a time.
+    pub(super) fn retry(&mut self, peer: PeerId, retry: RetryJobs) {
+        let RetryJobs { request, ids } = retry;
+        let refusal = if self.closing {
+            Err(WireError::new(
+                ErrorCode::ShuttingDown,
+                "the server is going down and takes no more jobs",
+            ))
+        } else {
+            self.begin_ids(peer, request, &ids)
+        };
+        if let Err(error) = refusal {
+            return self.refuse(peer, request, error);
+        }
+        let ids = ids.into_iter().map(JobId).collect();
+        self.retry_next(Retrying {
+            peer,
+            request,
+            ids,
+            receipts: Vec::new(),
+            next: Vec::new(),
+        });
+    }
+
+    fn retry_next(&mut self, retrying: Retrying) {
+        let rest = &retrying.ids[retrying.receipts.len()..];
+        if rest.is_empty() {
+            let Retrying {
+                peer,
+                request,
+                receipts,
+                ..
+            } = retrying;
+            self.end_request(peer, request);
+            return self.answer(
+                peer,
+                ClientMessage::Retried(Retried {
+                    request,
+                    jobs: receipts,
+                }),
+            );
+        }
+        let ids = rest.iter().take(RETRY_JOBS).copied().collect();
+        self.after_durable(Effect::Read(
+            Read::States { ids, result_bytes: 0 },
+            Purpose::RetryStates(retrying),
+        ));
+    }
+
+    /// It is known which of the next jobs have ended; none for those that do not exist.
+    pub(super) fn retry_known(&mut self, mut retrying: Retrying, ended: Vec<Option<bool>>) {
+        let start = retrying.receipts.len();
+        let next: Vec<Option<Receipt>> = ended
+            .into_iter()
+            .zip(&retrying.ids[start..])
+            .map(|(ended, id)| {
+                let (code, message) = match ended {
+                    Some(true) => return None,
+                    Some(false) => (ErrorCode::NotEnded, format!("job {id} has not ended")),
+                    None => (ErrorCode::NotFound, format!("there is no job {id}")),
+                };
+                Some(Receipt::refused(WireError::new(code, message)))
+            })
+            .collect();
+        let ids = next
+            .iter()
+            .zip(&retrying.ids[start..])
+            .filter(|(n, _)| n.is_none())
+            .map(|(_, id)| *id)
+            .collect();
+        retrying.next = next;
+        self.reads
+            .ask(Read::Records(ids), Purpose::RetryRecords(retrying));
+    }
+
+    /// What the ended jobs were: they are taken in again, under uuids made from the old ones.
+    pub(super) fn retry_read(&mut self, mut retrying: Retrying, records: Vec<Option<Arc<JobRecord>>>) {
+        let mut records = records.into_iter();
+        let jobs: Vec<Result<NewWaiting, Receipt>> = std::mem::take(&mut retrying.next)
+            .into_iter()
+            .map(|known| match known {
+                Some(receipt) => Err(receipt),
+                None => {
+                    let record = records
+                        .next()
+                        .flatten()
+                        .expect("an ended job was found a moment ago");
+                    self.take(again(&record), Some(record.id))
+                        .map_err(Receipt::refused)
+                }
+            })
+            .collect();
+        self.after_durable(Effect::Retried(RetryStep { retrying, jobs }));
+    }
+
+    /// Some of a Retry's jobs are durable.
+    pub(super) fn acknowledge_retry(
+        &mut self,
+        step: RetryStep,
+        outcomes: &mut dyn Iterator<Item = InsertOutcome>,
+    ) {
+        let RetryStep { mut retrying, jobs } = step;
+        for job in jobs {
+            let receipt = job.map_or_else(
+                |receipt| receipt,
+                |new| {
+                    let outcome = outcomes
+                        .next()
+                        .expect("the store answers every insert of a batch");
+                    self.inserted(new, outcome)
+                },
+            );
+            retrying.receipts.push(receipt);
+        }
+        self.retry_next(retrying);
+    }
+
+    fn begin_ids(&mut self, peer: PeerId, request: u64, ids: &[u64]) -> Result<(), WireError> {
+        let items = self.config.limits.items;
+        if ids.is_empty() || ids.len() as u64 > items {
+            return Err(WireError::new(
+                ErrorCode::TooManyItems,
+                format!("a request names 1 to {items} jobs, not {}", ids.len()),
+            ));
+        }
+        let Some(peer) = self.peers.find(peer) else {
+            return Ok(());
+        };
+        peer.begin(request, Weight::default())
+            .map_err(|_| request_in_use(request))
+    }
+
+    fn end_request(&mut self, peer: PeerId, request: u64) {
+        if let Some(peer) = self.peers.find(peer) {
+            peer.end(request);
+        }
+    }
+}
+
+/// The job that repeats an ended one. Its uuid follows from the old one's (version 5, with the old one as the
+/// name space), so that a retry that is repeated finds the job that it made the first time.
+fn again(record: &JobRecord) -> NewJob {
+    NewJob {
+        uuid: Uuid::new_v5(&record.uuid, b"jobq retry"),
+        name: (*record.name).clone(),
+        params: record.params.clone(),
+        username: record.username.clone(),
+        priority: record.priority,
+        start: StartAt::Arrival,
+        max_attempts: record.policy.max_attempts,
+        timeout: record.policy.timeout,
+        backoff: record.policy.backoff,
+    }
+}

@@ -1,0 +1,214 @@
+//! Handing jobs out.
+
+use std::sync::Arc;
+
+use jobq_proto::job::micros;
+use jobq_proto::message::OrderedJob;
+use jobq_proto::{JobId, Priority};
+
+use super::Machine;
+use super::leases::{Lease, Phase};
+use super::lines::{LaneKey, Waiting};
+use super::names::NameKey;
+use super::reads::Purpose;
+use crate::store::{JobRecord, Policy, Read, SessionId};
+
+/// How far ahead of the head of a line records are read, in jobs. At a million jobs a second it is about as long as
+/// one question to the store takes.
+const READ_AHEAD: usize = 2_000;
+
+/// Jobs handed out between two looks at whether to read ahead.
+const LOOK_EVERY: u64 = 64;
+
+impl Machine {
+    /// Hands out what can be handed out: the next job in line to the session whose turn it is, as long as there is
+    /// one that can take it.
+    pub(super) fn dispatch(&mut self) {
+        let cap = self.config.max_active.unwrap_or(usize::MAX);
+        while !self.closing && self.sessions.any_free() && self.leases.len() < cap {
+            let Some((lane, first)) = self.lines.next() else {
+                break;
+            };
+            // A lane nobody can take from at the moment is left by all, and is not next any more.
+            if let Some(session) = self.choose(lane, first.bytes) {
+                self.lease(lane, session);
+            }
+        }
+    }
+
+    /// The session that gets the head of a lane. Those that cannot take it leave the lane until they are woken.
+    fn choose(&mut self, lane: LaneKey, bytes: u32) -> Option<SessionId> {
+        while let Some(id) = self.lines.taker(lane) {
+            if self.sessions.can_take(id, lane, bytes) {
+                self.lines.rotate(lane);
+                return Some(id);
+            }
+            self.lines.remove_taker(lane, id);
+            if let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) {
+                work.parked.insert(lane);
+            }
+        }
+        None
+    }
+
+    fn lease(&mut self, lane: LaneKey, session: SessionId) {
+        if self.last_seq.is_multiple_of(LOOK_EVERY) {
+            self.read_ahead(lane);
+        }
+        let (priority, waiting) = self.lines.pop(lane).expect("the lane has a head");
+        let Waiting {
+            due,
+            id,
+            bytes,
+            attempts,
+            charges,
+            ..
+        } = waiting;
+        self.names.counts(lane.name).queued -= 1;
+        let lease = Lease {
+            fence: self.next_fence(),
+            session,
+            name: lane.name,
+            priority,
+            due,
+            bytes,
+            attempts: attempts.into(),
+            charges: charges.into(),
+            at: self.now.wall,
+            phase: Phase::Fetching,
+            recorded: None,
+            cancelling: false,
+            policy: Policy::default(),
+        };
+        self.leases.insert(id, lease, &mut self.sessions, &mut self.names);
+        self.sessions.update(session);
+        if let Some(record) = self.payloads.take(id, bytes as usize) {
+            self.order(&record);
+        }
+    }
+
+    /// Sends a leased job to its worker.
+    fn order(&mut self, record: &Arc<JobRecord>) {
+        let default_attempts = self.config.max_attempts;
+        let lease = self.leases.find(record.id).expect("an ordered job is leased");
+        lease.phase = Phase::Ordered;
+        lease.policy = record.policy;
+        let order = OrderedJob {
+            id: record.id.0,
+            fence: lease.fence,
+            attempt: lease.attempts + 1,
+            max_attempts: record.policy.max_attempts.unwrap_or(default_attempts).get(),
+            uuid: record.uuid,
+            name: record.name.as_str().to_owned(),
+            username: record.username.as_ref().map(|u| u.as_str().to_owned()),
+            timeout: record.policy.timeout.map(micros),
+            params: record.params.clone(),
+        };
+        let (session, fence) = (lease.session, lease.fence);
+        self.timers.record_later(self.now.mono, record.id, fence);
+        let peer = self.sessions.find(session).and_then(|s| s.peer);
+        self.outbox.order(
+            peer.expect("what was not sent is taken back when a connection is gone"),
+            order,
+        );
+    }
+
+    /// Records have come from the store: of jobs that are leased, and of jobs that soon will be.
+    pub(super) fn payloads_read(&mut self, ids: &[JobId], records: Vec<Option<Arc<JobRecord>>>) {
+        for (id, record) in ids.iter().zip(records) {
+            let record = record.unwrap_or_else(|| panic!("job {id} waits, and the store does not know it"));
+            let fetching = self
+                .leases
+                .find(*id)
+                .is_some_and(|lease| lease.phase == Phase::Fetching);
+            if fetching {
+                self.payloads.forget(*id);
+                self.order(&record);
+            } else if self.payloads.knows(*id) {
+                self.payloads.arrived(record);
+            }
+        }
+    }
+
+    /// Has the records of the jobs that are next in a line read before their turn comes.
+    fn read_ahead(&mut self, lane: LaneKey) {
+        let Some(line) = self.lines.head_line(lane) else {
+            return;
+        };
+        let near_known = line
+            .peek(READ_AHEAD / 2)
+            .is_none_or(|w| self.payloads.knows(w.id));
+        if near_known && line.first().is_some_and(|w| self.payloads.knows(w.id)) {
+            return;
+        }
+        for waiting in line.upcoming(READ_AHEAD) {
+            self.payloads.read_ahead(waiting.id, waiting.bytes as usize);
+        }
+    }
+
+    /// Makes questions of the records that are wanted.
+    pub(super) fn ask_for_payloads(&mut self) {
+        while let Some(ids) = self.payloads.next_wanted() {
+            self.reads.ask(Read::Records(ids.clone()), Purpose::Orders(ids));
+        }
+    }
+
+    /// Takes back what a session was to get and was not sent, without a trace: nobody has seen its fence.
+    pub(super) fn return_unsent(&mut self, session: SessionId) {
+        let Some(held) = self
+            .sessions
+            .find(session)
+            .map(|s| s.held.jobs().collect::<Vec<_>>())
+        else {
+            return;
+        };
+        for id in held {
+            if self
+                .leases
+                .find(id)
+                .is_some_and(|lease| lease.phase == Phase::Fetching)
+            {
+                let lease = self
+                    .leases
+                    .remove(id, &mut self.sessions, &mut self.names)
+                    .expect("the lease was found a moment ago");
+                let waiting = Waiting::new(
+                    lease.due,
+                    id,
+                    u64::from(lease.bytes),
+                    lease.attempts,
+                    lease.charges,
+                );
+                if lease.cancelling {
+                    self.cancel_waiting(id, lease.name, &waiting);
+                } else {
+                    self.wait_in_line(lease.name, lease.priority, waiting);
+                }
+            }
+        }
+        self.wake(session);
+    }
+
+    /// Takes back everything that was not sent, for a stop.
+    pub(super) fn give_back_unsent(&mut self) {
+        for session in self.sessions.ids() {
+            self.return_unsent(session);
+        }
+    }
+
+    /// A job begins to wait in line.
+    pub(super) fn wait_in_line(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+        self.names.counts(name).queued += 1;
+        self.lines.push(name, priority, waiting);
+    }
+
+    /// A job begins to wait for its time, if that has not come, or else in line.
+    pub(super) fn wait_for_time(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+        if waiting.due > self.now.wall {
+            self.names.counts(name).scheduled += 1;
+            self.scheduled.push(name, priority, waiting);
+        } else {
+            self.wait_in_line(name, priority, waiting);
+        }
+    }
+}

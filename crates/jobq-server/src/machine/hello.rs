@@ -1,0 +1,403 @@
+//! How connections begin, and how sessions go on and end.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use jobq_proto::job::micros;
+use jobq_proto::limits::MAX_NAME;
+use jobq_proto::message::{Closing, Credit, Hello, NameCredit, Resume, Welcome, Work};
+use jobq_proto::{ClientMessage, ErrorCode, JobName, PROTOCOL_VERSION, WireError};
+use jobq_transport::{CloseReason, PeerId};
+use rand_chacha::rand_core::Rng;
+use sha2::{Digest, Sha256};
+
+use super::lines::LaneKey;
+use super::names::NameKey;
+use super::pending::Effect;
+use super::sessions::{Held, HoldingState, Session, WorkState};
+use super::settle::End;
+use super::timers::Timer;
+use super::{Machine, Map};
+use crate::store::{Change, SessionId, SessionRecord};
+
+/// Bytes in a session's secret.
+const SECRET_BYTES: usize = 32;
+
+impl Machine {
+    /// The first message of a connection.
+    pub(super) fn hello(&mut self, peer: PeerId, hello: Hello) {
+        match self.check_hello(&hello) {
+            Err(error) => self.refuse_peer(peer, error),
+            Ok(work) => {
+                let resumed = hello
+                    .resume
+                    .as_ref()
+                    .and_then(|resume| self.resumable(resume, work.is_some()));
+                let (id, secret, is_resumed) = match (resumed, hello.resume) {
+                    (Some(id), Some(resume)) => {
+                        self.resume(id, peer, hello.label, work);
+                        (id, resume.secret, true)
+                    }
+                    _ => {
+                        let (id, secret) = self.open_session(peer, hello.label, work);
+                        (id, secret, false)
+                    }
+                };
+                if let Some(peer) = self.peers.find(peer) {
+                    peer.session = Some(id);
+                }
+                self.outbox.admit(
+                    peer,
+                    usize::try_from(self.config.limits.frame).unwrap_or(usize::MAX),
+                );
+                let welcome = self.welcome(id, secret, is_resumed);
+                self.outbox.send(peer, ClientMessage::Hello(welcome));
+                if self.closing {
+                    self.outbox
+                        .send(peer, ClientMessage::Closing(self.closing_message()));
+                }
+            }
+        }
+    }
+
+    fn welcome(&self, session: SessionId, secret: Bytes, resumed: bool) -> Welcome {
+        Welcome {
+            version: PROTOCOL_VERSION,
+            server: self.config.server.clone(),
+            store: self.identity,
+            epoch: self.epoch,
+            session: session.0,
+            secret,
+            resumed,
+            ttl: micros(self.config.ttl),
+            grace: micros(self.config.grace),
+            beat: micros(self.config.beat),
+            uuid_window: micros(self.config.uuid_window),
+            limits: self.config.limits,
+            window: self.config.window,
+        }
+    }
+
+    /// Checks a Hello; the names of its work, if it has any, in the machine's terms.
+    fn check_hello(&mut self, hello: &Hello) -> Result<Option<WorkState>, WireError> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(WireError::new(
+                ErrorCode::WrongVersion,
+                format!(
+                    "protocol version {} is not spoken here; this server speaks {PROTOCOL_VERSION}",
+                    hello.version
+                ),
+            ));
+        }
+        if let Some(token) = &self.config.token {
+            // Compared by their hashes, so that the time it takes says nothing about the token.
+            let shown = Sha256::digest(hello.token.as_deref().unwrap_or_default());
+            if shown != Sha256::digest(token) {
+                return Err(WireError::new(ErrorCode::BadToken, "the token is not accepted"));
+            }
+        }
+        if hello.label.len() > MAX_NAME || hello.label.chars().any(char::is_control) {
+            return Err(WireError::new(
+                ErrorCode::BadName,
+                format!("a label has at most {MAX_NAME} bytes and no control characters"),
+            ));
+        }
+        hello.work.as_ref().map(|work| self.check_work(work)).transpose()
+    }
+
+    fn check_work(&mut self, work: &Work) -> Result<WorkState, WireError> {
+        if work.names.is_empty() || work.names.len() as u64 > self.config.limits.names {
+            return Err(WireError::new(
+                ErrorCode::TooManyItems,
+                format!(
+                    "a worker lists 1 to {} names, not {}",
+                    self.config.limits.names,
+                    work.names.len()
+                ),
+            ));
+        }
+        let mut credits = Map::new();
+        for NameCredit { name, jobs } in &work.names {
+            let key = self.names.intern(name.parse::<JobName>()?)?;
+            if credits.insert(key, *jobs as usize).is_some() {
+                return Err(WireError::new(
+                    ErrorCode::BadRequest,
+                    format!("the name {name} is listed twice"),
+                ));
+            }
+        }
+        Ok(WorkState {
+            credits,
+            jobs: work.jobs as usize,
+            bytes: work.bytes,
+            recorded: false,
+            holding: HoldingState::Awaited,
+            parked: BTreeSet::new(),
+        })
+    }
+
+    fn open_session(&mut self, peer: PeerId, label: String, work: Option<WorkState>) -> (SessionId, Bytes) {
+        let id = self.sessions.next_id();
+        let mut secret = [0; SECRET_BYTES];
+        self.rng.fill_bytes(&mut secret);
+        let deadline = self.now.mono.plus(self.config.ttl);
+        let session = Session {
+            label,
+            secret_hash: Sha256::digest(secret).into(),
+            peer: Some(peer),
+            deadline,
+            grace: None,
+            work,
+            held: Held::default(),
+        };
+        self.timers.set(deadline, Timer::Session(id));
+        self.sessions.insert(id, session);
+        self.record_session(id);
+        self.add_takers(id);
+        (id, Bytes::copy_from_slice(&secret))
+    }
+
+    /// The session that a Hello may go on with.
+    fn resumable(&mut self, resume: &Resume, worker: bool) -> Option<SessionId> {
+        let id = SessionId(resume.session);
+        let hash: [u8; 32] = Sha256::digest(&resume.secret).into();
+        let same_store = resume.store == self.identity;
+        let session = self.sessions.find(id)?;
+        (same_store && worker && session.is_worker() && session.secret_hash == hash).then_some(id)
+    }
+
+    /// A session goes on with a new connection; its old one, if it is still there, is closed.
+    fn resume(&mut self, id: SessionId, peer: PeerId, label: String, work: Option<WorkState>) {
+        self.remove_takers(id);
+        let deadline = self.now.mono.plus(self.config.ttl);
+        let session = self
+            .sessions
+            .find(id)
+            .expect("the session was found a moment ago");
+        let old_peer = session.peer.replace(peer);
+        session.label = label;
+        session.deadline = deadline;
+        session.grace = None;
+        let (mut new, old) = (work.expect("only workers resume"), session.work.take());
+        let same_names = old
+            .as_ref()
+            .is_some_and(|old| old.credits.keys().eq(new.credits.keys()));
+        new.recorded = same_names && old.is_some_and(|old| old.recorded);
+        let record = !new.recorded;
+        session.work = Some(new);
+        if let Some(old_peer) = old_peer {
+            let error = WireError::new(
+                ErrorCode::SessionTaken,
+                "another connection goes on with this session",
+            );
+            self.drop_peer(old_peer, Some(error), CloseReason::Replaced);
+        }
+        self.return_unsent(id);
+        if record {
+            self.record_session(id);
+        }
+        self.add_takers(id);
+        self.sessions.update(id);
+    }
+
+    /// Has the store know a worker's session; it gets no job before that is durable.
+    fn record_session(&mut self, id: SessionId) {
+        let ttl = self.config.ttl;
+        let Some(session) = self.sessions.find(id) else {
+            return;
+        };
+        let Some(work) = &session.work else { return };
+        let names = work
+            .credits
+            .keys()
+            .map(|key| self.names.name(*key).clone())
+            .collect();
+        let record = SessionRecord {
+            id,
+            label: session.label.clone(),
+            secret_hash: session.secret_hash,
+            names,
+            ttl,
+        };
+        self.pending.change(Change::SessionOpened(record));
+        self.pending.effect(Effect::SessionRecorded(id));
+    }
+
+    pub(super) fn session_recorded(&mut self, id: SessionId) {
+        if let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) {
+            work.recorded = true;
+            self.wake(id);
+        }
+    }
+
+    /// Any message is a sign of life.
+    pub(super) fn renew(&mut self, id: SessionId) {
+        let deadline = self.now.mono.plus(self.config.ttl);
+        if let Some(session) = self.sessions.find(id) {
+            session.deadline = deadline;
+        }
+    }
+
+    /// A session's timer: it may have been silent, or away, for too long.
+    pub(super) fn check_session(&mut self, id: SessionId) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.find(id) else {
+            return;
+        };
+        let due = session.grace.unwrap_or(session.deadline);
+        if due > now {
+            self.timers.set(due, Timer::Session(id));
+            return;
+        }
+        if let Some(peer) = session.peer {
+            let error = WireError::new(
+                ErrorCode::SessionSilent,
+                "nothing was heard for longer than the time-to-live",
+            );
+            self.drop_peer(peer, Some(error), CloseReason::SessionEnded);
+        }
+        tracing::warn!(session = id.0, "a session is lost");
+        self.end_session(id, true);
+    }
+
+    /// A session says that it will not come back.
+    pub(super) fn goodbye(&mut self, peer: PeerId, session: SessionId) {
+        self.end_session(session, false);
+        self.drop_peer(peer, None, CloseReason::Goodbye);
+    }
+
+    /// A session is over: what it holds is given up, lost or given back.
+    fn end_session(&mut self, id: SessionId, lost: bool) {
+        self.remove_takers(id);
+        let Some(session) = self.sessions.find(id) else {
+            return;
+        };
+        let held: Vec<_> = session.held.jobs().collect();
+        for job in held {
+            let started = self.leases.find(job).is_some_and(|lease| lease.has_started());
+            self.end_run(
+                job,
+                if lost {
+                    End::Lost { charged: started }
+                } else {
+                    End::Released
+                },
+            );
+        }
+        let worker = self
+            .sessions
+            .remove(id)
+            .is_some_and(|session| session.is_worker());
+        if worker {
+            self.pending.change(Change::SessionClosed { id });
+            self.recovered_session_resolved(id);
+        }
+    }
+
+    /// A connection is gone. A worker's session waits for it to come back; a client's ends.
+    pub(super) fn forget_peer(&mut self, peer: PeerId) {
+        self.outbox.forget(peer);
+        self.watches.forget(peer);
+        let Some(gone) = self.peers.remove(peer) else {
+            return;
+        };
+        tracing::debug!(peer = peer.0, from = %gone.info, "a connection is gone");
+        let Some(id) = gone.session else { return };
+        let grace = self.now.mono.plus(self.config.grace);
+        let Some(session) = self.sessions.find(id).filter(|s| s.peer == Some(peer)) else {
+            return;
+        };
+        if session.is_worker() {
+            session.peer = None;
+            session.grace = Some(grace.min(session.deadline));
+            self.timers.set(grace, Timer::Session(id));
+            self.sessions.update(id);
+            self.return_unsent(id);
+        } else {
+            self.sessions.remove(id);
+        }
+    }
+
+    /// Closes a connection with a reason; what still comes from it is ignored.
+    pub(super) fn refuse_peer(&mut self, peer: PeerId, error: WireError) {
+        if let Some(known) = self.peers.find(peer) {
+            tracing::warn!(peer = peer.0, from = %known.info, code = %error.code, "a peer is refused: {}", error.message);
+        }
+        self.outbox.close(peer, Some(error), CloseReason::Refused);
+        self.forget_peer(peer);
+    }
+
+    fn drop_peer(&mut self, peer: PeerId, last: Option<WireError>, why: CloseReason) {
+        self.outbox.close(peer, last, why);
+        self.watches.forget(peer);
+        self.peers.remove(peer);
+    }
+
+    /// New limits on what a worker wants to hold.
+    pub(super) fn set_credit(&mut self, peer: PeerId, id: SessionId, credit: Credit) {
+        let names: Vec<(NameKey, usize)> = credit
+            .names
+            .iter()
+            .filter_map(|c| Some((self.names.find(&c.name)?, c.jobs as usize)))
+            .collect();
+        let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
+            let error = WireError::new(
+                ErrorCode::NotAWorker,
+                "Credit is for workers, and Hello named no work",
+            );
+            return self.refuse_peer(peer, error);
+        };
+        for (name, jobs) in names {
+            if let Some(credit) = work.credits.get_mut(&name) {
+                *credit = jobs;
+            }
+        }
+        work.jobs = credit.jobs.map_or(work.jobs, |jobs| jobs as usize);
+        work.bytes = credit.bytes.unwrap_or(work.bytes);
+        self.wake(id);
+    }
+
+    fn add_takers(&mut self, id: SessionId) {
+        for lane in self.lanes_of(id) {
+            self.lines.add_taker(lane, id);
+        }
+    }
+
+    fn remove_takers(&mut self, id: SessionId) {
+        for lane in self.lanes_of(id) {
+            self.lines.remove_taker(lane, id);
+        }
+    }
+
+    fn lanes_of(&mut self, id: SessionId) -> Vec<LaneKey> {
+        let work = self.sessions.find(id).and_then(|s| s.work.as_ref());
+        work.map(|work| work.credits.keys().copied().flat_map(LaneKey::both).collect())
+            .unwrap_or_default()
+    }
+
+    /// A session may be able to take again what it could not: it lines up at the lanes it had left.
+    pub(super) fn wake(&mut self, id: SessionId) {
+        self.sessions.update(id);
+        let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
+            return;
+        };
+        for lane in std::mem::take(&mut work.parked) {
+            self.lines.add_taker(lane, id);
+        }
+    }
+
+    pub(super) fn announce_closing(&mut self) {
+        let closing = self.closing_message();
+        for peer in self.peers.ids() {
+            if self.peers.find(peer).is_some_and(|p| p.session.is_some()) {
+                self.outbox.send(peer, ClientMessage::Closing(closing));
+            }
+        }
+    }
+
+    fn closing_message(&self) -> Closing {
+        Closing {
+            within: micros(self.config.close_within),
+        }
+    }
+}

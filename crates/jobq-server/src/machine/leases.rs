@@ -1,0 +1,112 @@
+//! The runs that workers have.
+
+use jobq_proto::message::RunRef;
+use jobq_proto::{Fence, JobId, Priority};
+
+use super::Map;
+use super::names::{NameKey, Names};
+use super::sessions::Sessions;
+use crate::store::{Policy, SessionId};
+use crate::time::Wall;
+
+/// A job handed to a worker, or about to be.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    pub(super) fence: Fence,
+    pub(super) session: SessionId,
+    pub(super) name: NameKey,
+    pub(super) priority: Priority,
+    /// The job's place in line, which it keeps if the run is lost or released.
+    pub(super) due: Wall,
+    pub(super) bytes: u32,
+    /// Attempts that ended before this one.
+    pub(super) attempts: u32,
+    /// Workers lost in a row before this run.
+    pub(super) charges: u32,
+    /// When it was handed out.
+    pub(super) at: Wall,
+    pub(super) phase: Phase,
+    /// Whether the store knows of the run, and whether it knows that it started.
+    pub(super) recorded: Option<Started>,
+    /// Somebody asked for the run to be cancelled.
+    pub(super) cancelling: bool,
+    /// How often, how long, how soon again; known once the job's record has been read.
+    pub(super) policy: Policy,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The job's record is being read; the worker knows nothing yet.
+    Fetching,
+    /// The worker has its order.
+    Ordered,
+    /// The worker's handler has been called.
+    Started,
+}
+
+/// Whether a recorded run is recorded as started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Started(pub(super) bool);
+
+impl Lease {
+    pub(super) fn run(&self, id: JobId) -> RunRef {
+        RunRef {
+            id: id.0,
+            fence: self.fence,
+        }
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.charges > 0
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.phase == Phase::Started
+    }
+}
+
+/// All leases. What a session holds, and how many jobs of a name are processing, follow from them: both change
+/// here and nowhere else.
+#[derive(Default)]
+pub(super) struct Leases {
+    leases: Map<JobId, Lease>,
+}
+
+impl Leases {
+    pub(super) fn insert(&mut self, id: JobId, lease: Lease, sessions: &mut Sessions, names: &mut Names) {
+        names.counts(lease.name).processing += 1;
+        if let Some(session) = sessions.find(lease.session) {
+            session.held.insert(id, &lease);
+        }
+        let before = self.leases.insert(id, lease);
+        assert!(before.is_none(), "job {id} has two leases");
+    }
+
+    pub(super) fn remove(&mut self, id: JobId, sessions: &mut Sessions, names: &mut Names) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        names.counts(lease.name).processing -= 1;
+        if let Some(session) = sessions.find(lease.session) {
+            session.held.remove(id, &lease);
+        }
+        Some(lease)
+    }
+
+    pub(super) fn find(&mut self, id: JobId) -> Option<&mut Lease> {
+        self.leases.get_mut(&id)
+    }
+
+    /// The lease of exactly this run, if it is the job's current one and the session's own.
+    pub(super) fn current(&mut self, run: RunRef, session: SessionId) -> Option<&mut Lease> {
+        self.find(JobId(run.id))
+            .filter(|lease| lease.fence == run.fence && lease.session == session)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+}

@@ -1,0 +1,418 @@
+//! The jobs that wait: who is next, and who may take it.
+//!
+//! A [`Lane`] is what waits of one name: a [`Line`] for each priority, and the sessions that may take from it.
+//! Suspects, jobs whose workers were lost, have a lane of their own, so that a session which may take no suspect
+//! takes the next other job instead. The heads of all lanes that have somebody to take from them stand in one
+//! ordered map, so that choosing the next job never looks through the names.
+
+use std::collections::VecDeque;
+
+use jobq_proto::{JobId, Priority};
+
+use super::Map;
+use super::names::NameKey;
+use crate::store::SessionId;
+use crate::time::Wall;
+
+/// What the machine knows of a waiting job: what its order needs, and no more. There may be ten million of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) due: Wall,
+    pub(super) id: JobId,
+    /// Bytes of its params; at most the limit on params, which fits.
+    pub(super) bytes: u32,
+    pub(super) attempts: u16,
+    pub(super) charges: u8,
+    /// It has left the line from its middle and is skipped.
+    gone: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(due: Wall, id: JobId, bytes: u64, attempts: u32, charges: u32) -> Self {
+        Self {
+            due,
+            id,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            attempts: u16::try_from(attempts).unwrap_or(u16::MAX),
+            charges: u8::try_from(charges).unwrap_or(u8::MAX),
+            gone: false,
+        }
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.charges > 0
+    }
+
+    fn key(&self) -> (Wall, JobId) {
+        (self.due, self.id)
+    }
+}
+
+/// Jobs in the order `(due, id)`. Almost all arrive in that order and stand in a deque of 24 bytes each; those
+/// that come back, or whose time comes later than their neighbours', stand in a tree beside it.
+#[derive(Default)]
+pub(super) struct Line {
+    arrived: VecDeque<Waiting>,
+    returned: Map<(Wall, JobId), Waiting>,
+    gone: usize,
+}
+
+impl Line {
+    pub(super) fn len(&self) -> usize {
+        self.arrived.len() - self.gone + self.returned.len()
+    }
+
+    pub(super) fn push(&mut self, waiting: Waiting) {
+        if self.arrived.back().is_none_or(|last| last.key() < waiting.key()) {
+            self.arrived.push_back(waiting);
+        } else {
+            self.returned.insert(waiting.key(), waiting);
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<&Waiting> {
+        let arrived = self.arrived.front();
+        let returned = self.returned.values().next();
+        match (arrived, returned) {
+            (Some(a), Some(r)) => Some(if a.key() < r.key() { a } else { r }),
+            (a, r) => a.or(r),
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let key = self.first()?.key();
+        if self.arrived.front().is_some_and(|a| a.key() == key) {
+            let first = self.arrived.pop_front();
+            self.skip_gone();
+            first
+        } else {
+            self.returned.remove(&key)
+        }
+    }
+
+    /// Takes a job out of the line, wherever it stands.
+    pub(super) fn remove(&mut self, due: Wall, id: JobId) -> Option<Waiting> {
+        if let Some(found) = self.returned.remove(&(due, id)) {
+            return Some(found);
+        }
+        let index = self.arrived.binary_search_by_key(&(due, id), Waiting::key).ok()?;
+        let entry = &mut self.arrived[index];
+        if entry.gone {
+            return None;
+        }
+        let found = *entry;
+        entry.gone = true;
+        self.gone += 1;
+        self.skip_gone();
+        if self.gone > self.arrived.len() / 2 {
+            self.arrived.retain(|w| !w.gone);
+            self.gone = 0;
+        }
+        Some(found)
+    }
+
+    /// The jobs that are about to be first, roughly in order: a hint for reading ahead.
+    pub(super) fn upcoming(&self, count: usize) -> impl Iterator<Item = &Waiting> {
+        self.returned
+            .values()
+            .take(count)
+            .chain(self.arrived.iter().filter(|w| !w.gone).take(count))
+    }
+
+    /// The job at about this place in the line.
+    pub(super) fn peek(&self, place: usize) -> Option<&Waiting> {
+        self.arrived.get(place)
+    }
+
+    /// Puts another line's jobs into this one.
+    fn merge(&mut self, other: Line) {
+        let mut all: Vec<Waiting> = self
+            .arrived
+            .drain(..)
+            .chain(other.arrived)
+            .filter(|w| !w.gone)
+            .collect();
+        all.sort_unstable_by_key(Waiting::key);
+        self.arrived = all.into();
+        self.gone = 0;
+        self.returned.extend(other.returned);
+    }
+
+    fn skip_gone(&mut self) {
+        while self.arrived.front().is_some_and(|w| w.gone) {
+            self.arrived.pop_front();
+            self.gone -= 1;
+        }
+    }
+}
+
+/// Which lane: a name, and whether it is that of the name's suspects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneKey {
+    pub(super) name: NameKey,
+    pub(super) suspects: bool,
+}
+
+impl LaneKey {
+    pub(super) fn both(name: NameKey) -> [LaneKey; 2] {
+        [false, true].map(|suspects| LaneKey { name, suspects })
+    }
+}
+
+/// The head of a lane, as heads are ordered over all lanes.
+type Head = (Priority, Wall, JobId);
+
+/// What waits of one name.
+#[derive(Default)]
+struct Lane {
+    lines: [Line; Priority::ALL.len()],
+    /// Sessions that may take from it, as far as is known; the one that has waited longest is first.
+    takers: VecDeque<SessionId>,
+    /// Its head as it stands in [`Lines::ready`].
+    ready: Option<Head>,
+}
+
+impl Lane {
+    fn head(&self) -> Option<Head> {
+        Priority::ALL.into_iter().find_map(|priority| {
+            self.lines[priority as usize]
+                .first()
+                .map(|w| (priority, w.due, w.id))
+        })
+    }
+}
+
+/// All lanes.
+#[derive(Default)]
+pub(super) struct Lines {
+    lanes: Map<LaneKey, Lane>,
+    ready: Map<Head, LaneKey>,
+}
+
+impl Lines {
+    /// Puts a job into its lane.
+    pub(super) fn push(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+        let key = LaneKey {
+            name,
+            suspects: waiting.is_suspect(),
+        };
+        self.lanes.entry(key).or_default().lines[priority as usize].push(waiting);
+        self.refresh(key);
+    }
+
+    /// The lane whose head is next, among those that have somebody to take from them.
+    pub(super) fn next(&self) -> Option<(LaneKey, Waiting)> {
+        let (&(priority, ..), &key) = self.ready.first_key_value()?;
+        let first = self.lanes[&key].lines[priority as usize]
+            .first()
+            .expect("a ready lane has a head");
+        Some((key, *first))
+    }
+
+    /// Takes the head of a lane.
+    pub(super) fn pop(&mut self, key: LaneKey) -> Option<(Priority, Waiting)> {
+        let lane = self.lanes.get_mut(&key)?;
+        let (priority, ..) = lane.head()?;
+        let waiting = lane.lines[priority as usize].pop()?;
+        self.refresh(key);
+        Some((priority, waiting))
+    }
+
+    /// Takes a job out of its lane, wherever it stands.
+    pub(super) fn remove(
+        &mut self,
+        name: NameKey,
+        priority: Priority,
+        due: Wall,
+        id: JobId,
+    ) -> Option<Waiting> {
+        LaneKey::both(name).into_iter().find_map(|key| {
+            let found = self.lanes.get_mut(&key)?.lines[priority as usize].remove(due, id)?;
+            self.refresh(key);
+            Some(found)
+        })
+    }
+
+    /// The line that a lane's head stands in.
+    pub(super) fn head_line(&self, key: LaneKey) -> Option<&Line> {
+        let lane = self.lanes.get(&key)?;
+        let (priority, ..) = lane.head()?;
+        Some(&lane.lines[priority as usize])
+    }
+
+    /// Lets a session take from a lane.
+    pub(super) fn add_taker(&mut self, key: LaneKey, session: SessionId) {
+        let lane = self.lanes.entry(key).or_default();
+        if !lane.takers.contains(&session) {
+            lane.takers.push_back(session);
+            self.refresh(key);
+        }
+    }
+
+    /// A session takes no more from a lane.
+    pub(super) fn remove_taker(&mut self, key: LaneKey, session: SessionId) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            if lane.takers.front() == Some(&session) {
+                lane.takers.pop_front();
+            } else {
+                lane.takers.retain(|s| *s != session);
+            }
+            self.refresh(key);
+        }
+    }
+
+    /// The session whose turn it is at a lane.
+    pub(super) fn taker(&self, key: LaneKey) -> Option<SessionId> {
+        self.lanes.get(&key)?.takers.front().copied()
+    }
+
+    /// The session whose turn it was has taken.
+    pub(super) fn rotate(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(&key)
+            && lane.takers.len() > 1
+        {
+            lane.takers.rotate_left(1);
+        }
+    }
+
+    /// Puts jobs that were held back into their lanes.
+    pub(super) fn release(&mut self, name: NameKey, held: HeldBack) {
+        for (suspects, lines) in [(false, held.others), (true, held.suspects)] {
+            let key = LaneKey { name, suspects };
+            let lane = self.lanes.entry(key).or_default();
+            for (line, held) in lane.lines.iter_mut().zip(lines) {
+                if held.len() > 0 {
+                    line.merge(held);
+                }
+            }
+            self.refresh(key);
+        }
+    }
+
+    fn refresh(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return;
+        };
+        let ready = if lane.takers.is_empty() { None } else { lane.head() };
+        if ready == lane.ready {
+            return;
+        }
+        if let Some(old) = lane.ready.take() {
+            self.ready.remove(&old);
+        }
+        if let Some(new) = ready {
+            self.ready.insert(new, key);
+            lane.ready = Some(new);
+        }
+    }
+}
+
+/// Jobs of one name that may still be running at a worker that was there before the start.
+#[derive(Default)]
+pub(super) struct HeldBack {
+    others: [Line; Priority::ALL.len()],
+    suspects: [Line; Priority::ALL.len()],
+}
+
+impl HeldBack {
+    pub(super) fn push(&mut self, priority: Priority, waiting: Waiting) {
+        let lines = if waiting.is_suspect() {
+            &mut self.suspects
+        } else {
+            &mut self.others
+        };
+        lines[priority as usize].push(waiting);
+    }
+
+    pub(super) fn remove(&mut self, priority: Priority, due: Wall, id: JobId) -> Option<Waiting> {
+        let place = priority as usize;
+        self.others[place]
+            .remove(due, id)
+            .or_else(|| self.suspects[place].remove(due, id))
+    }
+}
+
+/// Jobs whose time has not come, by that time.
+#[derive(Default)]
+pub(super) struct Scheduled {
+    jobs: Map<(Wall, JobId), (NameKey, Priority, Waiting)>,
+}
+
+impl Scheduled {
+    pub(super) fn push(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+        self.jobs.insert(waiting.key(), (name, priority, waiting));
+    }
+
+    /// When the next one's time comes.
+    pub(super) fn next(&self) -> Option<Wall> {
+        self.jobs.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Takes the next one whose time has come.
+    pub(super) fn pop_due(&mut self, now: Wall) -> Option<(NameKey, Priority, Waiting)> {
+        if self.next()? > now {
+            return None;
+        }
+        self.jobs.pop_first().map(|(_, job)| job)
+    }
+
+    pub(super) fn remove(&mut self, due: Wall, id: JobId) -> Option<(NameKey, Priority, Waiting)> {
+        self.jobs.remove(&(due, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(due: i64, id: u64) -> Waiting {
+        Waiting::new(Wall(due), JobId(id), 1, 0, 0)
+    }
+
+    fn ids(line: &mut Line) -> Vec<u64> {
+        std::iter::from_fn(|| line.pop()).map(|w| w.id.0).collect()
+    }
+
+    #[test]
+    fn a_waiting_job_takes_24_bytes() {
+        assert_eq!(size_of::<Waiting>(), 24);
+    }
+
+    #[test]
+    fn a_line_is_in_order_whatever_the_order_of_arrival() {
+        let mut line = Line::default();
+        for (due, id) in [(10, 1), (20, 2), (5, 3), (20, 1), (15, 9), (30, 4)] {
+            line.push(waiting(due, id));
+        }
+        assert_eq!(line.len(), 6);
+        assert_eq!(ids(&mut line), [3, 1, 9, 1, 2, 4]);
+    }
+
+    #[test]
+    fn a_job_removed_from_the_middle_is_not_handed_out_and_not_counted() {
+        let mut line = Line::default();
+        for id in 1..=5 {
+            line.push(waiting(10, id));
+        }
+        assert!(line.remove(Wall(10), JobId(3)).is_some());
+        assert!(line.remove(Wall(10), JobId(3)).is_none(), "it is gone");
+        assert!(line.remove(Wall(10), JobId(1)).is_some());
+        assert_eq!(line.len(), 3);
+        assert_eq!(ids(&mut line), [2, 4, 5]);
+        assert_eq!(line.len(), 0);
+    }
+
+    #[test]
+    fn lines_merge_in_order() {
+        let mut one = Line::default();
+        let mut other = Line::default();
+        for id in [1, 4, 6] {
+            one.push(waiting(10, id));
+        }
+        for id in [2, 5, 3] {
+            other.push(waiting(10, id));
+        }
+        one.merge(other);
+        assert_eq!(ids(&mut one), [1, 2, 3, 4, 5, 6]);
+    }
+}

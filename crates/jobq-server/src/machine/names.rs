@@ -1,0 +1,134 @@
+//! The job names that the server knows, and how many jobs of each there are.
+
+use std::sync::Arc;
+
+use jobq_proto::message::NameStats;
+use jobq_proto::{ErrorCode, JobName, Status, WireError};
+
+use super::Map;
+use crate::store::NameTotals;
+
+/// Most names that a server knows. Each costs a few hundred bytes for ever, so a client that makes names up is
+/// refused rather than followed.
+const MAX_NAMES: usize = 100_000;
+
+/// A name's number in this life of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NameKey(u32);
+
+/// All names, and the counts that are kept for each.
+#[derive(Default)]
+pub(super) struct Names {
+    by_text: Map<Arc<str>, NameKey>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    name: Arc<JobName>,
+    counts: Counts,
+}
+
+/// How many jobs of a name there are, those that wait in line apart: these are counted by the line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) scheduled: u64,
+    pub(super) queued: u64,
+    pub(super) processing: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) cancelled: u64,
+}
+
+impl Names {
+    pub(super) fn new(totals: &[NameTotals]) -> Self {
+        let mut names = Self::default();
+        for total in totals {
+            let key = names.insert(total.name.clone());
+            let counts = names.counts(key);
+            counts.completed = total.completed;
+            counts.failed = total.failed;
+            counts.cancelled = total.cancelled;
+        }
+        names
+    }
+
+    /// The key of a name, which is new to the server perhaps.
+    pub(super) fn intern(&mut self, name: JobName) -> Result<NameKey, WireError> {
+        if let Some(key) = self.find(name.as_str()) {
+            return Ok(key);
+        }
+        if self.entries.len() >= MAX_NAMES {
+            return Err(WireError::new(
+                ErrorCode::QueueFull,
+                format!("the server knows {MAX_NAMES} job names and takes no new one"),
+            ));
+        }
+        Ok(self.insert(Arc::new(name)))
+    }
+
+    /// The key of a name that the store knows.
+    pub(super) fn intern_stored(&mut self, name: &Arc<JobName>) -> NameKey {
+        self.find(name.as_str())
+            .unwrap_or_else(|| self.insert(name.clone()))
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<NameKey> {
+        self.by_text.get(name).copied()
+    }
+
+    pub(super) fn name(&self, key: NameKey) -> &Arc<JobName> {
+        &self.entries[key.0 as usize].name
+    }
+
+    pub(super) fn counts(&mut self, key: NameKey) -> &mut Counts {
+        &mut self.entries[key.0 as usize].counts
+    }
+
+    /// Counts a job that ended.
+    pub(super) fn count_ended(&mut self, key: NameKey, status: Status) {
+        let counts = self.counts(key);
+        match status {
+            Status::Completed => counts.completed += 1,
+            Status::Failed => counts.failed += 1,
+            Status::Cancelled => counts.cancelled += 1,
+            _ => debug_assert!(false, "{status} is not terminal"),
+        }
+    }
+
+    /// Up to `limit` names with their counts, by name; whether there are more; and all of them together.
+    pub(super) fn stats(&self, limit: usize) -> (Vec<NameStats>, bool, NameStats) {
+        let mut total = NameStats::default();
+        for entry in &self.entries {
+            let counts = &entry.counts;
+            total.scheduled += counts.scheduled;
+            total.queued += counts.queued;
+            total.processing += counts.processing;
+            total.completed += counts.completed;
+            total.failed += counts.failed;
+            total.cancelled += counts.cancelled;
+        }
+        let listed = self.by_text.values().take(limit).map(|key| {
+            let Entry { name, counts } = &self.entries[key.0 as usize];
+            NameStats {
+                name: name.as_str().to_owned(),
+                scheduled: counts.scheduled,
+                queued: counts.queued,
+                processing: counts.processing,
+                completed: counts.completed,
+                failed: counts.failed,
+                cancelled: counts.cancelled,
+            }
+        });
+        (listed.collect(), self.entries.len() > limit, total)
+    }
+
+    fn insert(&mut self, name: Arc<JobName>) -> NameKey {
+        let key = NameKey(u32::try_from(self.entries.len()).expect("there are at most MAX_NAMES names"));
+        self.by_text.insert(name.as_str().into(), key);
+        self.entries.push(Entry {
+            name,
+            counts: Counts::default(),
+        });
+        key
+    }
+}

@@ -1,0 +1,134 @@
+//! What the machine keeps of jobs' records: those that are about to be handed out, within a budget of bytes.
+
+use std::sync::Arc;
+
+use jobq_proto::JobId;
+
+use super::Map;
+use crate::store::JobRecord;
+
+/// Most records in one question to the store.
+const READ_JOBS: usize = 1_000;
+
+/// Most bytes of params in one question to the store, give or take one job's.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a record takes beside its params, roughly.
+const RECORD_OVERHEAD: usize = 256;
+
+/// Records by job.
+pub(super) struct Payloads {
+    slots: Map<JobId, Slot>,
+    bytes: usize,
+    budget: usize,
+    wanted: Vec<(JobId, usize)>,
+}
+
+enum Slot {
+    /// It is being read.
+    Wanted,
+    /// It is here.
+    Here(Arc<JobRecord>),
+}
+
+impl Payloads {
+    pub(super) fn new(budget: usize) -> Self {
+        Self {
+            slots: Map::new(),
+            bytes: 0,
+            budget,
+            wanted: Vec::new(),
+        }
+    }
+
+    /// Keeps the record of a job that begins to wait, if there is room: jobs that come first leave first, so what
+    /// is here already is worth more.
+    pub(super) fn offer(&mut self, record: &Arc<JobRecord>) {
+        if self.bytes + weight(record) <= self.budget {
+            self.keep(record.clone());
+        }
+    }
+
+    /// The record of a job that is handed out; if it is not here, it is asked for.
+    pub(super) fn take(&mut self, id: JobId, bytes: usize) -> Option<Arc<JobRecord>> {
+        match self.slots.remove(&id) {
+            Some(Slot::Here(record)) => {
+                self.bytes -= weight(&record);
+                Some(record)
+            }
+            Some(Slot::Wanted) => {
+                self.slots.insert(id, Slot::Wanted);
+                None
+            }
+            None => {
+                self.want(id, bytes);
+                None
+            }
+        }
+    }
+
+    /// Whether the record is here or on its way.
+    pub(super) fn knows(&self, id: JobId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// Asks for a record ahead of its turn, if there is room for it.
+    pub(super) fn read_ahead(&mut self, id: JobId, bytes: usize) {
+        if !self.knows(id) && self.bytes + bytes + RECORD_OVERHEAD <= self.budget {
+            self.want(id, bytes);
+        }
+    }
+
+    /// The records that are to be asked for next.
+    pub(super) fn next_wanted(&mut self) -> Option<Vec<JobId>> {
+        let mut bytes = 0;
+        let count = self
+            .wanted
+            .iter()
+            .take(READ_JOBS)
+            .take_while(|(_, len)| {
+                let fits = bytes < READ_BYTES;
+                bytes += len;
+                fits
+            })
+            .count();
+        (count > 0).then(|| self.wanted.drain(..count).map(|(id, _)| id).collect())
+    }
+
+    /// A record has been read, and nobody takes it yet.
+    pub(super) fn arrived(&mut self, record: Arc<JobRecord>) {
+        self.keep(record);
+        while self.bytes > self.budget {
+            // The latest job is the last to be handed out.
+            let Some((_, slot)) = self.slots.pop_last() else {
+                break;
+            };
+            if let Slot::Here(record) = slot {
+                self.bytes -= weight(&record);
+            }
+        }
+    }
+
+    /// A job is not waiting any more, or its record has been used.
+    pub(super) fn forget(&mut self, id: JobId) {
+        if let Some(Slot::Here(record)) = self.slots.remove(&id) {
+            self.bytes -= weight(&record);
+        }
+    }
+
+    fn want(&mut self, id: JobId, bytes: usize) {
+        self.slots.insert(id, Slot::Wanted);
+        self.wanted.push((id, bytes));
+    }
+
+    fn keep(&mut self, record: Arc<JobRecord>) {
+        self.bytes += weight(&record);
+        if let Some(Slot::Here(before)) = self.slots.insert(record.id, Slot::Here(record)) {
+            self.bytes -= weight(&before);
+        }
+    }
+}
+
+fn weight(record: &JobRecord) -> usize {
+    RECORD_OVERHEAD + record.params.len()
+}

@@ -1,0 +1,176 @@
+//! Changes on their way to the store, and what waits for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jobq_proto::message::SettledRun;
+use jobq_proto::{ClientMessage, Fence, JobId, Priority, Status, WireError};
+use jobq_transport::PeerId;
+
+use super::lines::Waiting;
+use super::names::NameKey;
+use super::reads::Purpose;
+use crate::store::{Batch, Change, JobRecord, Read, SessionId};
+use crate::time::Wall;
+
+/// Most changes in one batch. It bounds how long one commit takes, and with it the wait of whoever comes next.
+const MAX_CHANGES: usize = 20_000;
+
+/// Most bytes of params, results and reasons in one batch, give or take one item.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// What follows from a batch once it is durable.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// A Request is answered.
+    Acknowledge(Taken),
+    /// A Retry is answered, or goes on.
+    Retried(super::ask::RetryStep),
+    /// A report is answered.
+    Settled { session: SessionId, run: SettledRun },
+    /// A job keeps its place in line.
+    WaitInLine {
+        name: NameKey,
+        priority: Priority,
+        waiting: Waiting,
+    },
+    /// A job waits for its next attempt.
+    WaitForTime {
+        name: NameKey,
+        priority: Priority,
+        waiting: Waiting,
+    },
+    /// A job has ended.
+    JobEnded {
+        id: JobId,
+        status: Status,
+        reason: Option<String>,
+        result: Option<Bytes>,
+    },
+    /// A run is to be stopped.
+    TellCancel { id: JobId, fence: Fence },
+    /// A worker's session may be given jobs.
+    SessionRecorded(SessionId),
+    /// The store can be asked now.
+    Read(Read, Purpose),
+    /// A request is answered.
+    Answer(PeerId, ClientMessage),
+}
+
+/// A Request whose good jobs are in a batch.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) peer: PeerId,
+    pub(super) request: u64,
+    pub(super) jobs: Vec<TakenJob>,
+}
+
+/// One job of a Request.
+#[derive(Debug)]
+pub(super) enum TakenJob {
+    /// It is in the batch.
+    Inserted(NewWaiting),
+    /// It is in no batch.
+    Refused(WireError),
+}
+
+/// A job that will wait once it is durable.
+#[derive(Debug)]
+pub(super) struct NewWaiting {
+    pub(super) record: Arc<JobRecord>,
+    pub(super) name: NameKey,
+    pub(super) due: Wall,
+    /// Whether it waits for a time that it asked for, and not just for its turn.
+    pub(super) timed: bool,
+}
+
+/// The batch that fills, and those that are out.
+pub(super) struct Pending {
+    last_number: u64,
+    open: Filling,
+    out: VecDeque<(u64, Vec<Effect>)>,
+}
+
+#[derive(Default)]
+struct Filling {
+    changes: Vec<Change>,
+    effects: Vec<Effect>,
+    bytes: usize,
+}
+
+impl Pending {
+    pub(super) fn new(last_number: u64) -> Self {
+        Self {
+            last_number,
+            open: Filling::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Adds a change to the open batch.
+    pub(super) fn change(&mut self, change: Change) {
+        self.open.bytes += match &change {
+            Change::Insert { record, .. } => record.params.len(),
+            Change::Ended(ended) => {
+                ended.result.as_ref().map_or(0, Bytes::len) + ended.reason.as_ref().map_or(0, String::len)
+            }
+            Change::Requeued(requeued) => requeued.reason.as_ref().map_or(0, String::len),
+            _ => 0,
+        };
+        self.open.changes.push(change);
+    }
+
+    /// Adds what follows from the open batch, which has a change.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        debug_assert!(!self.open.changes.is_empty(), "an effect of no change");
+        self.open.effects.push(effect);
+    }
+
+    /// Adds what is to follow from everything so far; gives it back if everything is durable.
+    pub(super) fn attach(&mut self, effect: Effect) -> Result<(), Effect> {
+        if !self.open.changes.is_empty() {
+            self.open.effects.push(effect);
+        } else if let Some((_, effects)) = self.out.back_mut() {
+            effects.push(effect);
+        } else {
+            return Err(effect);
+        }
+        Ok(())
+    }
+
+    /// Closes the open batch, if there is anything in it.
+    pub(super) fn seal(&mut self, next_id: JobId, clock: Wall) -> Option<Batch> {
+        if self.open.changes.is_empty() {
+            return None;
+        }
+        let Filling { changes, effects, .. } = std::mem::take(&mut self.open);
+        self.last_number += 1;
+        self.out.push_back((self.last_number, effects));
+        Some(Batch {
+            number: self.last_number,
+            next_id,
+            clock,
+            changes,
+        })
+    }
+
+    /// The oldest batch that is out is durable: what follows from it.
+    pub(super) fn stored(&mut self, number: u64) -> Vec<Effect> {
+        let (expected, effects) = self
+            .out
+            .pop_front()
+            .expect("the store reported a batch that was never out");
+        assert_eq!(number, expected, "the store reports batches in order");
+        effects
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.open.changes.len() >= MAX_CHANGES || self.open.bytes >= MAX_BYTES
+    }
+
+    /// Whether nothing is in a batch, open or out.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.changes.is_empty() && self.out.is_empty()
+    }
+}

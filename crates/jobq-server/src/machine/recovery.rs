@@ -1,0 +1,327 @@
+//! What was under way before the start, and what workers say they still have.
+//!
+//! A run that was ordered shortly before a crash may not be recorded. So at a start, jobs that a recorded session
+//! may be running, those of its names, are held back until it has said what it has, or its time is over.
+
+use std::collections::BTreeSet;
+
+use jobq_proto::message::{HeldRun, Holding, RunRef, RunState, SettleOutcome, SettledRun};
+use jobq_proto::{ErrorCode, JobId, WireError};
+use jobq_transport::PeerId;
+
+use super::leases::{Lease, Phase, Started};
+use super::lines::{HeldBack, Waiting};
+use super::names::NameKey;
+use super::pending::Effect;
+use super::reads::Purpose;
+use super::sessions::{Held, HoldingState, Session, WorkState};
+use super::settle::End;
+use super::timers::Timer;
+use super::{Machine, Map};
+use crate::store::{self, JobState, LiveJob, Policy, Read, SessionId, SessionRecord};
+
+/// Sessions that were there before the start and have not come back, and what is held back for them.
+#[derive(Default)]
+pub(super) struct Recovery {
+    absent: Map<NameKey, BTreeSet<SessionId>>,
+    held_back: Map<NameKey, HeldBack>,
+}
+
+/// Runs that a worker named and the machine does not know.
+#[derive(Debug)]
+pub(super) struct Naming {
+    session: SessionId,
+    peer: PeerId,
+    runs: Vec<HeldRun>,
+}
+
+impl Machine {
+    /// Sessions go on where they were: with their connection lost a moment ago.
+    pub(super) fn recover_sessions(&mut self, sessions: &[SessionRecord]) {
+        for record in sessions {
+            let deadline = self.now.mono.plus(record.ttl);
+            let names: Vec<NameKey> = record
+                .names
+                .iter()
+                .map(|name| self.names.intern_stored(name))
+                .collect();
+            for name in &names {
+                self.recovery.absent.entry(*name).or_default().insert(record.id);
+            }
+            let work = WorkState {
+                credits: names.into_iter().map(|name| (name, 0)).collect(),
+                jobs: 0,
+                bytes: 0,
+                recorded: true,
+                holding: HoldingState::Awaited,
+                parked: BTreeSet::new(),
+            };
+            let session = Session {
+                label: record.label.clone(),
+                secret_hash: record.secret_hash,
+                peer: None,
+                deadline,
+                grace: None,
+                work: Some(work),
+                held: Held::default(),
+            };
+            self.timers.set(deadline, Timer::Session(record.id));
+            self.sessions.insert(record.id, session);
+        }
+    }
+
+    /// Takes in live jobs that the store held at the start, in any order.
+    pub fn load(&mut self, jobs: Vec<LiveJob>) {
+        for job in jobs {
+            let name = self.names.intern_stored(&job.name);
+            match job.lease {
+                Some(lease) if self.sessions.find(lease.session).is_some() => {
+                    let lease = recovered_lease(&job, lease, name);
+                    if let Some(timeout) = lease.policy.timeout.filter(|_| lease.has_started()) {
+                        // How long it has run is not known; its time runs anew, so that it is never cut short.
+                        let at = self.now.mono.plus(timeout).plus(self.config.timeout_slack);
+                        self.timers.set(at, Timer::TimedOut(job.id, lease.fence));
+                    }
+                    self.leases
+                        .insert(job.id, lease, &mut self.sessions, &mut self.names);
+                }
+                _ => self.load_waiting(&job, name),
+            }
+        }
+    }
+
+    fn load_waiting(&mut self, job: &LiveJob, name: NameKey) {
+        let waiting = Waiting::new(job.due, job.id, job.params_bytes, job.attempts, job.charges);
+        if job.cancelling {
+            // Its run ended in the crash of worker and server both; what was asked for is done now.
+            self.cancel_waiting(job.id, name, &waiting);
+        } else if job.due > self.clock {
+            // A job without a time of its own is never due after the server's clock.
+            self.names.counts(name).scheduled += 1;
+            self.scheduled.push(name, job.priority, waiting);
+        } else if self.recovery.absent.contains_key(&name) {
+            self.names.counts(name).queued += 1;
+            self.recovery
+                .held_back
+                .entry(name)
+                .or_default()
+                .push(job.priority, waiting);
+        } else {
+            self.wait_in_line(name, job.priority, waiting);
+        }
+    }
+
+    /// What a worker still has. It is compared with what the machine thinks it has, and only then the session gets
+    /// new orders.
+    pub(super) fn holding(&mut self, peer: PeerId, id: SessionId, holding: Holding) {
+        let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
+            let error = WireError::new(
+                ErrorCode::NotAWorker,
+                "Holding is for workers, and Hello named no work",
+            );
+            return self.refuse_peer(peer, error);
+        };
+        if work.holding != HoldingState::Awaited {
+            let error = WireError::new(ErrorCode::BadRequest, "Holding comes once on a connection");
+            return self.refuse_peer(peer, error);
+        }
+        if holding.runs.len() as u64 > self.config.limits.items {
+            let error = WireError::new(
+                ErrorCode::TooManyItems,
+                format!("Holding names at most {} runs", self.config.limits.items),
+            );
+            return self.refuse_peer(peer, error);
+        }
+        work.holding = HoldingState::Checking;
+        self.give_up_unnamed(id, &holding);
+        let mut unknown = Vec::new();
+        for held in holding.runs {
+            self.compare(id, held, &mut unknown);
+        }
+        if unknown.is_empty() {
+            return self.holding_known(id);
+        }
+        let ids = unknown.iter().map(|held| JobId(held.id)).collect();
+        let purpose = Purpose::Adopt(Naming {
+            session: id,
+            peer,
+            runs: unknown,
+        });
+        self.after_durable(Effect::Read(Read::States { ids, result_bytes: 0 }, purpose));
+    }
+
+    /// Leases that the worker does not name: their orders never arrived, or it has forgotten them. The jobs wait
+    /// again at once, uncharged.
+    fn give_up_unnamed(&mut self, id: SessionId, holding: &Holding) {
+        let named: BTreeSet<(u64, jobq_proto::Fence)> =
+            holding.runs.iter().map(|h| (h.id, h.fence)).collect();
+        let held: Vec<JobId> = self
+            .sessions
+            .find(id)
+            .map(|s| s.held.jobs().collect())
+            .unwrap_or_default();
+        for job in held {
+            let fence = self.leases.find(job).map(|lease| lease.fence);
+            if fence.is_some_and(|fence| !named.contains(&(job.0, fence))) {
+                self.end_run(job, End::Lost { charged: false });
+            }
+        }
+    }
+
+    /// One named run: it goes on, or is over, or the store has to be asked.
+    fn compare(&mut self, id: SessionId, held: HeldRun, unknown: &mut Vec<HeldRun>) {
+        let run = RunRef {
+            id: held.id,
+            fence: held.fence,
+        };
+        if let Some(lease) = self.leases.current(run, id) {
+            let (started, cancelling) = (lease.has_started(), lease.cancelling);
+            if !started && held.state != RunState::Waiting {
+                self.mark_started(JobId(held.id));
+            }
+            if cancelling {
+                self.tell_cancel(JobId(held.id), held.fence);
+            }
+        } else if held.fence.epoch < self.epoch && self.leases.find(JobId(held.id)).is_none() {
+            unknown.push(held);
+        } else if held.state != RunState::Ended {
+            // Ended runs are left to their report, whose answer may be better than Stale.
+            self.tell_stale(id, run);
+        }
+    }
+
+    /// The store has said where the named jobs stand: runs that nobody has ended since go on, under the fence that
+    /// they have.
+    pub(super) fn adopt(&mut self, naming: Naming, states: Vec<Option<JobState>>) {
+        let Naming { session, peer, runs } = naming;
+        if self.sessions.find(session).is_none_or(|s| s.peer != Some(peer)) {
+            return; // It has gone or come anew, and will say again what it has.
+        }
+        for (held, state) in runs.into_iter().zip(states) {
+            let run = RunRef {
+                id: held.id,
+                fence: held.fence,
+            };
+            let adopted = match state {
+                Some(JobState::Live { job, policy, floor })
+                    if floor.is_none_or(|floor| held.fence > floor) =>
+                {
+                    self.adopt_run(session, held, &job, policy)
+                }
+                _ => false,
+            };
+            if !adopted && held.state != RunState::Ended {
+                self.tell_stale(session, run);
+            }
+        }
+        self.holding_known(session);
+    }
+
+    fn adopt_run(&mut self, session: SessionId, held: HeldRun, job: &LiveJob, policy: Policy) -> bool {
+        let Some(name) = self.names.find(job.name.as_str()) else {
+            return false;
+        };
+        let works_on_it = self
+            .sessions
+            .find(session)
+            .and_then(|s| s.work.as_ref())
+            .is_some_and(|work| work.credits.contains_key(&name));
+        if !works_on_it || self.leases.find(job.id).is_some() {
+            return false;
+        }
+        // Only a job that has been held back since the start can have a run that is not known.
+        let found = self
+            .recovery
+            .held_back
+            .get_mut(&name)
+            .and_then(|h| h.remove(job.priority, job.due, job.id));
+        let Some(waiting) = found else { return false };
+        self.names.counts(name).queued -= 1;
+        let lease = Lease {
+            fence: held.fence,
+            session,
+            name,
+            priority: job.priority,
+            due: job.due,
+            bytes: waiting.bytes,
+            attempts: job.attempts,
+            charges: job.charges,
+            at: self.now.wall,
+            phase: Phase::Ordered,
+            recorded: None,
+            cancelling: false,
+            policy,
+        };
+        self.leases
+            .insert(job.id, lease, &mut self.sessions, &mut self.names);
+        self.timers.record_later(self.now.mono, job.id, held.fence);
+        if held.state != RunState::Waiting {
+            self.mark_started(job.id);
+        }
+        true
+    }
+
+    /// It is known what a session has: it may be given more, and its names are held back for it no longer.
+    fn holding_known(&mut self, id: SessionId) {
+        if let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) {
+            work.holding = HoldingState::Known;
+        }
+        self.wake(id);
+        self.recovered_session_resolved(id);
+    }
+
+    /// A session that was there before the start has come back, or never will.
+    pub(super) fn recovered_session_resolved(&mut self, id: SessionId) {
+        let mut free = Vec::new();
+        for (name, absent) in &mut self.recovery.absent {
+            if absent.remove(&id) && absent.is_empty() {
+                free.push(*name);
+            }
+        }
+        for name in free {
+            self.recovery.absent.remove(&name);
+            if let Some(held) = self.recovery.held_back.remove(&name) {
+                self.lines.release(name, held);
+            }
+        }
+    }
+
+    /// Takes a job that is to be cancelled out of what is held back.
+    pub(super) fn remove_held_back(&mut self, name: NameKey, job: &LiveJob) -> Option<Waiting> {
+        self.recovery
+            .held_back
+            .get_mut(&name)?
+            .remove(job.priority, job.due, job.id)
+    }
+
+    fn tell_stale(&mut self, session: SessionId, run: RunRef) {
+        let run = SettledRun {
+            id: run.id,
+            fence: run.fence,
+            outcome: SettleOutcome::Stale,
+        };
+        self.tell_settled(session, run);
+    }
+}
+
+fn recovered_lease(job: &LiveJob, lease: store::Lease, name: NameKey) -> Lease {
+    Lease {
+        fence: lease.fence,
+        session: lease.session,
+        name,
+        priority: job.priority,
+        due: job.due,
+        bytes: u32::try_from(job.params_bytes).unwrap_or(u32::MAX),
+        attempts: job.attempts,
+        charges: job.charges,
+        at: lease.at,
+        phase: if lease.started {
+            Phase::Started
+        } else {
+            Phase::Ordered
+        },
+        recorded: Some(Started(lease.started)),
+        cancelling: job.cancelling,
+        policy: lease.policy,
+    }
+}

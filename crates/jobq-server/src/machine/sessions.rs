@@ -1,0 +1,185 @@
+//! Workers and clients, through their connections and between them.
+
+use std::collections::BTreeSet;
+
+use jobq_proto::JobId;
+use jobq_transport::PeerId;
+
+use super::Map;
+use super::leases::Lease;
+use super::lines::LaneKey;
+use super::names::NameKey;
+use crate::store::SessionId;
+use crate::time::Mono;
+
+/// All sessions.
+#[derive(Default)]
+pub(super) struct Sessions {
+    sessions: Map<SessionId, Session>,
+    last: u64,
+    /// Sessions that could take one more job, whichever it is. While there is none, nothing is handed out, and no
+    /// line is looked at.
+    free: BTreeSet<SessionId>,
+}
+
+/// One session.
+pub(super) struct Session {
+    pub(super) label: String,
+    /// SHA-256 of its secret.
+    pub(super) secret_hash: [u8; 32],
+    /// Its connection; none while a worker's has closed and it may come back.
+    pub(super) peer: Option<PeerId>,
+    /// When it will have been silent for too long.
+    pub(super) deadline: Mono,
+    /// When its runs are given up, if its connection has closed.
+    pub(super) grace: Option<Mono>,
+    /// What it works on; none for a client.
+    pub(super) work: Option<WorkState>,
+    /// What it holds.
+    pub(super) held: Held,
+}
+
+/// What a worker's session works on.
+pub(super) struct WorkState {
+    /// For each of its names, how many jobs it wants to hold.
+    pub(super) credits: Map<NameKey, usize>,
+    /// How many jobs it wants to hold, over all names.
+    pub(super) jobs: usize,
+    /// How many bytes of params it wants to hold.
+    pub(super) bytes: u64,
+    /// Whether the store knows the session.
+    pub(super) recorded: bool,
+    /// Whether the worker has said, on this connection, what it still has.
+    pub(super) holding: HoldingState,
+    /// Lanes that had jobs for it when it could not take them.
+    pub(super) parked: BTreeSet<LaneKey>,
+}
+
+/// How far a connection of a worker is with saying what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HoldingState {
+    /// It has not said.
+    Awaited,
+    /// It has, and the store is being asked about what the machine does not know.
+    Checking,
+    /// It is known what it has.
+    Known,
+}
+
+/// The leases of a session, as sums that its credits are compared with. Changed by [`super::leases::Leases`] only.
+#[derive(Default)]
+pub(super) struct Held {
+    jobs: BTreeSet<JobId>,
+    by_name: Map<NameKey, usize>,
+    bytes: u64,
+    suspects: usize,
+}
+
+impl Held {
+    pub(super) fn insert(&mut self, id: JobId, lease: &Lease) {
+        self.jobs.insert(id);
+        *self.by_name.entry(lease.name).or_default() += 1;
+        self.bytes += u64::from(lease.bytes);
+        self.suspects += usize::from(lease.is_suspect());
+    }
+
+    pub(super) fn remove(&mut self, id: JobId, lease: &Lease) {
+        self.jobs.remove(&id);
+        if let Some(count) = self.by_name.get_mut(&lease.name) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_name.remove(&lease.name);
+            }
+        }
+        self.bytes -= u64::from(lease.bytes);
+        self.suspects -= usize::from(lease.is_suspect());
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.iter().copied()
+    }
+}
+
+impl Session {
+    pub(super) fn is_worker(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Whether it could take one more job, whichever it is.
+    fn is_free(&self) -> bool {
+        let Some(work) = &self.work else { return false };
+        self.peer.is_some()
+            && work.recorded
+            && work.holding == HoldingState::Known
+            && self.held.jobs.len() < work.jobs
+            && (self.held.bytes < work.bytes || self.held.jobs.is_empty())
+    }
+
+    /// Whether it can take this job of this lane.
+    fn can_take(&self, lane: LaneKey, bytes: u32) -> bool {
+        let Some(work) = &self.work else { return false };
+        let held_of_name = self.held.by_name.get(&lane.name).copied().unwrap_or(0);
+        self.is_free()
+            && work
+                .credits
+                .get(&lane.name)
+                .is_some_and(|credit| held_of_name < *credit)
+            && (self.held.bytes + u64::from(bytes) <= work.bytes || self.held.jobs.is_empty())
+            && !(lane.suspects && self.held.suspects > 0)
+    }
+}
+
+impl Sessions {
+    /// No session, and numbers that no earlier epoch has used: the epoch's in the upper half.
+    pub(super) fn new(epoch: u64) -> Self {
+        Self {
+            last: epoch << 32,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn next_id(&mut self) -> SessionId {
+        self.last += 1;
+        SessionId(self.last)
+    }
+
+    pub(super) fn insert(&mut self, id: SessionId, session: Session) {
+        self.sessions.insert(id, session);
+        self.update(id);
+    }
+
+    pub(super) fn find(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.free.remove(&id);
+        self.sessions.remove(&id)
+    }
+
+    /// Notes whether a session is free, after something about it has changed.
+    pub(super) fn update(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_some_and(Session::is_free) {
+            self.free.insert(id);
+        } else {
+            self.free.remove(&id);
+        }
+    }
+
+    /// Whether any session could take one more job.
+    pub(super) fn any_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    pub(super) fn can_take(&self, id: SessionId, lane: LaneKey, bytes: u32) -> bool {
+        self.sessions.get(&id).is_some_and(|s| s.can_take(lane, bytes))
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.sessions.values().filter(|s| s.is_worker()).count()
+    }
+
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
+    }
+}

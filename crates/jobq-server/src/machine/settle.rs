@@ -1,0 +1,477 @@
+//! How runs end, and what becomes of their jobs.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_proto::limits::MAX_REASON;
+use jobq_proto::message::{Completed, Failed, Released, RunRef, SettleOutcome, SettledRun, Started};
+use jobq_proto::{ErrorCode, JobId, Status, WireError};
+use jobq_transport::PeerId;
+use rand_chacha::rand_core::Rng;
+
+use super::Machine;
+use super::leases::{Lease, Phase};
+use super::lines::Waiting;
+use super::pending::Effect;
+use super::reads::Purpose;
+use super::sessions::HoldingState;
+use super::timers::Timer;
+use crate::store::{Change, Ended, Read, Requeued, RunEnd, RunStatus, SessionId};
+
+/// Workers lost in a row while they ran a job, after which it is a dead letter.
+const MAX_CHARGES: u32 = 3;
+
+/// By how much a wait after a failure differs from its curve, by chance: a tenth in both directions.
+const JITTER_PERCENT: u64 = 10;
+
+/// How a run ends.
+pub(super) enum End {
+    /// Its worker says that it went well.
+    Completed { ran: Duration, result: Option<Bytes> },
+    /// Its worker says that it did not.
+    Failed {
+        ran: Duration,
+        reason: String,
+        never: bool,
+        after: Option<Duration>,
+    },
+    /// Its worker gives it back.
+    Released,
+    /// Its worker was lost, or does not know it any more. A crash is charged to runs that had started.
+    Lost { charged: bool },
+    /// Its time was over, and its worker did not end it.
+    TimedOut { timeout: Duration },
+}
+
+impl End {
+    fn kind(&self) -> RunEnd {
+        match self {
+            End::Completed { .. } => RunEnd::Completed,
+            End::Failed { .. } => RunEnd::Failed,
+            End::Released => RunEnd::Released,
+            End::Lost { .. } => RunEnd::Lost,
+            End::TimedOut { .. } => RunEnd::TimedOut,
+        }
+    }
+}
+
+/// What becomes of a job whose run has ended.
+struct Verdict {
+    next: Next,
+    attempts: u32,
+    charges: u32,
+    reason: Option<String>,
+    result: Option<Bytes>,
+    ran: Option<Duration>,
+}
+
+enum Next {
+    /// It has ended.
+    End(Status),
+    /// It waits in its old place.
+    SamePlace,
+    /// It waits for its next attempt.
+    After(Duration),
+}
+
+impl Machine {
+    /// Whether a connection may report on runs: it is a worker's, and has said what it has.
+    pub(super) fn may_report(&mut self, peer: PeerId, session: SessionId) -> bool {
+        let holding = self
+            .sessions
+            .find(session)
+            .and_then(|s| s.work.as_ref())
+            .map(|work| work.holding);
+        let error = match holding {
+            None => WireError::new(
+                ErrorCode::NotAWorker,
+                "only workers report on runs, and Hello named no work",
+            ),
+            Some(HoldingState::Awaited) => WireError::new(
+                ErrorCode::HoldingExpected,
+                "a worker says Holding before it reports on runs",
+            ),
+            Some(HoldingState::Checking | HoldingState::Known) => return true,
+        };
+        self.refuse_peer(peer, error);
+        false
+    }
+
+    pub(super) fn runs_started(&mut self, session: SessionId, started: Started) {
+        for run in started.runs {
+            let Some(lease) = self.leases.current(run, session) else {
+                continue;
+            };
+            if lease.phase != Phase::Ordered {
+                continue;
+            }
+            self.mark_started(JobId(run.id));
+        }
+    }
+
+    /// A run's handler has been called: its time runs from now, and a crash is charged to it.
+    pub(super) fn mark_started(&mut self, id: JobId) {
+        let Some(lease) = self.leases.find(id) else { return };
+        lease.phase = Phase::Started;
+        let fence = lease.fence;
+        if let Some(timeout) = lease.policy.timeout {
+            let at = self.now.mono.plus(timeout).plus(self.config.timeout_slack);
+            self.timers.set(at, Timer::TimedOut(id, fence));
+        }
+        if lease.recorded.is_some() {
+            self.timers.record_later(self.now.mono, id, fence);
+        }
+    }
+
+    pub(super) fn runs_completed(&mut self, peer: PeerId, session: SessionId, completed: Completed) {
+        let limit = self.config.limits.result;
+        let reports = completed.runs.into_iter().map(|run| {
+            let ran = Duration::from_micros(run.ran);
+            let bytes = run.result.as_ref().map_or(0, Bytes::len) as u64;
+            let end = if bytes > limit {
+                // The worker should have seen to it. Kept as a failure, so that nothing is repeated for ever.
+                let reason =
+                    format!("result_too_large: the result has {bytes} bytes, and the limit is {limit}");
+                End::Failed {
+                    ran,
+                    reason,
+                    never: true,
+                    after: None,
+                }
+            } else {
+                End::Completed {
+                    ran,
+                    result: run.result,
+                }
+            };
+            (
+                RunRef {
+                    id: run.id,
+                    fence: run.fence,
+                },
+                end,
+            )
+        });
+        self.settle(peer, session, reports.collect());
+    }
+
+    pub(super) fn runs_failed(&mut self, peer: PeerId, session: SessionId, failed: Failed) {
+        let reports = failed.runs.into_iter().map(|run| {
+            let end = End::Failed {
+                ran: Duration::from_micros(run.ran),
+                reason: cut_reason(run.reason),
+                never: run.never,
+                after: run.after.map(Duration::from_micros),
+            };
+            (
+                RunRef {
+                    id: run.id,
+                    fence: run.fence,
+                },
+                end,
+            )
+        });
+        self.settle(peer, session, reports.collect());
+    }
+
+    pub(super) fn runs_released(&mut self, peer: PeerId, session: SessionId, released: Released) {
+        let reports = released.runs.into_iter().map(|run| (run, End::Released));
+        self.settle(peer, session, reports.collect());
+    }
+
+    /// Takes reports in. Those on current runs end them; what the others were is for the store to say.
+    fn settle(&mut self, peer: PeerId, session: SessionId, reports: Vec<(RunRef, End)>) {
+        if reports.len() as u64 > self.config.limits.items {
+            let error = WireError::new(
+                ErrorCode::TooManyItems,
+                format!(
+                    "a message carries at most {} runs, not {}",
+                    self.config.limits.items,
+                    reports.len()
+                ),
+            );
+            return self.refuse_peer(peer, error);
+        }
+        let mut others = Vec::new();
+        for (run, end) in reports {
+            if self
+                .leases
+                .current(run, session)
+                .is_some_and(|lease| lease.phase != Phase::Fetching)
+            {
+                self.totals.settled += 1;
+                self.end_run(JobId(run.id), end);
+                let run = SettledRun {
+                    id: run.id,
+                    fence: run.fence,
+                    outcome: SettleOutcome::Applied,
+                };
+                self.pending.effect(Effect::Settled { session, run });
+            } else {
+                others.push((run, end.kind()));
+            }
+        }
+        if !others.is_empty() {
+            let runs = others.iter().map(|(run, _)| (JobId(run.id), run.fence)).collect();
+            let purpose = Purpose::Reports {
+                session,
+                reports: others,
+            };
+            self.after_durable(Effect::Read(Read::Runs(runs), purpose));
+        }
+        self.wake(session);
+    }
+
+    /// Answers reports on runs that were not current.
+    pub(super) fn answer_reports(
+        &mut self,
+        session: SessionId,
+        reports: &[(RunRef, RunEnd)],
+        statuses: &[RunStatus],
+    ) {
+        for ((run, reported), status) in reports.iter().zip(statuses) {
+            let outcome = match status {
+                RunStatus::NoJob => SettleOutcome::NotFound,
+                RunStatus::Ended(end) if end == reported => SettleOutcome::AlreadyApplied,
+                RunStatus::Ended(_) | RunStatus::Unknown => SettleOutcome::Stale,
+            };
+            self.tell_settled(
+                session,
+                SettledRun {
+                    id: run.id,
+                    fence: run.fence,
+                    outcome,
+                },
+            );
+        }
+    }
+
+    pub(super) fn tell_settled(&mut self, session: SessionId, run: SettledRun) {
+        if let Some(peer) = self.sessions.find(session).and_then(|s| s.peer) {
+            self.outbox.settled(peer, run);
+        }
+    }
+
+    /// Ends the current run of a job, and decides what becomes of the job. That is in the open batch afterwards,
+    /// with its consequences.
+    pub(super) fn end_run(&mut self, id: JobId, end: End) {
+        let lease = self
+            .leases
+            .remove(id, &mut self.sessions, &mut self.names)
+            .expect("the run is current");
+        let kind = end.kind();
+        if kind == RunEnd::Lost {
+            self.totals.lost += 1;
+        }
+        let verdict = self.judge(&lease, end);
+        match verdict.next {
+            Next::End(status) => self.end_job(id, &lease, kind, status, verdict),
+            Next::SamePlace => {
+                let waiting = requeued_as(id, &lease, lease.due, &verdict);
+                self.requeue(id, &lease, kind, verdict, &waiting);
+                self.pending.effect(Effect::WaitInLine {
+                    name: lease.name,
+                    priority: lease.priority,
+                    waiting,
+                });
+            }
+            Next::After(wait) => {
+                let due = self.arrival().plus(wait);
+                let waiting = requeued_as(id, &lease, due, &verdict);
+                self.requeue(id, &lease, kind, verdict, &waiting);
+                self.pending.effect(Effect::WaitForTime {
+                    name: lease.name,
+                    priority: lease.priority,
+                    waiting,
+                });
+            }
+        }
+        self.wake(lease.session);
+    }
+
+    fn judge(&mut self, lease: &Lease, end: End) -> Verdict {
+        let max_attempts = lease
+            .policy
+            .max_attempts
+            .unwrap_or(self.config.max_attempts)
+            .get();
+        let tried = lease.attempts + 1;
+        let last = tried >= max_attempts;
+        let unchanged = Verdict {
+            next: Next::SamePlace,
+            attempts: lease.attempts,
+            charges: 0,
+            reason: None,
+            result: None,
+            ran: None,
+        };
+        let mut verdict = match end {
+            End::Completed { ran, result } => Verdict {
+                next: Next::End(Status::Completed),
+                attempts: tried,
+                result,
+                ran: Some(ran),
+                ..unchanged
+            },
+            End::Failed {
+                ran,
+                reason,
+                never,
+                after,
+            } => {
+                let next = if never || last {
+                    Next::End(Status::Failed)
+                } else {
+                    Next::After(after.unwrap_or_else(|| self.backoff(lease, tried)))
+                };
+                Verdict {
+                    next,
+                    attempts: tried,
+                    reason: Some(reason),
+                    ran: Some(ran),
+                    ..unchanged
+                }
+            }
+            End::TimedOut { timeout } => {
+                let reason =
+                    format!("timed out: it ran for longer than {timeout:?}, and its worker did not end it");
+                let next = if last {
+                    Next::End(Status::Failed)
+                } else {
+                    Next::After(self.backoff(lease, tried))
+                };
+                Verdict {
+                    next,
+                    attempts: tried,
+                    reason: Some(reason),
+                    ran: Some(timeout),
+                    ..unchanged
+                }
+            }
+            End::Released => unchanged,
+            End::Lost { charged: false } => Verdict {
+                charges: lease.charges,
+                ..unchanged
+            },
+            End::Lost { charged: true } => {
+                let charges = lease.charges + 1;
+                let next = if charges >= MAX_CHARGES || last {
+                    Next::End(Status::Failed)
+                } else {
+                    Next::SamePlace
+                };
+                let reason = match charges {
+                    1 => "its worker was lost while it ran".to_owned(),
+                    n => format!("its workers were lost while they ran it, {n} in a row"),
+                };
+                Verdict {
+                    next,
+                    attempts: tried,
+                    charges,
+                    reason: Some(reason),
+                    ..unchanged
+                }
+            }
+        };
+        if lease.cancelling && !matches!(verdict.next, Next::End(Status::Completed)) {
+            verdict.next = Next::End(Status::Cancelled);
+            verdict
+                .reason
+                .get_or_insert_with(|| "cancelled while it ran".to_owned());
+        }
+        verdict
+    }
+
+    fn end_job(&mut self, id: JobId, lease: &Lease, kind: RunEnd, status: Status, verdict: Verdict) {
+        let Verdict {
+            attempts,
+            charges,
+            reason,
+            result,
+            ran,
+            ..
+        } = verdict;
+        let at = self.arrival();
+        self.names.count_ended(lease.name, status);
+        self.pending.change(Change::Ended(Ended {
+            id,
+            name: self.names.name(lease.name).clone(),
+            status,
+            run: Some((lease.fence, kind)),
+            started: Some(lease.at),
+            ran,
+            attempts,
+            charges,
+            reason: reason.clone(),
+            result: result.clone(),
+            at,
+        }));
+        self.pending.effect(Effect::JobEnded {
+            id,
+            status,
+            reason,
+            result,
+        });
+    }
+
+    /// A job that had not been handed out is cancelled.
+    pub(super) fn cancel_waiting(&mut self, id: JobId, name: super::names::NameKey, waiting: &Waiting) {
+        let at = self.arrival();
+        let reason = Some("cancelled while it waited".to_owned());
+        self.payloads.forget(id);
+        self.names.count_ended(name, Status::Cancelled);
+        self.pending.change(Change::Ended(Ended {
+            id,
+            name: self.names.name(name).clone(),
+            status: Status::Cancelled,
+            run: None,
+            started: None,
+            ran: None,
+            attempts: waiting.attempts.into(),
+            charges: waiting.charges.into(),
+            reason: reason.clone(),
+            result: None,
+            at,
+        }));
+        self.pending.effect(Effect::JobEnded {
+            id,
+            status: Status::Cancelled,
+            reason,
+            result: None,
+        });
+    }
+
+    fn requeue(&mut self, id: JobId, lease: &Lease, end: RunEnd, verdict: Verdict, waiting: &Waiting) {
+        let at = self.arrival();
+        self.pending.change(Change::Requeued(Requeued {
+            id,
+            fence: lease.fence,
+            end,
+            due: waiting.due,
+            attempts: verdict.attempts,
+            charges: verdict.charges,
+            reason: verdict.reason,
+            at,
+        }));
+    }
+
+    /// How long a job waits after its `attempt`-th attempt has failed: its backoff, 10 % up or down by chance.
+    fn backoff(&mut self, lease: &Lease, attempt: u32) -> Duration {
+        let wait = lease.policy.backoff.unwrap_or(self.config.backoff).wait(attempt);
+        let percent = 100 - JITTER_PERCENT + self.rng.next_u64() % (2 * JITTER_PERCENT + 1);
+        wait.saturating_mul(u32::try_from(percent).expect("a percentage is small")) / 100
+    }
+}
+
+fn requeued_as(id: JobId, lease: &Lease, due: crate::time::Wall, verdict: &Verdict) -> Waiting {
+    Waiting::new(due, id, u64::from(lease.bytes), verdict.attempts, verdict.charges)
+}
+
+/// A reason within its limit, cut between characters.
+fn cut_reason(mut reason: String) -> String {
+    if reason.len() > MAX_REASON {
+        let end = reason.floor_char_boundary(MAX_REASON);
+        reason.truncate(end);
+    }
+    reason
+}

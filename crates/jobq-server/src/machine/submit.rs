@@ -1,0 +1,207 @@
+//! Taking jobs in.
+
+use std::sync::Arc;
+
+use jobq_proto::message::{Acknowledged, Receipt, Refused, Request};
+use jobq_proto::{ClientMessage, ErrorCode, JobId, NewJob, StartAt, WireError};
+use jobq_transport::PeerId;
+
+use super::Machine;
+use super::lines::Waiting;
+use super::peers::Weight;
+use super::pending::{Effect, NewWaiting, Taken, TakenJob};
+use crate::store::{Change, InsertOutcome, JobRecord, Policy};
+use crate::time::Wall;
+
+/// How far past its window a client may go before a request is refused: what it sent before it knew the window.
+const WINDOW_SLACK: u64 = 2;
+
+impl Machine {
+    pub(super) fn submit(&mut self, peer: PeerId, request: Request) {
+        let Request { request, jobs } = request;
+        if let Err(error) = self.check_request(peer, request, &jobs) {
+            return self.refuse(peer, request, error);
+        }
+        let jobs: Vec<TakenJob> = jobs
+            .into_iter()
+            .map(|job| {
+                NewJob::check(job, &self.config.limits)
+                    .and_then(|job| self.take(job, None))
+                    .map_or_else(TakenJob::Refused, TakenJob::Inserted)
+            })
+            .collect();
+        self.after_durable(Effect::Acknowledge(Taken { peer, request, jobs }));
+    }
+
+    fn check_request(
+        &mut self,
+        peer: PeerId,
+        request: u64,
+        jobs: &[jobq_proto::message::Submission],
+    ) -> Result<(), WireError> {
+        if self.closing {
+            return Err(WireError::new(
+                ErrorCode::ShuttingDown,
+                "the server is going down and takes no more jobs",
+            ));
+        }
+        let items = self.config.limits.items;
+        if jobs.is_empty() || jobs.len() as u64 > items {
+            return Err(WireError::new(
+                ErrorCode::TooManyItems,
+                format!("a Request carries 1 to {items} jobs, not {}", jobs.len()),
+            ));
+        }
+        let bytes = jobs
+            .iter()
+            .map(|job| job.params.as_ref().map_or(0, |p| p.len() as u64))
+            .sum();
+        let weight = Weight {
+            jobs: jobs.len() as u64,
+            bytes,
+        };
+        let window = self.config.window;
+        let Some(peer) = self.peers.find(peer) else {
+            return Ok(());
+        };
+        let held = peer.weight();
+        let over =
+            |held: u64, new: u64, limit: u64| held > 0 && held + new > limit.saturating_mul(WINDOW_SLACK);
+        if over(held.jobs, weight.jobs, window.jobs) || over(held.bytes, weight.bytes, window.bytes) {
+            return Err(WireError::new(
+                ErrorCode::WindowExceeded,
+                format!(
+                    "{} jobs are unacknowledged; the window is {} jobs",
+                    held.jobs, window.jobs
+                ),
+            ));
+        }
+        peer.begin(request, weight).map_err(|_| request_in_use(request))
+    }
+
+    /// Takes one job into the open batch.
+    pub(super) fn take(&mut self, job: NewJob, retry_of: Option<JobId>) -> Result<NewWaiting, WireError> {
+        let NewJob {
+            uuid,
+            name,
+            params,
+            username,
+            priority,
+            start,
+            max_attempts,
+            timeout,
+            backoff,
+        } = job;
+        let name = self.names.intern(name)?;
+        let created = self.arrival();
+        let (due, timed) = due(start, created);
+        let id = self.next_id;
+        self.next_id = JobId(id.0 + 1);
+        let record = Arc::new(JobRecord {
+            id,
+            uuid,
+            name: self.names.name(name).clone(),
+            username,
+            priority,
+            params,
+            policy: Policy {
+                max_attempts,
+                timeout,
+                backoff,
+            },
+            created,
+            retry_of,
+        });
+        self.pending.change(Change::Insert {
+            record: record.clone(),
+            due,
+        });
+        Ok(NewWaiting {
+            record,
+            name,
+            due,
+            timed,
+        })
+    }
+
+    /// A Request's jobs are durable.
+    pub(super) fn acknowledge(&mut self, taken: Taken, outcomes: &mut dyn Iterator<Item = InsertOutcome>) {
+        let Taken { peer, request, jobs } = taken;
+        let jobs = jobs
+            .into_iter()
+            .map(|job| match job {
+                TakenJob::Inserted(new) => {
+                    let outcome = outcomes
+                        .next()
+                        .expect("the store answers every insert of a batch");
+                    self.inserted(new, outcome)
+                }
+                TakenJob::Refused(error) => Receipt::refused(error),
+            })
+            .collect();
+        self.answer(peer, ClientMessage::Acknowledged(Acknowledged { request, jobs }));
+        if let Some(peer) = self.peers.find(peer) {
+            peer.end(request);
+        }
+    }
+
+    /// The store has said what became of a new job; if it is there, it begins to wait.
+    pub(super) fn inserted(&mut self, new: NewWaiting, outcome: InsertOutcome) -> Receipt {
+        let NewWaiting {
+            record,
+            name,
+            due,
+            timed,
+        } = new;
+        match outcome {
+            InsertOutcome::Inserted => {
+                self.totals.submitted += 1;
+                let waiting = Waiting::new(due, record.id, record.params.len() as u64, 0, 0);
+                if timed {
+                    self.wait_for_time(name, record.priority, waiting);
+                } else {
+                    self.payloads.offer(&record);
+                    self.wait_in_line(name, record.priority, waiting);
+                }
+                Receipt::stored(record.id.0, false)
+            }
+            InsertOutcome::Existing(id) => Receipt::stored(id.0, true),
+            InsertOutcome::Conflict(id) => Receipt::refused(WireError::new(
+                ErrorCode::UuidConflict,
+                format!(
+                    "the uuid {} is that of job {id}, which has another name or other params",
+                    record.uuid
+                ),
+            )),
+        }
+    }
+
+    /// Refuses a numbered request as a whole.
+    pub(super) fn refuse(&mut self, peer: PeerId, request: u64, error: WireError) {
+        self.answer(peer, ClientMessage::Refused(Refused { request, error }));
+    }
+
+    /// Sends an answer, if the peer is still there.
+    pub(super) fn answer(&mut self, peer: PeerId, message: ClientMessage) {
+        if self.peers.find(peer).is_some() {
+            self.outbox.send(peer, message);
+        }
+    }
+}
+
+pub(super) fn request_in_use(request: u64) -> WireError {
+    WireError::new(
+        ErrorCode::RequestInUse,
+        format!("the request number {request} is that of an unanswered request, or too many are unanswered"),
+    )
+}
+
+/// From when on a job may run, and whether it asked for a time.
+fn due(start: StartAt, created: Wall) -> (Wall, bool) {
+    match start {
+        StartAt::Arrival => (created, false),
+        StartAt::Time(at) if at <= created.0 => (created, false),
+        StartAt::Time(at) => (Wall(at), true),
+        StartAt::After(delay) => (created.plus(delay), !delay.is_zero()),
+    }
+}

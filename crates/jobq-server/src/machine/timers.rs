@@ -1,0 +1,136 @@
+//! What is due when.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use jobq_proto::{Fence, JobId};
+
+use super::Machine;
+use super::leases::{Phase, Started};
+use crate::store::{Change, Leased, SessionId};
+use crate::time::Mono;
+
+/// How long a run may be under way before it is recorded, at most twice over: runs that end sooner, as most do,
+/// cost the store nothing.
+const RECORD_AFTER: Duration = Duration::from_millis(100);
+
+/// How often the calendar is looked at while a job is scheduled: the wall clock may have been set.
+const WALL_CHECK: Duration = Duration::from_secs(60);
+
+/// Something with a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A session may have been silent for too long, or away for too long.
+    Session(SessionId),
+    /// A run's worker should have ended it by now.
+    TimedOut(JobId, Fence),
+}
+
+/// All timers.
+#[derive(Default)]
+pub(super) struct Timers {
+    due: BTreeSet<(Mono, Timer)>,
+    /// Runs that are not recorded, or not as started, with the time from which on they should be; in order.
+    unrecorded: VecDeque<(Mono, JobId, Fence)>,
+    /// When the unrecorded are looked at next.
+    record_at: Option<Mono>,
+}
+
+impl Timers {
+    /// Sets a timer. There is no unsetting: a timer that fires looks whether it still means anything.
+    pub(super) fn set(&mut self, at: Mono, timer: Timer) {
+        self.due.insert((at, timer));
+    }
+
+    /// Has a run recorded, unless it ends first.
+    pub(super) fn record_later(&mut self, now: Mono, id: JobId, fence: Fence) {
+        let at = now.plus(RECORD_AFTER);
+        self.unrecorded.push_back((at, id, fence));
+        self.record_at.get_or_insert(at);
+    }
+
+    fn pop(&mut self, now: Mono) -> Option<Timer> {
+        let (at, _) = self.due.first()?;
+        (*at <= now)
+            .then(|| self.due.pop_first().map(|(_, timer)| timer))
+            .flatten()
+    }
+}
+
+impl Machine {
+    pub(super) fn next_timeout(&self) -> Option<Mono> {
+        let scheduled = self.scheduled.next().map(|due| {
+            let wait = due.since(self.now.wall).min(WALL_CHECK);
+            self.now.mono.plus(wait)
+        });
+        let timers = self.timers.due.first().map(|(at, _)| *at);
+        [scheduled, timers, self.timers.record_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now.mono) {
+            match timer {
+                Timer::Session(id) => self.check_session(id),
+                Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
+            }
+        }
+        if self.timers.record_at.is_some_and(|at| at <= self.now.mono) {
+            self.record_starts(false);
+        }
+        self.release_scheduled();
+    }
+
+    /// Hands jobs whose time has come to their lines.
+    pub(super) fn release_scheduled(&mut self) {
+        while let Some((name, priority, waiting)) = self.scheduled.pop_due(self.now.wall) {
+            let counts = self.names.counts(name);
+            counts.scheduled -= 1;
+            counts.queued += 1;
+            self.lines.push(name, priority, waiting);
+        }
+    }
+
+    /// Records the runs that have been under way for long enough, or all.
+    pub(super) fn record_starts(&mut self, all: bool) {
+        while let Some(&(at, id, fence)) = self.timers.unrecorded.front() {
+            if at > self.now.mono && !all {
+                break;
+            }
+            self.timers.unrecorded.pop_front();
+            let Some(lease) = self.leases.find(id).filter(|lease| lease.fence == fence) else {
+                continue;
+            };
+            let started = lease.has_started();
+            if lease.phase == Phase::Fetching || lease.recorded == Some(Started(started)) {
+                continue;
+            }
+            lease.recorded = Some(Started(started));
+            let leased = Leased {
+                id,
+                fence,
+                session: lease.session,
+                started,
+                at: lease.at,
+            };
+            self.pending.change(Change::Leased(leased));
+        }
+        // The front may be due a moment from now; looking again a while later gathers what comes meanwhile.
+        self.timers.record_at =
+            (!self.timers.unrecorded.is_empty()).then(|| self.now.mono.plus(RECORD_AFTER));
+    }
+
+    /// A run whose time is over, and whose worker has not ended it, is taken away.
+    fn check_run_time(&mut self, id: JobId, fence: Fence) {
+        if let Some(lease) = self.leases.find(id).filter(|lease| lease.fence == fence) {
+            let (session, timeout) = (lease.session, lease.policy.timeout.unwrap_or_default());
+            let run = lease.run(id);
+            self.end_run(id, super::settle::End::TimedOut { timeout });
+            if let Some(peer) = self.sessions.find(session).and_then(|s| s.peer) {
+                self.outbox.cancel(peer, run);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Who waits for which jobs to end.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use jobq_proto::message::{EndedJob, Watch};
+use jobq_proto::{ErrorCode, JobId, Status, WireError};
+use jobq_transport::PeerId;
+
+use super::pending::Effect;
+use super::reads::Purpose;
+use super::{Machine, Map};
+use crate::store::{JobState, Read};
+
+/// Most jobs in one question to the store.
+const CHECK_JOBS: usize = 1_000;
+
+/// Most bytes of results and reasons that come with the answers to one connection's watches; more is to be asked
+/// for.
+const MAX_INLINE: u64 = 8 * 1024 * 1024;
+
+/// All watches.
+#[derive(Default)]
+pub(super) struct Watches {
+    by_job: Map<JobId, BTreeSet<(PeerId, u64)>>,
+    by_watch: Map<(PeerId, u64), State>,
+    counts: Map<PeerId, usize>,
+}
+
+struct State {
+    jobs: BTreeSet<JobId>,
+    /// How many bytes of results and reasons may still come with its answers.
+    bytes: u64,
+}
+
+impl Watches {
+    fn begin(&mut self, peer: PeerId, request: u64, jobs: BTreeSet<JobId>, bytes: u64) {
+        *self.counts.entry(peer).or_default() += jobs.len();
+        for id in &jobs {
+            self.by_job.entry(*id).or_default().insert((peer, request));
+        }
+        self.by_watch.insert((peer, request), State { jobs, bytes });
+    }
+
+    /// A watch is over before all its jobs have ended.
+    pub(super) fn end(&mut self, peer: PeerId, request: u64) {
+        let Some(state) = self.by_watch.remove(&(peer, request)) else {
+            return;
+        };
+        self.uncount(peer, state.jobs.len());
+        for id in state.jobs {
+            self.remove_from_job(id, (peer, request));
+        }
+    }
+
+    /// A connection is gone, and its watches with it.
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        let gone: Vec<u64> = self
+            .by_watch
+            .range((peer, 0)..=(peer, u64::MAX))
+            .map(|(key, _)| key.1)
+            .collect();
+        for request in gone {
+            self.end(peer, request);
+        }
+    }
+
+    fn watchers(&self, id: JobId) -> Vec<(PeerId, u64)> {
+        self.by_job.get(&id).into_iter().flatten().copied().collect()
+    }
+
+    /// Takes a job out of a watch that is answered with `bytes` bytes: whether they may be sent; none if the watch
+    /// does not wait for the job.
+    fn answer(&mut self, peer: PeerId, request: u64, id: JobId, bytes: u64) -> Option<bool> {
+        let state = self.by_watch.get_mut(&(peer, request))?;
+        if !state.jobs.remove(&id) {
+            return None;
+        }
+        let fits = bytes <= state.bytes;
+        if fits {
+            state.bytes -= bytes;
+        }
+        if state.jobs.is_empty() {
+            self.by_watch.remove(&(peer, request));
+        }
+        self.uncount(peer, 1);
+        self.remove_from_job(id, (peer, request));
+        Some(fits)
+    }
+
+    fn remove_from_job(&mut self, id: JobId, watch: (PeerId, u64)) {
+        if let Some(watchers) = self.by_job.get_mut(&id) {
+            watchers.remove(&watch);
+            if watchers.is_empty() {
+                self.by_job.remove(&id);
+            }
+        }
+    }
+
+    fn uncount(&mut self, peer: PeerId, jobs: usize) {
+        if let Some(count) = self.counts.get_mut(&peer) {
+            *count -= jobs;
+            if *count == 0 {
+                self.counts.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Begins a watch. Whether its jobs have ended already is asked afterwards, so that no end falls between.
+    pub(super) fn watch(&mut self, peer: PeerId, watch: Watch) {
+        let Watch { request, ids, bytes } = watch;
+        if self.watches.by_watch.contains_key(&(peer, request)) {
+            let error = WireError::new(
+                ErrorCode::RequestInUse,
+                format!("the watch {request} is still going on"),
+            );
+            return self.refuse(peer, request, error);
+        }
+        let jobs: BTreeSet<JobId> = ids.into_iter().map(JobId).collect();
+        let others = self.watches.counts.get(&peer).copied().unwrap_or(0);
+        if jobs.is_empty() || (others + jobs.len()) as u64 > self.config.limits.watches {
+            let error = WireError::new(
+                ErrorCode::TooManyItems,
+                format!(
+                    "a connection watches 1 to {} jobs at a time",
+                    self.config.limits.watches
+                ),
+            );
+            return self.refuse(peer, request, error);
+        }
+        let ids: Vec<JobId> = jobs.iter().copied().collect();
+        let bytes = bytes.min(MAX_INLINE);
+        self.watches.begin(peer, request, jobs, bytes);
+        for ids in ids.chunks(CHECK_JOBS) {
+            let read = Read::States {
+                ids: ids.to_vec(),
+                result_bytes: bytes,
+            };
+            self.after_durable(Effect::Read(
+                read,
+                Purpose::Watch {
+                    peer,
+                    request,
+                    ids: ids.to_vec(),
+                },
+            ));
+        }
+    }
+
+    /// The store has said which watched jobs had ended before they were watched.
+    pub(super) fn watch_checked(
+        &mut self,
+        peer: PeerId,
+        request: u64,
+        ids: &[JobId],
+        states: Vec<Option<JobState>>,
+    ) {
+        for (id, state) in ids.iter().zip(states) {
+            match state {
+                Some(JobState::Live { .. }) => {}
+                Some(JobState::Ended {
+                    status,
+                    reason,
+                    result,
+                    omitted,
+                }) => {
+                    let end = EndedJob {
+                        id: id.0,
+                        status: Some(status),
+                        reason,
+                        result,
+                        omitted,
+                    };
+                    self.answer_watch(peer, request, end);
+                }
+                None => {
+                    let none = EndedJob {
+                        id: id.0,
+                        status: None,
+                        reason: None,
+                        result: None,
+                        omitted: false,
+                    };
+                    self.answer_watch(peer, request, none);
+                }
+            }
+        }
+    }
+
+    /// A job has ended, durably.
+    pub(super) fn tell_watchers(
+        &mut self,
+        id: JobId,
+        status: Status,
+        reason: Option<String>,
+        result: Option<Bytes>,
+    ) {
+        for (peer, request) in self.watches.watchers(id) {
+            let end = EndedJob {
+                id: id.0,
+                status: Some(status),
+                reason: reason.clone(),
+                result: result.clone(),
+                omitted: false,
+            };
+            self.answer_watch(peer, request, end);
+        }
+    }
+
+    fn answer_watch(&mut self, peer: PeerId, request: u64, mut end: EndedJob) {
+        let bytes = end.reason.as_ref().map_or(0, String::len) + end.result.as_ref().map_or(0, Bytes::len);
+        match self.watches.answer(peer, request, JobId(end.id), bytes as u64) {
+            None => return,
+            Some(true) => {}
+            Some(false) => {
+                end.reason = None;
+                end.result = None;
+                end.omitted = true;
+            }
+        }
+        self.outbox.ended(peer, request, end);
+    }
+}

@@ -1,0 +1,245 @@
+//! A server, from its parts to its end.
+
+use std::path::PathBuf;
+
+use jobq_proto::JobId;
+use jobq_transport::{Endpoint, ListenAddress, RouterConfig, StreamRouter, TransportError, memory};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::clock::{Clock, SystemClock};
+use crate::driver::{Driver, ServeError, Stop};
+use crate::lock::DataDir;
+use crate::machine::{Config, Machine};
+use crate::store::{Birth, MemoryStore, SqliteStore, Store, StoreError};
+
+/// Live jobs read from the store at a time, at the start.
+const LOAD_JOBS: usize = 10_000;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The store could not be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address could not be listened on.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Builds a server. Without [`data`](Server::data) it keeps its jobs in memory.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use jobq_server::Server;
+///
+/// let server = Server::new().data("./jobq-data").listen("tcp://127.0.0.1:0".parse()?).start().await?;
+/// println!("listening on {}", server.addresses()[0]);
+/// server.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    config: Config,
+    router: RouterConfig,
+    data: Option<PathBuf>,
+    addresses: Vec<ListenAddress>,
+}
+
+impl Server {
+    /// A server with the default settings, in memory, listening nowhere but in this process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With these settings.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// With these limits on connections.
+    #[must_use]
+    pub fn router(mut self, router: RouterConfig) -> Self {
+        self.router = router;
+        self
+    }
+
+    /// Keeps its jobs in this directory, which is made if need be. Only one server at a time can have it.
+    #[must_use]
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = Some(directory.into());
+        self
+    }
+
+    /// Listens there as well.
+    #[must_use]
+    pub fn listen(mut self, address: ListenAddress) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Opens the store, takes in what it holds, and begins to listen; in this order, so that nobody is answered by
+    /// a server that does not know its jobs.
+    ///
+    /// # Errors
+    /// When the directory is in use or cannot be used, the database is not one of jobq's or from a newer version,
+    /// or an address cannot be listened on.
+    pub async fn start(self) -> Result<RunningServer, StartError> {
+        let now = SystemClock.now();
+        let birth = Birth {
+            identity: new_identity()?,
+            now: now.wall,
+        };
+        match self.data.clone() {
+            None => self.start_with(MemoryStore::new(birth), None).await,
+            Some(path) => {
+                let (store, lock) = tokio::task::spawn_blocking(move || {
+                    let lock = DataDir::lock(&path)?;
+                    Ok::<_, StoreError>((SqliteStore::open(&path, birth)?, lock))
+                })
+                .await
+                .expect("opening a store does not panic")?;
+                self.start_with(store, Some(lock)).await
+            }
+        }
+    }
+
+    async fn start_with<S: Store + 'static>(
+        self,
+        mut store: S,
+        lock: Option<DataDir>,
+    ) -> Result<RunningServer, StartError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(StartError::Random)?;
+        let close_within = self.config.close_within;
+        let payload = usize::try_from(self.config.limits.frame).unwrap_or(usize::MAX);
+        let mut machine = Machine::new(self.config, store.recovered(), seed, SystemClock.now());
+        let jobs = load(&mut machine, &mut store)?;
+        let mut router = StreamRouter::new(self.router);
+        let (connector, listener) = memory::channel();
+        router.listen(listener);
+        let mut addresses = Vec::new();
+        for address in &self.addresses {
+            addresses.push(router.bind(address).await?);
+        }
+        tracing::info!(
+            jobs,
+            max_frame = payload,
+            epoch = store.recovered().epoch,
+            "the server is up"
+        );
+        let (stop, stopped) = watch::channel(Stop::No);
+        let driver = Driver::new(machine, router, store, SystemClock, stopped);
+        let task = tokio::spawn(async move {
+            let result = driver.run(close_within).await;
+            // The directory is free for another server only when the store is closed.
+            drop(lock);
+            result
+        });
+        Ok(RunningServer {
+            addresses,
+            endpoint: Endpoint::Memory(connector),
+            stop,
+            task,
+        })
+    }
+}
+
+/// Takes the live jobs of a store into a machine; says how many there are.
+fn load<S: Store>(machine: &mut Machine, store: &mut S) -> Result<usize, StoreError> {
+    let mut after = JobId(0);
+    let mut count = 0;
+    loop {
+        let page = store.live(after, LOAD_JOBS)?;
+        let Some(last) = page.last() else { return Ok(count) };
+        after = last.id;
+        count += page.len();
+        machine.load(page);
+    }
+}
+
+fn new_identity() -> Result<Uuid, StartError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(StartError::Random)?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// A server that runs, as a task of the runtime it was started in. Dropping it stops it at once, as a crash would.
+#[derive(Debug)]
+pub struct RunningServer {
+    addresses: Vec<ListenAddress>,
+    endpoint: Endpoint,
+    stop: watch::Sender<Stop>,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl RunningServer {
+    /// Where it listens, in the order asked for, with the ports that the system picked.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// How clients and workers in this process connect to it.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    /// A handle that asks it to stop, from anywhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Serves until something stops it.
+    ///
+    /// # Errors
+    /// When the store or the transport failed, or the server panicked.
+    pub async fn wait(&mut self) -> Result<(), ServeError> {
+        match (&mut self.task).await {
+            Ok(result) => result,
+            Err(error) => Err(ServeError::Panicked(error.to_string())),
+        }
+    }
+
+    /// Stops gracefully: takes no more jobs, lets workers finish or give back what they have within the limit for
+    /// that, and closes the store.
+    ///
+    /// # Errors
+    /// As [`RunningServer::wait`].
+    pub async fn stop(mut self) -> Result<(), ServeError> {
+        self.stopper().stop(Stop::Graceful);
+        self.wait().await
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Asks a server to stop.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    stop: watch::Sender<Stop>,
+}
+
+impl Stopper {
+    /// Asks for a stop. A stop that was asked for is not taken back, only made faster.
+    pub fn stop(&self, stop: Stop) {
+        self.stop.send_if_modified(|asked| {
+            let faster = stop > *asked;
+            *asked = (*asked).max(stop);
+            faster
+        });
+    }
+}
