@@ -2,16 +2,20 @@
 //!
 //! Nothing else in the program names the codec, so it can be exchanged here.
 
+mod read;
+
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use jobq_proto::{ClientMessage, ErrorCode, MAX_DEPTH, ServerMessage, WireError};
+use bytes::{BufMut, Bytes, BytesMut};
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
+
+use read::read_item;
 
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
@@ -112,9 +116,9 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Bytes, FrameError> {
 /// # Errors
 /// [`FrameError::UnknownMessage`] or [`FrameError::Malformed`].
 pub fn decode<M: Message>(frame: &[u8]) -> Result<M, FrameError> {
-    decode_item(frame).map_err(|error| match unknown_name::<M>(frame) {
+    read_item(frame).map_err(|error| match unknown_name::<M>(frame) {
         Some(name) => FrameError::UnknownMessage { name: quote(&name) },
-        None => error,
+        None => FrameError::malformed(error),
     })
 }
 
@@ -238,42 +242,9 @@ fn encode_into<M: Serialize>(message: &M, buffer: &mut BytesMut) -> Result<(), F
     })
 }
 
-/// Decodes one item that is the whole of `frame`.
-fn decode_item<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
-    // Ciborium also takes an enum as a bare text, and then reads its content from whatever follows.
-    if frame.first().is_none_or(|head| head >> 5 != CBOR_MAP) {
-        return Err(FrameError::malformed("it is not a CBOR map"));
-    }
-    let mut rest = frame;
-    let item = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(explain)?;
-    if rest.has_remaining() {
-        return Err(FrameError::malformed(format_args!(
-            "bytes follow the message: {}",
-            rest.len()
-        )));
-    }
-    Ok(item)
-}
-
-/// CBOR's major type for maps.
-const CBOR_MAP: u8 = 5;
-
-fn explain(error: ciborium::de::Error<io::Error>) -> FrameError {
-    use ciborium::de::Error as E;
-    match error {
-        E::Io(_) => FrameError::malformed("it ends too early"),
-        E::Syntax(offset) => FrameError::malformed(format_args!("no CBOR at byte {offset}")),
-        E::Semantic(Some(offset), why) => FrameError::malformed(format_args!("{why}, at byte {offset}")),
-        E::Semantic(None, why) => FrameError::malformed(why),
-        E::RecursionLimitExceeded => {
-            FrameError::malformed(format_args!("it is nested deeper than {MAX_DEPTH} levels"))
-        }
-    }
-}
-
 /// The name in a frame that is well-formed and has the shape of a message, if no message has that name.
 fn unknown_name<M: Message>(frame: &[u8]) -> Option<String> {
-    let Envelope(name) = decode_item(frame).ok()?;
+    let Envelope(name) = read_item(frame).ok()?;
     (!M::NAMES.contains(&name.as_str())).then_some(name)
 }
 

@@ -136,6 +136,29 @@ proptest! {
     }
 
     #[test]
+    fn what_another_library_writes_is_read_as_the_same(message in to_server()) {
+        let mut frame = Vec::new();
+        ciborium::into_writer(&message, &mut frame).unwrap();
+        prop_assert_eq!(decode::<ServerMessage>(&frame), Ok(message));
+    }
+
+    #[test]
+    fn what_another_library_reads_as_something_else_is_not_taken(
+        message in to_server(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..3),
+    ) {
+        let mut frame = encode(&message).unwrap().to_vec();
+        for (place, byte) in damage {
+            let place = place.index(frame.len());
+            frame[place] = byte;
+        }
+        if let Ok(ours) = decode::<ServerMessage>(&frame) {
+            let theirs: ServerMessage = ciborium::from_reader(&frame[..]).unwrap();
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+
+    #[test]
     fn random_bytes_yield_an_error_or_a_message(frame in vec(any::<u8>(), 0..300)) {
         let _ = decode::<ServerMessage>(&frame);
         let _ = decode::<ClientMessage>(&frame);
@@ -211,6 +234,40 @@ fn an_array_that_claims_to_be_endless_reserves_little_and_is_malformed() {
         decode::<ServerMessage>(&frame),
         Err(FrameError::Malformed { .. })
     ));
+}
+
+#[test]
+fn lengths_that_come_at_the_end_are_read_too() {
+    // Beat with an indefinite map, and a job whose name and params come in pieces.
+    assert_eq!(decode(b"\xa1\x64Beat\xbf\x63seq\x07\xff"), Ok(beat(7)));
+    let mut frame = b"\xa1\x67Request\xa2\x67request\x01\x64jobs\x9f\xa3\x64uuid\x50".to_vec();
+    frame.extend(Uuid::from_u128(7).as_bytes());
+    frame.extend(b"\x64name\x7f\x65thumb\x64nail\xff\x66params\xd8\x18\x5f\x42\x00\x01\x41\x02\xff\xff");
+    assert_eq!(decode(&frame), Ok(request(3)), "the tag on params is passed over");
+}
+
+#[test]
+fn what_is_of_the_wrong_kind_is_malformed() {
+    for frame in [
+        &b"\xa1\x64Beat\xa1\x63seq\x20"[..],
+        b"\xa1\x64Beat\xa1\x63seq\xf9\x3c\x00",
+        b"\xa1\x64Beat\x81\x01",
+        b"\xa1\x64Beat\xa1\x01\x01",
+        b"\xa1\x44Beat\xa0",
+        b"\xa2\x64Beat\xa0\x64Beat\xa0",
+        b"\xbf\x64Beat\xa0\xff",
+        b"\xa1\x67Started\xa1\x64runs\x81\xa2\x62id\x01\x65fence\x83\x01\x02\x03",
+        b"\xa1\x67Started\xa1\x64runs\x81\xa2\x62id\x01\x65fence\x81\x01",
+        b"\xa1\x64Beat\xa1\x61x\x62\xff\xff",
+        b"\xa1\x64Beat\xa1\x61x\x1c",
+        b"\xa1\x64Beat\xa1\x61x\x5f\x61x\xff",
+    ] {
+        let result = decode::<ServerMessage>(frame);
+        assert!(
+            matches!(result, Err(FrameError::Malformed { .. })),
+            "{frame:x?}: {result:?}"
+        );
+    }
 }
 
 #[test]
