@@ -187,8 +187,7 @@ fn decode<P: DeserializeOwned>(job: Job<Bytes>) -> Result<Job<P>, JobError> {
 }
 
 fn encode<O: Serialize>(output: &O) -> RawResult {
-    let result = params::encode(output)
-        .map_err(|error| JobError::never(format!("the result cannot be encoded: {error}")))?;
+    let result = params::encode(output).map_err(|error| JobError::never(format!("the result: {error}")))?;
     // An absent result is `null`.
     Ok((*result != *NewJob::NO_PARAMS).then_some(result))
 }

@@ -24,11 +24,11 @@ pub use error::{JobError, Retry};
 pub use job::{Job, Run};
 pub use machine::{Outcome, Summary};
 pub use observer::{Connection, Observer, RunInfo};
-pub use runtime::{Runtime, RuntimeError, Server};
+pub use runtime::{Runtime, RuntimeError};
 pub use worker::Worker;
 
 /// The types that appear in this crate's interface and come from others.
-pub use jobq_client::SessionError;
+pub use jobq_client::{IntoEndpoint, SessionError};
 pub use jobq_proto::{Fence, JobId};
-pub use jobq_transport::Endpoint;
+pub use jobq_transport::{AddressError, Endpoint};
 pub use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobq_client::{Session, SessionConfig, SessionError};
+use jobq_client::{IntoEndpoint, Session, SessionConfig, SessionError};
 use jobq_proto::limits::MAX_NAME;
 use jobq_proto::message::{NameCredit, Work};
 use jobq_proto::{JobName, WireError};
@@ -16,7 +16,8 @@ use jobq_transport::{AddressError, Endpoint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::JobError;
 use crate::handler::{self, Handler};
@@ -57,7 +58,8 @@ const CALLS_AT_ONCE: usize = 256;
 /// ```
 #[must_use = "a runtime does nothing until it is run"]
 pub struct Runtime {
-    server: Server,
+    /// Read where the caller can be told what is wrong with it.
+    server: Result<Endpoint, AddressError>,
     handlers: Vec<(String, Arc<dyn Handler>)>,
     limits: Vec<(String, u32)>,
     concurrency: u32,
@@ -68,34 +70,6 @@ pub struct Runtime {
     shutdown_timeout: Duration,
     cancel_grace: Duration,
     observer: Option<Arc<dyn Observer>>,
-}
-
-/// Where the server is: an address as text, which is read when the runtime is run, or an [`Endpoint`].
-#[derive(Debug, Clone)]
-pub struct Server(Result<Endpoint, AddressError>);
-
-impl From<&str> for Server {
-    fn from(address: &str) -> Self {
-        Self(address.parse())
-    }
-}
-
-impl From<String> for Server {
-    fn from(address: String) -> Self {
-        Self(address.parse())
-    }
-}
-
-impl From<&String> for Server {
-    fn from(address: &String) -> Self {
-        Self(address.parse())
-    }
-}
-
-impl From<Endpoint> for Server {
-    fn from(endpoint: Endpoint) -> Self {
-        Self(Ok(endpoint))
-    }
 }
 
 /// Why a worker could not run, or cannot go on.
@@ -153,9 +127,9 @@ impl Runtime {
 
     /// A worker of the server at an address such as `tcp://127.0.0.1:7420` or `unix:///run/jobq.sock`, or at an
     /// [`Endpoint`], which may be a server in this process.
-    pub fn new(server: impl Into<Server>) -> Self {
+    pub fn new(server: impl IntoEndpoint) -> Self {
         Self {
-            server: server.into(),
+            server: server.into_endpoint(),
             handlers: Vec::new(),
             limits: Vec::new(),
             concurrency: Self::CONCURRENCY,
@@ -288,11 +262,9 @@ impl Runtime {
             self.shutdown_timeout,
         );
         let handlers = self.handlers.into_iter().map(|(_, handler)| handler).collect();
-        let _guard = Guard {
-            dispatcher: tokio::spawn(dispatch(handlers, Arc::clone(&link))),
-            link: Arc::clone(&link),
-        };
-        let mut over = pin!(spawn(shell)?);
+        let _abandon = link.abandon.clone().drop_guard();
+        let mut over = pin!(spawn(shell, link.over.clone())?);
+        tokio::spawn(dispatch(handlers, Arc::clone(&link)));
         tokio::select! {
             result = &mut over => return result.unwrap_or(Err(RuntimeError::Panicked)),
             _ = shutdown => link.shutdown.cancel(),
@@ -358,7 +330,7 @@ impl Runtime {
             name: limit.name.clone(),
             jobs,
         };
-        let mut session = SessionConfig::new(self.server.0.clone()?);
+        let mut session = SessionConfig::new(self.server.clone()?);
         session.label = self.label.clone();
         session.token = self.token.clone();
         session.work = Some(Work {
@@ -381,23 +353,14 @@ fn check(setting: &'static str, value: u64, least: u64, most: u64) -> Result<(),
     })
 }
 
-/// Ends what [`Runtime::run`] began, however it ends.
-struct Guard {
-    dispatcher: JoinHandle<()>,
-    link: Arc<Link>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.link.abandon.cancel();
-        self.dispatcher.abort();
-    }
-}
-
 /// Starts the session's thread. It ends by itself, soon after the worker is abandoned at the latest.
-fn spawn(shell: Shell) -> Result<oneshot::Receiver<Result<Summary, RuntimeError>>, RuntimeError> {
+fn spawn(
+    shell: Shell,
+    ended: CancellationToken,
+) -> Result<oneshot::Receiver<Result<Summary, RuntimeError>>, RuntimeError> {
     let (over, result) = oneshot::channel();
     let run = move || {
+        let _ended = ended.drop_guard();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = match runtime {
             Ok(runtime) => runtime.block_on(shell.run()).map_err(RuntimeError::Session),
@@ -411,11 +374,15 @@ fn spawn(shell: Shell) -> Result<oneshot::Receiver<Result<Summary, RuntimeError>
     Ok(result)
 }
 
-/// Calls handlers. A task of its own, so that the tasks it begins go to the queue of its thread.
+/// Calls handlers, until the session's thread ends. A task of its own, so that the tasks it begins go to the queue
+/// of its thread.
 async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
     let mut calls = Vec::new();
     loop {
-        link.calls.ready().await;
+        tokio::select! {
+            () = link.calls.ready() => {}
+            () = link.over.cancelled() => return,
+        }
         link.calls.take(&mut calls);
         let mut begun = 0;
         for Call {

@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) shutdown: CancellationToken,
     /// Nobody waits for the worker any more: let handlers finish for no time.
     pub(crate) abandon: CancellationToken,
+    /// The session's thread has ended.
+    pub(crate) over: CancellationToken,
 }
 
 /// A handler to be called.
@@ -45,6 +47,7 @@ impl Link {
             ended: Arc::new(Mailbox::new()),
             shutdown: CancellationToken::new(),
             abandon: CancellationToken::new(),
+            over: CancellationToken::new(),
         }
     }
 }

@@ -131,6 +131,8 @@ pub struct Machine {
     lease: Lease,
     shutdown: Shutdown,
     connected: bool,
+    /// The session of this connection is the one before.
+    resumed: bool,
     /// The server of this connection is going, so nothing new is started.
     closing: bool,
     limits: Limits,
@@ -154,6 +156,7 @@ impl Machine {
             lease: Lease::default(),
             shutdown: Shutdown::default(),
             connected: false,
+            resumed: false,
             closing: false,
             limits: Limits::default(),
             store: None,
@@ -170,6 +173,7 @@ impl Machine {
         self.limits = welcome.limits;
         self.connected = true;
         self.closing = false;
+        self.resumed = welcome.resumed;
         self.lease.handle_connected(welcome.ttl, sent);
         if !welcome.resumed {
             self.forget_session(now, self.store.is_none_or(|store| store == welcome.store));
@@ -257,7 +261,9 @@ impl Machine {
             return None;
         }
         if self.outbox.poll_holding() {
-            let (message, rest) = outbox::holding(self.runs.values(), &self.limits);
+            // A new session holds nothing; what is still to be reported of the old one follows by itself.
+            let runs = self.runs.values().filter(|_| self.resumed);
+            let (message, rest) = outbox::holding(runs, &self.limits);
             // The server queues again what is not named.
             rest.into_iter().for_each(|fence| self.give_up(now, fence));
             return Some(message);

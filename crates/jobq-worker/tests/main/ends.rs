@@ -1,0 +1,197 @@
+//! How runs end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_proto::message::{Cancel, FailedRun, RunRef};
+use jobq_proto::{ClientMessage, Limits, ServerMessage};
+use jobq_worker::{Job, JobError, Run, Runtime};
+
+use crate::played_server::{Peer, Server, WorkerThread, encoded, fence, job, micros};
+
+/// A worker with a short grace, and its connection.
+async fn connect(handlers: impl FnOnce(Runtime) -> Runtime) -> (WorkerThread, Peer) {
+    let (mut server, endpoint) = Server::new();
+    server.limits = Limits::with_payload(1000);
+    let runtime = Runtime::new(endpoint).cancel_grace(Duration::from_millis(10));
+    let worker = WorkerThread::start(handlers(runtime));
+    let (peer, _) = server.welcome(false).await;
+    (worker, peer)
+}
+
+async fn cancel(peer: &mut Peer, id: u64) {
+    let runs = vec![RunRef { id, fence: fence(id) }];
+    peer.send(ClientMessage::Cancel(Cancel { runs })).await;
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_job_with_its_message_and_no_other() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime
+            .handler("async", |job: Job<u32>, _: Run| async move {
+                assert!(job.params != 13, "unlucky {}", job.params);
+                Ok(job.params)
+            })
+            .handler(
+                "early",
+                |_: Job<()>, _: Run| -> std::future::Ready<Result<(), JobError>> { panic!("too early") },
+            )
+            .blocking("blocking", |_: Job<()>, _: Run| -> Result<(), JobError> {
+                panic!("blocked")
+            })
+    })
+    .await;
+    peer.order([job(1, "async", &13)]).await;
+    assert_eq!(peer.failed().await, (1, "panicked: unlucky 13".to_owned(), false));
+    peer.order([job(2, "early", &())]).await;
+    assert_eq!(peer.failed().await, (2, "panicked: too early".to_owned(), false));
+    peer.order([job(3, "blocking", &())]).await;
+    assert_eq!(peer.failed().await, (3, "panicked: blocked".to_owned(), false));
+    peer.order([job(4, "async", &14)]).await;
+    assert_eq!(peer.completed().await, [(4, Some(encoded(&14)))]);
+}
+
+#[tokio::test]
+async fn an_error_says_whether_and_when_the_job_is_tried_again() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime.handler("fail", |job: Job<u32>, _: Run| async move {
+            match job.params {
+                0 => Err(JobError::never("hopeless")),
+                1 => Err(JobError::after(Duration::from_secs(90), "busy")),
+                _ => Ok("x".parse::<u32>()?),
+            }
+        })
+    })
+    .await;
+    for (params, reason, never, after) in [
+        (0, "hopeless", true, None),
+        (1, "busy", false, Some(90_000_000)),
+        (2, "invalid digit found in string", false, None),
+    ] {
+        peer.order([job(params + 10, "fail", &params)]).await;
+        let ServerMessage::Failed(failed) = peer.report().await else {
+            panic!("Failed is next")
+        };
+        let FailedRun { ran, .. } = failed.runs[0];
+        let run = FailedRun {
+            id: params + 10,
+            fence: fence(params + 10),
+            ran,
+            reason: reason.to_owned(),
+            never,
+            after,
+        };
+        assert_eq!(failed.runs, [run]);
+    }
+}
+
+#[tokio::test]
+async fn params_of_another_type_fail_the_job_for_good() {
+    let (_worker, mut peer) =
+        connect(|runtime| runtime.handler("count", |job: Job<u32>, _: Run| async move { Ok(job.params) }))
+            .await;
+    peer.order([job(1, "count", &"three")]).await;
+    let (id, reason, never) = peer.failed().await;
+    assert_eq!((id, never), (1, true));
+    assert!(
+        reason.contains("\"count\"") && reason.contains("expected integer"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_fails_the_job_for_good() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime.raw_handler("fill", |_: Job<Bytes>, _: Run| async {
+            Ok(Some(Bytes::from(vec![0; 1001])))
+        })
+    })
+    .await;
+    peer.order([job(1, "fill", &())]).await;
+    let (_, reason, never) = peer.failed().await;
+    assert_eq!(
+        reason,
+        "result_too_large: the result has 1001 bytes, and the limit is 1000"
+    );
+    assert!(never);
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_told_and_one_that_does_not_listen_is_dropped() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime
+            .handler("listens", |_: Job<()>, run: Run| async move {
+                run.cancelled().await;
+                Err::<(), _>(JobError::retry("I was told"))
+            })
+            .handler("does-not", |_: Job<()>, _: Run| {
+                std::future::pending::<Result<(), JobError>>()
+            })
+            .blocking("looks", |_: Job<()>, run: Run| {
+                while !run.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Ok("done all the same")
+            })
+            .concurrency(1)
+    })
+    .await;
+    peer.order([job(1, "listens", &())]).await;
+    peer.started().await;
+    cancel(&mut peer, 1).await;
+    assert_eq!(peer.failed().await.1, "cancelled: I was told");
+
+    peer.order([job(2, "does-not", &())]).await;
+    peer.started().await;
+    cancel(&mut peer, 2).await;
+    loop {
+        match peer.report().await {
+            ServerMessage::Credit(_) => {}
+            ServerMessage::Failed(failed) => break assert_eq!(failed.runs[0].reason, "cancelled"),
+            other => panic!("Failed is next, not {other:?}"),
+        }
+    }
+
+    // There is one place, so this one runs only because that of the one before is free again.
+    peer.order([job(3, "looks", &())]).await;
+    loop {
+        match peer.recv().await {
+            ServerMessage::Credit(_) => {}
+            ServerMessage::Started(started) => break assert_eq!(started.runs[0].id, 3),
+            other => panic!("Started is next, not {other:?}"),
+        }
+    }
+    cancel(&mut peer, 3).await;
+    assert_eq!(peer.completed().await, [(3, Some(encoded(&"done all the same")))]);
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_fails() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime.handler("listens", |_: Job<()>, run: Run| async move {
+            run.cancelled().await;
+            Ok("in vain")
+        })
+    })
+    .await;
+    let timed = jobq_proto::message::OrderedJob {
+        timeout: Some(micros(Duration::from_millis(20))),
+        ..job(1, "listens", &())
+    };
+    peer.order([timed]).await;
+    assert_eq!(peer.failed().await, (1, "timed out after 20ms".to_owned(), false));
+}
+
+#[tokio::test]
+async fn a_job_without_a_result_has_none() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime
+            .handler("unit", |_: Job<()>, _: Run| async { Ok(()) })
+            .handler("zero", |_: Job<()>, _: Run| async { Ok(0) })
+    })
+    .await;
+    peer.order([job(1, "unit", &())]).await;
+    assert_eq!(peer.completed().await, [(1, None)]);
+    peer.order([job(2, "zero", &())]).await;
+    assert_eq!(peer.completed().await, [(2, Some(encoded(&0)))]);
+}

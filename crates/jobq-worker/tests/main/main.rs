@@ -1,0 +1,6 @@
+//! The runtime against a server that is played by hand.
+
+mod ends;
+mod life;
+mod played_server;
+mod settings;
