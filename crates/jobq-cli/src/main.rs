@@ -1,2 +1,50 @@
-//! cli
-fn main() {}
+//! The binary `jobq`: a server, workers that run commands, and everything else that a command line can do.
+//!
+//! [`cli`] says what can be typed, [`commands`] does it, [`exit`] lists the exit codes, and `output` is the way to
+//! standard output. What a user of the libraries would want is in the libraries.
+
+mod cli;
+mod commands;
+mod exit;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use cli::Cli;
+use exit::Exit;
+
+/// Threads that run tasks. The server's work is one loop beside its connections, so that more have little to do.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output, which may be closed already.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // There is nobody to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "jobq: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let result = runtime.block_on(cli.command.run(&cli.global));
+    // A thread may be reading standard input, and nobody can end that.
+    runtime.shutdown_background();
+    result
+}

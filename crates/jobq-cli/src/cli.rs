@@ -1,0 +1,148 @@
+//! The command line: what all commands have in common, and the variables that set flags.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
+
+use crate::commands::Command;
+use crate::exit::Exit;
+
+/// A background job queue in one binary: submit jobs, keep them on disk, run them on any number of workers.
+#[derive(Debug, Parser)]
+#[command(name = "jobq", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  jobq serve                                         a server on tcp://127.0.0.1:7420, its data in ./jobq-data
+  jobq work thumbnail -j 4 -- ./thumbnail.sh         four at a time; params as JSON on standard input
+  jobq submit thumbnail --params '{\"file\": \"a.png\"}' --wait
+  jobq list --status failed
+
+Every flag can also be set by a variable: those of all commands by JOBQ_SERVER, JOBQ_LOG, JOBQ_LOG_FORMAT and
+JOBQ_TOKEN_FILE, those of a command by the command's name and the flag's, as in JOBQ_SERVE_DATA or
+JOBQ_SUBMIT_MAX_ATTEMPTS. A flag counts for more than a variable. The token itself is read from JOBQ_TOKEN, and has
+no flag, since command lines can be seen by everybody.";
+
+/// What all commands have in common.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Where the server is: tcp://HOST:PORT or unix:///PATH
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "tcp://127.0.0.1:7420"
+    )]
+    #[arg(help_heading = "Global options", env = "JOBQ_SERVER")]
+    pub(crate) server: String,
+    /// Read the token that the server asks for from this file, instead of from JOBQ_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(help_heading = "Global options", env = "JOBQ_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// What to log to standard error: a level, or a filter such as `warn,jobq_server=debug`
+    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(help_heading = "Global options", env = "JOBQ_LOG")]
+    pub(crate) log: Option<String>,
+    /// How to write the log
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(help_heading = "Global options", env = "JOBQ_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// It makes no sense, or asks for help or the version; the error prints itself and knows its exit code.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = definition();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// The command line as clap has it, with a variable for every flag.
+///
+/// The variables of a command carry its name. Without it, the `JOBQ_UUID` that `work` sets for what it runs would be
+/// taken for a flag by a `jobq submit` in there.
+fn definition() -> clap::Command {
+    let mut root = Cli::command();
+    let names: Vec<String> = root
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    for name in names {
+        root = root.mut_subcommand(&name, |command| {
+            let command = match command.get_after_long_help() {
+                Some(examples) => {
+                    let help = format!("{examples}\n\n{}", Exit::TABLE);
+                    command.after_long_help(help)
+                }
+                None => command.after_long_help(Exit::TABLE),
+            };
+            command.mut_args(|argument| with_variable(&name, argument))
+        });
+    }
+    root
+}
+
+fn with_variable(command: &str, argument: Arg) -> Arg {
+    let Some(flag) = argument.get_long().filter(|_| argument.get_env().is_none()) else {
+        return argument;
+    };
+    if matches!(flag, "help" | "version") {
+        return argument;
+    }
+    let variable = format!("JOBQ_{command}_{flag}").replace('-', "_").to_uppercase();
+    // clap keeps names for as long as the program runs, and this runs once.
+    argument
+        .env(&*Box::leak(variable.into_boxed_str()))
+        .hide_env(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_no_variable_is_one_that_work_sets() {
+        for command in definition().get_subcommands() {
+            for argument in command
+                .get_arguments()
+                .filter(|a| a.get_long().is_some_and(|long| long != "help"))
+            {
+                let variable = argument
+                    .get_env()
+                    .and_then(|name| name.to_str())
+                    .expect("every flag has one");
+                assert!(variable.starts_with("JOBQ_"), "{variable}");
+                let parts = variable.split('_').count();
+                assert!(
+                    parts > 2 || ["JOBQ_SERVER", "JOBQ_LOG"].contains(&variable),
+                    "{variable}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The commands, one a module: its flags, and a function that runs it.
+
+mod bench;
+mod cancel;
+mod demo;
+mod list;
+mod retry;
+mod serve;
+mod show;
+mod stats;
+mod submit;
+mod work;
+
+use clap::Subcommand;
+
+use crate::cli::Global;
+use crate::exit::Exit;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server.
+    Serve(serve::Args),
+    /// Run a command for each job of a name.
+    Work(work::Args),
+    /// Submit a job, or many from standard input.
+    Submit(submit::Args),
+    /// List jobs.
+    List(list::Args),
+    /// Show one job.
+    Show(show::Args),
+    /// Count jobs.
+    Stats(stats::Args),
+    /// Cancel jobs.
+    Cancel(cancel::Args),
+    /// Submit ended jobs again.
+    Retry(retry::Args),
+    /// See the whole path at work: a server, a worker and 500 jobs in one process.
+    Demo(demo::Args),
+    /// Measure how many jobs this machine takes and runs a second.
+    Bench(bench::Args),
+}
+
+impl Command {
+    /// What is logged unless told otherwise: those that run on say what they do, the others speak by their output.
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self {
+            Self::Serve(_) | Self::Work(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        match self {
+            Self::Serve(args) => serve::run(args, global).await,
+            Self::Work(args) => work::run(args, global).await,
+            Self::Submit(args) => submit::run(args, global).await,
+            Self::List(args) => list::run(args, global).await,
+            Self::Show(args) => show::run(args, global).await,
+            Self::Stats(args) => stats::run(args, global).await,
+            Self::Cancel(args) => cancel::run(args, global).await,
+            Self::Retry(args) => retry::run(args, global).await,
+            Self::Demo(args) => demo::run(args, global).await,
+            Self::Bench(args) => bench::run(args, global).await,
+        }
+    }
+}
