@@ -36,6 +36,21 @@ pub enum StoreError {
         /// The newest version that is known here.
         known: u32,
     },
+    /// The database lacks commits that were reported: its log was lost or cut, or an older copy took its place.
+    #[error(
+        "{path} ends at batch {found}, but batch {known} was reported: commits are lost; put a newer copy in its \
+         place, or accept the loss by deleting {watermark}"
+    )]
+    Behind {
+        /// Which database.
+        path: PathBuf,
+        /// The last batch that it has.
+        found: u64,
+        /// The last batch that was reported.
+        known: u64,
+        /// The file that says so.
+        watermark: PathBuf,
+    },
     /// The file is no database, or not one of jobq's.
     #[error("{path} is not a jobq database: {reason}")]
     NotOurs {

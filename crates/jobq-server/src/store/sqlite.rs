@@ -1,25 +1,207 @@
-//! sqlite
+//! The store on disk: SQLite, with one writer and two readers on threads and connections of their own.
+//!
+//! Data flows `commit` → [`writer`] → [`apply`] → `recv`, and `read` → [`reader`] → [`lookup`] or [`query`]. The
+//! schema is in `sqlite/schema/`.
+//!
+//! **Invariant.** This process opens the database and its log through SQLite only: closing any other descriptor of
+//! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
+
+mod apply;
+mod lookup;
+mod names;
+mod query;
+mod reader;
+mod recover;
+mod schema;
+mod values;
+mod watermark;
+mod writer;
+
 use std::path::Path;
-use super::*;
-/// S
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use jobq_proto::JobId;
+use rusqlite::Connection;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+
+use self::names::Names;
+use self::reader::Readers;
+pub use self::reader::SqliteReader;
+use self::values::During;
+use self::watermark::{Mark, Watermark};
+use self::writer::{Task, Writer};
+use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, Stored};
+
+/// Keeps jobs in an SQLite database.
+///
+/// Dropped without [`Store::close`] it stops at once: batches that were not reported may or may not be found at the
+/// next start, as after a crash.
 #[derive(Debug)]
-pub struct SqliteStore { recovered: Recovered }
-/// R
-#[derive(Debug, Clone)]
-pub struct SqliteReader;
-impl SqliteStore {
-    /// Opens.
-    pub fn open(_dir: &Path, _birth: Birth) -> Result<Self, StoreError> { Err(StoreError::Closed) }
+pub struct SqliteStore {
+    recovered: Recovered,
+    reports: UnboundedReceiver<Result<Stored, StoreError>>,
+    running: Option<Running>,
+    start: Option<Start>,
 }
+
+/// The threads.
+#[derive(Debug)]
+struct Running {
+    tasks: mpsc::Sender<Task>,
+    abandoned: Arc<AtomicBool>,
+    writer: JoinHandle<Result<(), StoreError>>,
+    readers: Readers,
+}
+
+/// What reads the live jobs until the first commit.
+#[derive(Debug)]
+struct Start {
+    db: Connection,
+    names: Names,
+}
+
+impl SqliteStore {
+    /// Opens `jobq.db` in the directory `dir`, which must exist and which no other server may use: hold a
+    /// [`crate::lock::DataDir`]. A database is made if there is none. Blocks while it recovers.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or is not ours, when it is of a newer version, or when it lacks commits
+    /// that were reported.
+    pub fn open(dir: &Path, birth: Birth) -> Result<Self, StoreError> {
+        let mark = Watermark::read(dir)?;
+        let db = schema::open_writer(dir, birth)?;
+        if let Some(mark) = mark {
+            watermark::check(dir, mark, recover::last_batch(&db)?)?;
+        }
+        let recovered = recover::recover(&db, mark.map_or(1, |mark| mark.epoch.saturating_add(1)))?;
+        let watermark = Watermark::begin(
+            dir,
+            Mark {
+                epoch: recovered.epoch,
+                batch: recovered.last_batch,
+            },
+        )?;
+        let unusable = |source| StoreError::Directory {
+            path: dir.to_owned(),
+            source,
+        };
+        let readers =
+            Readers::start(schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
+        let (tasks, tasks_rx) = mpsc::channel();
+        let (reports_tx, reports) = unbounded_channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            db,
+            watermark,
+            last_batch: recovered.last_batch,
+            tasks: tasks_rx,
+            reports: reports_tx,
+            abandoned: Arc::clone(&abandoned),
+        };
+        let writer = std::thread::Builder::new()
+            .name("jobq-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(unusable)?;
+        Ok(Self {
+            recovered,
+            reports,
+            running: Some(Running {
+                tasks,
+                abandoned,
+                writer,
+                readers,
+            }),
+            start: Some(Start {
+                db: schema::open_reader(dir)?,
+                names: Names::default(),
+            }),
+        })
+    }
+}
+
 impl Store for SqliteStore {
     type Reader = SqliteReader;
-    fn recovered(&self) -> &Recovered { &self.recovered }
-    fn live(&mut self, _: JobId, _: usize) -> Result<Vec<LiveJob>, StoreError> { Err(StoreError::Closed) }
-    fn reader(&self) -> SqliteReader { SqliteReader }
-    fn commit(&mut self, _: Batch) {}
-    async fn recv(&mut self) -> Result<Stored, StoreError> { Err(StoreError::Closed) }
-    async fn close(self) -> Result<(), StoreError> { Err(StoreError::Closed) }
+
+    fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    fn live(&mut self, after: JobId, limit: usize) -> Result<Vec<LiveJob>, StoreError> {
+        let Some(Start { db, names }) = &mut self.start else {
+            return Err(StoreError::Misused(
+                "live jobs are listed before the first commit only".to_owned(),
+            ));
+        };
+        recover::live_page(db, names, after, limit).during("list its live jobs")
+    }
+
+    fn reader(&self) -> SqliteReader {
+        self.running
+            .as_ref()
+            .expect("it is taken by close and drop only")
+            .readers
+            .handle()
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        self.start = None;
+        if let Some(running) = &self.running {
+            // A writer that has ended said why; `recv` says so again.
+            let _ = running.tasks.send(Task::Batch(batch));
+        }
+    }
+
+    async fn recv(&mut self) -> Result<Stored, StoreError> {
+        self.reports.recv().await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn close(mut self) -> Result<(), StoreError> {
+        let Some(running) = self.running.take() else {
+            return Err(StoreError::Closed);
+        };
+        self.start = None;
+        let (closed, closes) = oneshot::channel();
+        // A thread, since folding the log can take long, and this may be an executor's only one.
+        std::thread::Builder::new()
+            .name("jobq-close".to_owned())
+            .spawn(move || {
+                let _ = closed.send(running.close());
+            })
+            .map_err(|_| StoreError::Refused("no thread can be started to close it"))?;
+        closes.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
-impl StoreReader for SqliteReader {
-    async fn read(&self, _: Read) -> Result<ReadAnswer, StoreError> { Err(StoreError::Closed) }
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abandon();
+        }
+    }
+}
+
+impl Running {
+    /// Finishes and closes.
+    fn close(self) -> Result<(), StoreError> {
+        // Readers first: the last connection to close cleans up.
+        self.readers.stop();
+        let _ = self.tasks.send(Task::Close);
+        drop(self.tasks);
+        self.writer.join().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Stops as soon as the commit and the reads that are under way have ended, so that the database can be opened
+    /// again at once.
+    fn abandon(self) {
+        self.abandoned.store(true, Ordering::Release);
+        drop(self.tasks);
+        self.readers.stop();
+        if self.writer.join().is_err() {
+            tracing::error!("the store's writer panicked");
+        }
+    }
 }

@@ -1,0 +1,152 @@
+//! Answers about jobs that are named: records, states and ends of runs.
+
+use std::sync::Arc;
+
+use jobq_proto::{Fence, JobId, Username};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::names::Names;
+use super::recover::{FLOOR_AT, LIVE_COLUMNS, LIVE_WIDTH, live_job};
+use super::values::{Code, Item, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
+use crate::store::{JobRecord, JobState, RunEnd, RunStatus};
+use crate::time::Wall;
+
+/// One read transaction. Without it each statement would lock and unlock the log.
+pub(super) struct Lookup<'a> {
+    db: Transaction<'a>,
+    names: &'a mut Names,
+}
+
+impl<'a> Lookup<'a> {
+    pub(super) fn begin(db: &'a Connection, names: &'a mut Names) -> rusqlite::Result<Self> {
+        Ok(Self {
+            db: db.unchecked_transaction()?,
+            names,
+        })
+    }
+
+    /// The records of these jobs.
+    pub(super) fn records(&mut self, ids: &[JobId]) -> rusqlite::Result<Vec<Option<Arc<JobRecord>>>> {
+        let mut jobs = self.db.prepare_cached(&format!(
+            "SELECT j.id, j.uuid, j.name_id, j.priority, j.created, j.username, j.retry_of, j.params, \
+             {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"
+        ))?;
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut rows = jobs.query([Unsigned(id.0)])?;
+            records.push(match rows.next()? {
+                Some(row) => Some(Arc::new(record(row, self.names, &self.db)?)),
+                None => None,
+            });
+        }
+        Ok(records)
+    }
+
+    /// Where these jobs stand, with results as long as they fit into `result_bytes`.
+    pub(super) fn states(
+        &mut self,
+        ids: &[JobId],
+        mut result_bytes: u64,
+    ) -> rusqlite::Result<Vec<Option<JobState>>> {
+        let mut live = self.db.prepare_cached(&format!(
+            "SELECT {LIVE_COLUMNS}, {POLICY_COLUMNS} FROM live l JOIN jobs j ON j.id = l.id WHERE l.id = ?"
+        ))?;
+        let mut done = self.db.prepare_cached(
+            "SELECT status, reason, length(result), CASE WHEN length(result) <= ?2 THEN result END \
+             FROM done WHERE id = ?1",
+        )?;
+        let mut states = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut rows = live.query([Unsigned(id.0)])?;
+            if let Some(row) = rows.next()? {
+                let name = self.names.by_id(&self.db, row.get(1)?)?;
+                let policy = policy(row, LIVE_WIDTH)?;
+                states.push(Some(JobState::Live {
+                    job: live_job(row, name, || Ok(policy))?,
+                    policy,
+                    floor: fence(row, FLOOR_AT)?,
+                }));
+                continue;
+            }
+            let state = done
+                .query_row(params![Unsigned(id.0), Unsigned(result_bytes)], ended)
+                .optional()?;
+            if let Some(JobState::Ended {
+                result: Some(result), ..
+            }) = &state
+            {
+                result_bytes = result_bytes.saturating_sub(result.len() as u64);
+            }
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    /// How these runs ended.
+    pub(super) fn runs(&mut self, runs: &[(JobId, Fence)]) -> rusqlite::Result<Vec<RunStatus>> {
+        let mut last = self.db.prepare_cached(
+            "SELECT d.epoch, d.seq, d.run_end, l.floor_epoch, l.floor_seq, l.floor_end FROM jobs j \
+             LEFT JOIN live l ON l.id = j.id LEFT JOIN done d ON d.id = j.id WHERE j.id = ?",
+        )?;
+        let mut history = self
+            .db
+            .prepare_cached("SELECT end FROM runs WHERE job = ? AND epoch = ? AND seq = ?")?;
+        let mut statuses = Vec::with_capacity(runs.len());
+        for (id, run) in runs {
+            let known = last
+                .query_row([Unsigned(id.0)], |row| {
+                    let ended = run_end(row, 0, *run)?;
+                    let floor = run_end(row, 3, *run)?;
+                    Ok(ended.or(floor))
+                })
+                .optional()?;
+            statuses.push(match known {
+                None => RunStatus::NoJob,
+                Some(Some(end)) => RunStatus::Ended(end),
+                Some(None) => history
+                    .query_row([Unsigned(id.0), Unsigned(run.epoch), Unsigned(run.seq)], |row| {
+                        row.get(0)
+                    })
+                    .optional()?
+                    .map_or(RunStatus::Unknown, |Code(end)| RunStatus::Ended(end)),
+            });
+        }
+        Ok(statuses)
+    }
+}
+
+fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
+    let username: Option<String> = row.get(5)?;
+    Ok(JobRecord {
+        id: JobId(row.get::<_, Unsigned>(0)?.0),
+        uuid: row.get::<_, UuidBytes>(1)?.0,
+        name: names.by_id(db, row.get(2)?)?,
+        priority: row.get::<_, Code<_>>(3)?.0,
+        created: Wall(row.get(4)?),
+        username: username.map(Username::try_from).transpose().map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, Box::new(wrong(error)))
+        })?,
+        retry_of: row.get::<_, Option<Unsigned>>(6)?.map(|id| JobId(id.0)),
+        params: row.get::<_, Item>(7)?.0,
+        policy: policy(row, 8)?,
+    })
+}
+
+fn ended(row: &Row<'_>) -> rusqlite::Result<JobState> {
+    let length: Option<Unsigned> = row.get(2)?;
+    let result: Option<Item> = row.get(3)?;
+    Ok(JobState::Ended {
+        status: row.get::<_, Code<_>>(0)?.0,
+        reason: row.get(1)?,
+        omitted: length.is_some() && result.is_none(),
+        result: result.map(|item| item.0),
+    })
+}
+
+/// How the run whose fence is in two columns from `at`, and its end after them, ended, if it is this one.
+fn run_end(row: &Row<'_>, at: usize, run: Fence) -> rusqlite::Result<Option<RunEnd>> {
+    if fence(row, at)? != Some(run) {
+        return Ok(None);
+    }
+    Ok(Some(row.get::<_, Code<RunEnd>>(at + 2)?.0))
+}

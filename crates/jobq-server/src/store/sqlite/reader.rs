@@ -1,0 +1,146 @@
+//! The threads that answer questions, each on a connection of its own: one for what jobs are handed out with, which
+//! is short and frequent, and one for what people ask.
+
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::lookup::Lookup;
+use super::names::Names;
+use super::query;
+use super::values::During;
+use crate::store::read::SLOW_READ;
+use crate::store::{Read, ReadAnswer, StoreError, StoreReader};
+
+/// Questions that may wait at a thread; who asks more waits for room.
+const WAITING: usize = 64;
+
+/// A question and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Question {
+    read: Read,
+    answer: oneshot::Sender<Result<ReadAnswer, StoreError>>,
+}
+
+/// Answers from what is durable in the database. When the store closes, it answers [`StoreError::Closed`].
+#[derive(Debug, Clone)]
+pub struct SqliteReader {
+    orders: mpsc::WeakSender<Question>,
+    queries: mpsc::WeakSender<Question>,
+}
+
+impl StoreReader for SqliteReader {
+    async fn read(&self, read: Read) -> Result<ReadAnswer, StoreError> {
+        let thread = match read {
+            Read::Records(_) | Read::States { .. } | Read::Runs(_) => &self.orders,
+            Read::Query(_) => &self.queries,
+        };
+        let thread = thread.upgrade().ok_or(StoreError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        thread
+            .send(Question { read, answer })
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        drop(thread);
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Both threads. They end when this is dropped and what was asked has been answered.
+#[derive(Debug)]
+pub(super) struct Readers {
+    orders: mpsc::Sender<Question>,
+    queries: mpsc::Sender<Question>,
+    threads: [JoinHandle<()>; 2],
+}
+
+impl Readers {
+    /// Starts the threads.
+    pub(super) fn start(orders: Connection, queries: Connection) -> std::io::Result<Self> {
+        let (orders_tx, orders_rx) = mpsc::channel(WAITING);
+        let (queries_tx, queries_rx) = mpsc::channel(WAITING);
+        let spawn = |name: &str, db, questions| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || run(&db, questions))
+        };
+        Ok(Self {
+            threads: [
+                spawn("jobq-orders", orders, orders_rx)?,
+                spawn("jobq-queries", queries, queries_rx)?,
+            ],
+            orders: orders_tx,
+            queries: queries_tx,
+        })
+    }
+
+    pub(super) fn handle(&self) -> SqliteReader {
+        SqliteReader {
+            orders: self.orders.downgrade(),
+            queries: self.queries.downgrade(),
+        }
+    }
+
+    /// Ends the threads and waits until their connections are closed.
+    pub(super) fn stop(self) {
+        let Self {
+            orders,
+            queries,
+            threads,
+        } = self;
+        drop((orders, queries));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a reader of the store panicked");
+            }
+        }
+    }
+}
+
+fn run(db: &Connection, mut questions: mpsc::Receiver<Question>) {
+    let mut names = Names::default();
+    while let Some(Question { read, answer }) = questions.blocking_recv() {
+        if answer.is_closed() {
+            continue;
+        }
+        let begun = Instant::now();
+        let found = answer_one(db, &mut names, &read);
+        let took = begun.elapsed();
+        if took > SLOW_READ {
+            tracing::warn!(
+                kind = kind(&read),
+                millis = took.as_millis(),
+                "a read of the store was slow"
+            );
+        }
+        // Who asked may be gone.
+        let _ = answer.send(found);
+    }
+}
+
+fn answer_one(db: &Connection, names: &mut Names, read: &Read) -> Result<ReadAnswer, StoreError> {
+    match read {
+        Read::Records(ids) => Lookup::begin(db, names)
+            .and_then(|mut lookup| lookup.records(ids))
+            .map(ReadAnswer::Records),
+        Read::States { ids, result_bytes } => Lookup::begin(db, names)
+            .and_then(|mut lookup| lookup.states(ids, *result_bytes))
+            .map(ReadAnswer::States),
+        Read::Runs(runs) => Lookup::begin(db, names)
+            .and_then(|mut lookup| lookup.runs(runs))
+            .map(ReadAnswer::Runs),
+        Read::Query(query) => query::answer(db, names, query).map(ReadAnswer::Query),
+    }
+    .during("be read")
+}
+
+fn kind(read: &Read) -> &'static str {
+    match read {
+        Read::Records(_) => "records",
+        Read::States { .. } => "states",
+        Read::Runs(_) => "runs",
+        Read::Query(_) => "query",
+    }
+}

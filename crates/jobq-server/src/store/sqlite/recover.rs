@@ -1,0 +1,149 @@
+//! What the server needs to know at its start.
+
+use std::sync::Arc;
+
+use jobq_proto::{JobId, JobName};
+use rusqlite::{Connection, Row, params};
+
+use super::values::{Code, During, Micros, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
+use crate::store::{Lease, LiveJob, NameTotals, Policy, Recovered, SessionId, SessionRecord, StoreError};
+use crate::time::Wall;
+
+/// Begins a new life: raises the epoch, durably, to more than it was and to at least `least_epoch`, and reads the
+/// rest.
+pub(super) fn recover(db: &Connection, least_epoch: u64) -> Result<Recovered, StoreError> {
+    db.execute(
+        "UPDATE meta SET epoch = max(epoch + 1, ?)",
+        [Unsigned(least_epoch)],
+    )
+    .during("raise its epoch")?;
+    read_recovered(db).during("be read")
+}
+
+/// The number of the last batch that was applied.
+pub(super) fn last_batch(db: &Connection) -> Result<u64, StoreError> {
+    db.query_row("SELECT last_batch FROM meta", [], |row| row.get(0))
+        .map(|Unsigned(number)| number)
+        .during("be read")
+}
+
+fn read_recovered(db: &Connection) -> rusqlite::Result<Recovered> {
+    let names = db
+        .prepare("SELECT name, completed, failed, cancelled FROM names ORDER BY name")?
+        .query_map([], |row| {
+            Ok(NameTotals {
+                name: job_name(row, 0)?,
+                completed: row.get::<_, Unsigned>(1)?.0,
+                failed: row.get::<_, Unsigned>(2)?.0,
+                cancelled: row.get::<_, Unsigned>(3)?.0,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let sessions = db
+        .prepare("SELECT id, label, secret_hash, names, ttl FROM sessions ORDER BY id")?
+        .query_map([], session)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    db.query_row(
+        "SELECT identity, epoch, last_batch, next_id, clock FROM meta",
+        [],
+        |row| {
+            Ok(Recovered {
+                identity: row.get::<_, UuidBytes>(0)?.0,
+                epoch: row.get::<_, Unsigned>(1)?.0,
+                last_batch: row.get::<_, Unsigned>(2)?.0,
+                next_id: JobId(row.get::<_, Unsigned>(3)?.0),
+                clock: Wall(row.get(4)?),
+                names,
+                sessions,
+            })
+        },
+    )
+}
+
+fn session(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
+    let names: String = row.get(3)?;
+    Ok(SessionRecord {
+        id: SessionId(row.get::<_, Unsigned>(0)?.0),
+        label: row.get(1)?,
+        secret_hash: row.get(2)?,
+        names: names
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(|name| checked_name(name, 3))
+            .collect::<rusqlite::Result<_>>()?,
+        ttl: row.get::<_, Micros>(4)?.0,
+    })
+}
+
+/// The name in the column `at`.
+pub(super) fn job_name(row: &Row<'_>, at: usize) -> rusqlite::Result<Arc<JobName>> {
+    checked_name(row.get_ref(at)?.as_str()?, at)
+}
+
+fn checked_name(name: &str, at: usize) -> rusqlite::Result<Arc<JobName>> {
+    name.parse().map(Arc::new).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(wrong(error)))
+    })
+}
+
+/// The columns of a live job, for [`live_job`].
+pub(super) const LIVE_COLUMNS: &str = "l.id, l.name_id, l.priority, l.due, l.params_bytes, l.attempts, \
+     l.charges, l.cancelling, l.lease_session, l.lease_epoch, l.lease_seq, l.lease_started, l.lease_at, \
+     l.floor_epoch, l.floor_seq, l.floor_end";
+
+/// How many columns [`LIVE_COLUMNS`] has.
+pub(super) const LIVE_WIDTH: usize = 16;
+
+/// Where [`LIVE_COLUMNS`] has the floor.
+pub(super) const FLOOR_AT: usize = 13;
+
+/// A live job from [`LIVE_COLUMNS`].
+pub(super) fn live_job(
+    row: &Row<'_>,
+    name: Arc<JobName>,
+    read_policy: impl FnOnce() -> rusqlite::Result<Policy>,
+) -> rusqlite::Result<LiveJob> {
+    let lease = match (row.get(8)?, fence(row, 9)?) {
+        (Some(Unsigned(session)), Some(fence)) => Some(Lease {
+            fence,
+            session: SessionId(session),
+            started: row.get(11)?,
+            at: Wall(row.get(12)?),
+            policy: read_policy()?,
+        }),
+        _ => None,
+    };
+    Ok(LiveJob {
+        id: JobId(row.get::<_, Unsigned>(0)?.0),
+        name,
+        priority: row.get::<_, Code<_>>(2)?.0,
+        due: Wall(row.get(3)?),
+        params_bytes: row.get::<_, Unsigned>(4)?.0,
+        attempts: row.get(5)?,
+        charges: row.get(6)?,
+        cancelling: row.get(7)?,
+        lease,
+    })
+}
+
+/// A page of live jobs by id. Reads the jobs' own table only for those that are leased.
+pub(super) fn live_page(
+    db: &Connection,
+    names: &mut super::names::Names,
+    after: JobId,
+    limit: usize,
+) -> rusqlite::Result<Vec<LiveJob>> {
+    let mut policies = db.prepare_cached(&format!("SELECT {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"))?;
+    let mut page = db.prepare_cached(&format!(
+        "SELECT {LIVE_COLUMNS} FROM live l WHERE l.id > ? ORDER BY l.id LIMIT ?"
+    ))?;
+    let mut rows = page.query(params![Unsigned(after.0), Unsigned(limit as u64)])?;
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        let name = names.by_id(db, row.get(1)?)?;
+        let policy = || policies.query_row([id], |row| policy(row, 0));
+        jobs.push(live_job(row, name, policy)?);
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,134 @@
+-- The first schema. A version that was released never changes; the next one is a file of its own.
+--
+-- Times are microseconds since 1970 (UTC), durations microseconds. Codes, as `values.rs` has them:
+--   priority  0 High, 1 Normal, 2 Low
+--   status    0 Completed, 1 Failed, 2 Cancelled
+--   end       0 Completed, 1 Failed, 2 Released, 3 Lost, 4 TimedOut
+-- Foreign keys are left out: the writer keeps the tables in step, and each would cost a look-up a row.
+
+CREATE TABLE meta (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    identity   BLOB NOT NULL,
+    epoch      INTEGER NOT NULL,
+    last_batch INTEGER NOT NULL,
+    next_id    INTEGER NOT NULL,
+    clock      INTEGER NOT NULL
+) STRICT;
+
+-- The names, and how many of each one's jobs have ended: kept, not counted.
+CREATE TABLE names (
+    id        INTEGER PRIMARY KEY,
+    name      TEXT NOT NULL UNIQUE,
+    completed INTEGER NOT NULL DEFAULT 0,
+    failed    INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Jobs as they were asked for. A row never changes and never moves, so that ending a job copies no params, and one
+-- index makes a uuid unique over live and ended jobs.
+CREATE TABLE jobs (
+    id               INTEGER PRIMARY KEY,
+    uuid             BLOB NOT NULL UNIQUE,
+    name_id          INTEGER NOT NULL,
+    priority         INTEGER NOT NULL,
+    created          INTEGER NOT NULL,
+    username         TEXT,
+    max_attempts     INTEGER,
+    timeout          INTEGER,
+    backoff_base     INTEGER,
+    backoff_exponent INTEGER,
+    backoff_max      INTEGER,
+    retry_of         INTEGER,
+    params           BLOB NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_name ON jobs (name_id, id);
+CREATE INDEX jobs_by_username ON jobs (username, id) WHERE username IS NOT NULL;
+
+-- What changes while a job waits and runs, and nothing else: small, however long the history.
+CREATE TABLE live (
+    id            INTEGER PRIMARY KEY,
+    name_id       INTEGER NOT NULL,
+    priority      INTEGER NOT NULL,
+    due           INTEGER NOT NULL,
+    params_bytes  INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    charges       INTEGER NOT NULL DEFAULT 0,
+    cancelling    INTEGER NOT NULL DEFAULT 0,
+    floor_epoch   INTEGER,
+    floor_seq     INTEGER,
+    floor_end     INTEGER,
+    lease_session INTEGER,
+    lease_epoch   INTEGER,
+    lease_seq     INTEGER,
+    lease_started INTEGER,
+    lease_at      INTEGER
+) STRICT;
+CREATE INDEX live_leased ON live (id) WHERE lease_session IS NOT NULL;
+
+-- How jobs ended.
+CREATE TABLE done (
+    id       INTEGER PRIMARY KEY,
+    name_id  INTEGER NOT NULL,
+    due      INTEGER NOT NULL,
+    status   INTEGER NOT NULL,
+    ended    INTEGER NOT NULL,
+    started  INTEGER,
+    ran      INTEGER,
+    attempts INTEGER NOT NULL,
+    charges  INTEGER NOT NULL,
+    epoch    INTEGER,
+    seq      INTEGER,
+    run_end  INTEGER,
+    reason   TEXT,
+    result   BLOB
+) STRICT;
+CREATE INDEX done_badly ON done (status, id) WHERE status <> 0;
+
+-- Runs that neither completed their job nor gave it back.
+CREATE TABLE runs (
+    job    INTEGER NOT NULL,
+    epoch  INTEGER NOT NULL,
+    seq    INTEGER NOT NULL,
+    end    INTEGER NOT NULL,
+    at     INTEGER NOT NULL,
+    reason TEXT,
+    PRIMARY KEY (job, epoch, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    id          INTEGER PRIMARY KEY,
+    label       TEXT NOT NULL,
+    secret_hash BLOB NOT NULL,
+    names       TEXT NOT NULL, -- separated by commas, which no name contains
+    ttl         INTEGER NOT NULL
+) STRICT;
+
+-- For people with a `sqlite3` shell and for reports.
+CREATE VIEW all_jobs AS
+SELECT
+    j.id,
+    lower(substr(hex(j.uuid), 1, 8) || '-' || substr(hex(j.uuid), 9, 4) || '-' || substr(hex(j.uuid), 13, 4)
+        || '-' || substr(hex(j.uuid), 17, 4) || '-' || substr(hex(j.uuid), 21)) AS uuid,
+    n.name,
+    j.username,
+    CASE j.priority WHEN 0 THEN 'High' WHEN 1 THEN 'Normal' ELSE 'Low' END AS priority,
+    CASE
+        WHEN d.id IS NOT NULL THEN CASE d.status WHEN 0 THEN 'Completed' WHEN 1 THEN 'Failed' ELSE 'Cancelled' END
+        WHEN l.lease_session IS NOT NULL THEN 'Processing'
+        WHEN l.due > unixepoch('now', 'subsec') * 1000000 THEN 'Scheduled'
+        ELSE 'Queued'
+    END AS status,
+    strftime('%Y-%m-%dT%H:%M:%fZ', j.created / 1e6, 'unixepoch') AS created,
+    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(l.due, d.due) / 1e6, 'unixepoch') AS due,
+    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(l.lease_at, d.started) / 1e6, 'unixepoch') AS started,
+    strftime('%Y-%m-%dT%H:%M:%fZ', d.ended / 1e6, 'unixepoch') AS ended,
+    d.ran / 1e6 AS ran_seconds,
+    coalesce(l.attempts, d.attempts) AS attempts,
+    d.reason,
+    j.retry_of,
+    j.params,
+    d.result
+FROM jobs j
+JOIN names n ON n.id = j.name_id
+LEFT JOIN live l ON l.id = j.id
+LEFT JOIN done d ON d.id = j.id;
