@@ -2,20 +2,23 @@
 //!
 //! Nothing else in the program names the codec, so it can be exchanged here.
 
+mod head;
 mod read;
+mod write;
 
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 use read::read_item;
+use write::write_item;
 
 /// Bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
@@ -236,10 +239,7 @@ impl Encoder<Bytes> for FrameCodec {
 }
 
 fn encode_into<M: Serialize>(message: &M, buffer: &mut BytesMut) -> Result<(), FrameError> {
-    ciborium::into_writer(message, buffer.writer()).map_err(|error| match error {
-        ciborium::ser::Error::Io(error) => FrameError::malformed(error),
-        ciborium::ser::Error::Value(why) => FrameError::malformed(why),
-    })
+    write_item(message, buffer).map_err(FrameError::malformed)
 }
 
 /// The name in a frame that is well-formed and has the shape of a message, if no message has that name.

@@ -1,7 +1,7 @@
 //! Reading CBOR from a frame that is in memory as a whole.
 //!
-//! Ciborium reads from streams, byte by byte, through a buffer of its own; this reader borrows from the frame and
-//! takes a third of the time. It is strict where the protocol is: byte strings are no text, structs are maps, an
+//! Libraries that read from streams go byte by byte through a buffer of their own; this reader borrows from the
+//! frame and takes a third of the time. It is strict where the protocol is: byte strings are no text, structs are maps, an
 //! array has the length that is wanted, and depth counts arrays, maps and tags.
 
 use std::borrow::Cow;
@@ -13,6 +13,10 @@ use serde::de::{
     Visitor,
 };
 use serde::forward_to_deserialize_any;
+
+use super::head::{
+    ARRAY, BREAK, BYTES, FALSE, MAP, NEGATIVE, NULL, SIMPLE, TAG, TEXT, TRUE, UNDEFINED, UNSIGNED,
+};
 
 /// Why a frame is no message.
 #[derive(Debug, thiserror::Error)]
@@ -49,23 +53,6 @@ struct Head {
     major: u8,
     value: Option<u64>,
 }
-
-const UNSIGNED: u8 = 0;
-const NEGATIVE: u8 = 1;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
-const TAG: u8 = 6;
-const SIMPLE: u8 = 7;
-
-const FALSE: u64 = 20;
-const TRUE: u64 = 21;
-const NULL: u64 = 22;
-const UNDEFINED: u64 = 23;
-
-/// Ends an array, a map or a string whose length was not given.
-const BREAK: u8 = 0xff;
 
 impl<'de> Reader<'de> {
     /// The next head that is no tag's. What tags say is of no interest to messages.
