@@ -123,7 +123,7 @@ impl JobRequest {
     }
 
     /// The submission's identity, as it stands.
-    pub fn id(&self) -> Uuid {
+    pub fn identity(&self) -> Uuid {
         self.submission.uuid
     }
 }

@@ -167,17 +167,24 @@ mod tests {
     fn json_becomes_the_plainest_cbor() {
         assert_eq!(there("null"), [0xf6]);
         assert_eq!(there("true"), [0xf5]);
-        assert_eq!(there("18446744073709551615"), [0x1b, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(
+            there("18446744073709551615"),
+            [0x1b, 255, 255, 255, 255, 255, 255, 255, 255]
+        );
         assert_eq!(there("-9223372036854775808")[0], 0x3b);
         assert_eq!(there("1.5")[..], [0xf9, 0x3e, 0x00]);
         assert_eq!(there("1.0")[0] >> 5, 7, "with a fraction it is a float");
         assert_eq!(there(r#"["a"]"#), [0x81, 0x61, b'a']);
-        assert_eq!(there(r#"{"b":1,"a":2}"#), [0xa2, 0x61, b'b', 1, 0x61, b'a', 2], "in order");
+        assert_eq!(
+            there(r#"{"b":1,"a":2}"#),
+            [0xa2, 0x61, b'b', 1, 0x61, b'a', 2],
+            "in order"
+        );
     }
 
     #[test]
     fn an_integer_beyond_64_bits_becomes_a_float() {
-        assert_eq!(back(&there("18446744073709551616")), "1.8446744073709552e19");
+        assert_eq!(back(&there("18446744073709551616")), "1.8446744073709552e+19");
     }
 
     #[test]
@@ -209,7 +216,10 @@ mod tests {
         assert_eq!(back(&[0xf7]), "null", "undefined");
         assert_eq!(back(&[0xa1, 0x01, 0x61, b'a']), r#"{"1":"a"}"#);
         assert_eq!(back(&[0xa1, 0x82, 0x01, 0xf4, 0x02]), r#"{"[1,false]":2}"#);
-        assert_eq!(back(&[0x3b, 255, 255, 255, 255, 255, 255, 255, 255]), r#""-18446744073709551616""#);
+        assert_eq!(
+            back(&[0x3b, 255, 255, 255, 255, 255, 255, 255, 255]),
+            r#""-18446744073709551616""#
+        );
         let big = [0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(back(&big), r#""18446744073709551616""#);
         assert_eq!(back(&[]), "null", "no item at all");
@@ -218,8 +228,21 @@ mod tests {
     #[test]
     fn broken_json_is_shown_by_line_and_column() {
         let error = to_cbor(b"{\n  \"a\": }").expect_err("broken");
-        assert!(matches!(error, JsonError::Syntax { line: 2, column: 8, .. }), "{error}");
-        assert!(error.to_string().ends_with("expected value at line 2, column 8"), "{error}");
+        assert!(
+            matches!(
+                error,
+                JsonError::Syntax {
+                    line: 2,
+                    column: 8,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(
+            error.to_string().ends_with("expected value at line 2, column 8"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,10 +1,37 @@
-//! The client of the jobq job queue.
+//! The client of the jobq job queue: submit jobs, wait for them, ask about them, change them.
+//!
+//! [`Client`] is what most programs need. [`params`] and [`json`] say how values become what a job carries.
+//! [`Session`] is what the client and the worker stand on: one conversation with a server that outlasts its
+//! connections.
+//!
+//! Whatever the client knows about the protocol lives in state machines without I/O (`session/conversation.rs`,
+//! `requests`), which take time and chance as arguments; `session.rs` and `client/driver.rs` are the shell around
+//! them. This crate must never know how jobs are stored or run.
 
 #![forbid(unsafe_code)]
 
-pub mod clock;
+mod client;
+mod clock;
+mod error;
+mod job_request;
+pub mod json;
+pub mod params;
 mod requests;
-pub mod session;
+mod session;
+mod uuids;
 
+pub use client::{
+    Client, ClientBuilder, IntoEndpoint, JobFilter, Outcome, Outcomes, Page, Receipt, RetryReceipt, Submitter,
+};
 pub use clock::BootTime;
+pub use error::{AskError, ConnectError, ResultError, SubmitError, WaitError};
+pub use job_request::JobRequest;
+pub use json::JsonError;
+pub use params::ParamsError;
 pub use session::{NotConnected, Reconnect, Session, SessionConfig, SessionError, SessionEvent};
+
+pub use jobq_proto::message::{
+    CancelOutcome, CancelResult, Include, JobView, NameStats, Stats, Welcome, Work,
+};
+pub use jobq_proto::{Backoff, ErrorCode, JobId, Limits, Priority, Status, Window, WireError};
+pub use jobq_transport::{AddressError, Endpoint};

@@ -101,7 +101,9 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         let deep = vec![0x81; 100_000];
-        let error = decode::<ciborium::Value>(&deep).expect_err("too deep").to_string();
+        let error = decode::<ciborium::Value>(&deep)
+            .expect_err("too deep")
+            .to_string();
         assert!(error.contains("deeper than 128"), "{error}");
     }
 }

@@ -155,6 +155,8 @@ pub struct Session {
     over: Option<SessionError>,
     /// When the log last said that the server is away.
     complained: Option<BootTime>,
+    /// It has neither had a connection nor failed to get one.
+    is_fresh: bool,
 }
 
 enum Link {
@@ -185,6 +187,7 @@ impl Session {
             unsent: None,
             over: None,
             complained: None,
+            is_fresh: true,
         }
     }
 
@@ -274,7 +277,8 @@ impl Session {
             Link::None => {
                 if self.conversation.poll_connect(now) {
                     let endpoint = self.endpoint.clone();
-                    self.link = Link::Connecting(Box::pin(async move { endpoint.connect(MAX_FIRST_FRAME).await }));
+                    self.link =
+                        Link::Connecting(Box::pin(async move { endpoint.connect(MAX_FIRST_FRAME).await }));
                 } else {
                     timer.await;
                 }
@@ -353,6 +357,7 @@ impl Session {
         };
         dealer.admit(usize::try_from(welcome.limits.frame).unwrap_or(usize::MAX));
         let address = &self.endpoint;
+        self.is_fresh = false;
         if self.complained.take().is_some() {
             tracing::info!(%address, server = %welcome.server, resumed, "connected again");
         } else {
@@ -392,14 +397,13 @@ impl Session {
         self.unsent = None;
         let now = BootTime::now();
         let Some(wait) = self.conversation.handle_lost(now, chance(), &error) else {
-            tracing::error!(%error, "the session is over");
+            tracing::debug!(%error, "the session is over");
             self.over = Some(error);
             return;
         };
-        if self
-            .complained
-            .is_none_or(|last| now.since(last) >= LOG_INTERVAL)
-        {
+        // The first failure of a session may be all there is: whoever connects once says so by other means.
+        let first = std::mem::take(&mut self.is_fresh);
+        if !first && self.complained.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
             self.complained = Some(now);
             tracing::warn!(%error, "disconnected; trying to come back");
         } else {

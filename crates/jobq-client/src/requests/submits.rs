@@ -115,7 +115,11 @@ impl<T> Submits<T> {
         let forgotten: Vec<u64> = self
             .batches
             .iter()
-            .filter(|(_, batch)| batch.first_sent.is_some_and(|sent| now.since(sent) >= terms.uuid_window))
+            .filter(|(_, batch)| {
+                batch
+                    .first_sent
+                    .is_some_and(|sent| now.since(sent) >= terms.uuid_window)
+            })
             .map(|(&id, _)| id)
             .collect();
         for id in forgotten {

@@ -197,11 +197,7 @@ impl Watches {
                 left,
             },
         );
-        Some(ServerMessage::Watch(Watch {
-            request,
-            ids,
-            bytes,
-        }))
+        Some(ServerMessage::Watch(Watch { request, ids, bytes }))
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<(u64, WatchEvent)> {

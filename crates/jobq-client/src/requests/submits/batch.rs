@@ -98,7 +98,8 @@ impl<T> Batch<T> {
             let (end, room, stop) = self.measure(todo, terms, used);
             if end > start {
                 // Rather a little later than in crumbs: the answers that are under way make room.
-                let crumb = room.jobs < terms.window.jobs / CRUMBS && room.bytes < terms.window.bytes / CRUMBS;
+                let crumb =
+                    room.jobs < terms.window.jobs / CRUMBS && room.bytes < terms.window.bytes / CRUMBS;
                 if matches!(stop, Stop::Window) && crumb && used.jobs > 0 {
                     return None;
                 }
@@ -168,9 +169,10 @@ impl<T> Batch<T> {
     pub(super) fn reason_to_repeat<'a>(&self, receipts: &'a [Receipt]) -> Option<&'a WireError> {
         let first = receipts.first()?.error.as_ref()?;
         let all = receipts.iter().all(|receipt| {
-            receipt.error.as_ref().is_some_and(|e| {
-                e.code == ErrorCode::ShuttingDown || (self.repeat && e.code.may_repeat())
-            })
+            receipt
+                .error
+                .as_ref()
+                .is_some_and(|e| e.code == ErrorCode::ShuttingDown || (self.repeat && e.code.may_repeat()))
         });
         all.then_some(first)
     }
@@ -230,7 +232,7 @@ impl<T> Batch<T> {
     fn take_front(&mut self, to: usize) {
         if let Some(front) = self.todo.front_mut() {
             front.start = to;
-            if front.is_empty() {
+            if front.start >= front.end {
                 self.todo.pop_front();
             }
         }

@@ -1,0 +1,112 @@
+//! The client: a cheap handle to a task that holds the session.
+
+mod ask;
+mod builder;
+mod driver;
+mod submit;
+mod submitter;
+mod wait;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use jobq_proto::message::Welcome;
+use tokio::sync::{mpsc, oneshot};
+
+pub use ask::{JobFilter, Page, RetryReceipt};
+pub use builder::{ClientBuilder, IntoEndpoint};
+pub use submit::Receipt;
+pub use submitter::Submitter;
+pub use wait::{Outcome, Outcomes};
+
+use crate::error::ConnectError;
+use crate::session::SessionError;
+use driver::{AskCommand, Command, SubmitCommand};
+
+/// A client of a jobq server: submits jobs, waits for them, asks about them and changes them.
+///
+/// It is a handle to a task that holds the connection; clones share it, and the task ends with the last of them.
+/// When the connection is lost, the task connects again for as long as it takes, says so in the log, and repeats
+/// whatever is unanswered. Every call but the waiting ones has a deadline.
+///
+/// ```no_run
+/// use jobq_client::{Client, JobRequest};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect("tcp://127.0.0.1:7420").await?;
+/// let receipt = client.submit(JobRequest::new("thumbnail").params(&("a/b.png", 640))?).await?;
+/// let size: (u32, u32) = client.result(receipt.id).await?;
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    submits: mpsc::Sender<SubmitCommand>,
+    asks: mpsc::Sender<AskCommand>,
+    /// Holds at most two commands for each wait.
+    commands: mpsc::UnboundedSender<Command>,
+    state: Arc<State>,
+    deadline: Duration,
+    next_group: AtomicU64,
+}
+
+/// What the task tells its handles.
+#[derive(Debug)]
+struct State {
+    welcome: RwLock<Arc<Welcome>>,
+    over: OnceLock<SessionError>,
+}
+
+impl Client {
+    /// How long a call waits for its answer, unless the builder says otherwise.
+    pub const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Connects to a server with the default settings. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address is none, nobody answers there, or the server refuses; the error names the address.
+    pub async fn connect(endpoint: impl IntoEndpoint) -> Result<Client, ConnectError> {
+        Self::builder(endpoint).connect().await
+    }
+
+    /// Settings for a client.
+    pub fn builder(endpoint: impl IntoEndpoint) -> ClientBuilder {
+        ClientBuilder::new(endpoint)
+    }
+
+    /// The server's terms, as it last stated them.
+    pub fn welcome(&self) -> Arc<Welcome> {
+        self.handle
+            .state
+            .welcome
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Ends the session, for all clones of this client, and waits up to a second for the server to be told. What is
+    /// unanswered ends with an error.
+    pub async fn close(self) {
+        let (closed, done) = oneshot::channel();
+        if self.handle.commands.send(Command::Close(closed)).is_ok() {
+            // An error means that the task has ended already.
+            let _ = done.await;
+        }
+    }
+
+    /// Why the session is over, if it is over for good and was not closed.
+    fn over(&self) -> Option<SessionError> {
+        self.handle.state.over.get().cloned()
+    }
+
+    fn next_group(&self) -> u64 {
+        self.handle.next_group.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,214 @@
+//! Asking about jobs, and changing them.
+
+use jobq_proto::message::{CancelJobs, CancelResult, Include, JobView, Query, RetryJobs, Stats, StatsQuery};
+use jobq_proto::{ClientMessage, JobId, ServerMessage, Status, WireError};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::Client;
+use super::driver::{Answer, AskCommand, Question};
+use crate::clock::BootTime;
+use crate::error::AskError;
+use crate::requests::asks::Unanswered;
+
+/// Most ids in one Cancel or Retry: even if each is answered with an error, the answer fits into a frame.
+const MAX_IDS: usize = 200;
+
+/// Which jobs to list: those that match all that is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobFilter {
+    /// Only jobs in this status.
+    pub status: Option<Status>,
+    /// Only jobs of this name.
+    pub name: Option<String>,
+    /// Only jobs for this username.
+    pub username: Option<String>,
+    /// Most jobs in the page, from 1 to the server's limit (10,000 by default); 100 where absent.
+    pub limit: Option<u64>,
+    /// Only jobs before this one: the `next` of the page before.
+    pub before: Option<JobId>,
+    /// What to fetch beside the jobs' states.
+    pub include: Option<Include>,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The jobs, newest first. The server cuts pages by bytes, so there may be fewer than were asked for.
+    pub jobs: Vec<JobView>,
+    /// There is more: list again with `before` set to this.
+    pub next: Option<JobId>,
+}
+
+/// An ended job that was submitted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryReceipt {
+    /// The new job.
+    pub id: JobId,
+    /// It had been submitted again before, as this job.
+    pub existing: bool,
+}
+
+impl Client {
+    /// One page of the jobs that match, newest first.
+    ///
+    /// # Errors
+    /// No answer in time, or a filter that the server refuses.
+    pub async fn list(&self, filter: JobFilter) -> Result<Page, AskError> {
+        let query = Query {
+            status: filter.status,
+            name: filter.name,
+            username: filter.username,
+            before: filter.before.map(|id| id.0),
+            limit: filter.limit,
+            include: filter.include,
+            ..Query::default()
+        };
+        let (jobs, next) = self.query(query).await?;
+        let next = next.map(JobId);
+        Ok(Page { jobs, next })
+    }
+
+    /// One job without its params and result; none if there is no such job.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn show(&self, id: JobId) -> Result<Option<JobView>, AskError> {
+        self.show_one(vec![id.0], Vec::new(), None).await
+    }
+
+    /// As [`Client::show`], with the job's params or its result.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn show_with(&self, id: JobId, include: Include) -> Result<Option<JobView>, AskError> {
+        self.show_one(vec![id.0], Vec::new(), Some(include)).await
+    }
+
+    /// The job that was submitted under a uuid; none if there is none, or its record is no longer kept.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn show_uuid(&self, uuid: Uuid) -> Result<Option<JobView>, AskError> {
+        self.show_one(Vec::new(), vec![uuid], None).await
+    }
+
+    /// As [`Client::show_uuid`], with the job's params or its result.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn show_uuid_with(&self, uuid: Uuid, include: Include) -> Result<Option<JobView>, AskError> {
+        self.show_one(Vec::new(), vec![uuid], Some(include)).await
+    }
+
+    /// Cancels jobs: those that wait at once, those that run by telling their worker. One answer for each, in
+    /// order; they are on disk.
+    ///
+    /// # Errors
+    /// No answer in time; some may have been cancelled.
+    pub async fn cancel(&self, ids: &[JobId]) -> Result<Vec<CancelResult>, AskError> {
+        let mut results = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MAX_IDS) {
+            let ids = plain(ids);
+            let question = |request| ServerMessage::Cancel(CancelJobs { request, ids });
+            match self.ask(Box::new(question)).await? {
+                ClientMessage::Cancelled(answer) => results.extend(answer.jobs),
+                _ => return Err(AskError::Unexpected),
+            }
+        }
+        Ok(results)
+    }
+
+    /// Submits ended jobs again, as new jobs. Repeating this for the same job gives the same new one. One answer for
+    /// each, in order; `not_found` and `not_ended` are those of single jobs.
+    ///
+    /// # Errors
+    /// No answer in time; some may have been submitted.
+    pub async fn retry(&self, ids: &[JobId]) -> Result<Vec<Result<RetryReceipt, WireError>>, AskError> {
+        let mut receipts = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MAX_IDS) {
+            let ids = plain(ids);
+            let question = |request| ServerMessage::Retry(RetryJobs { request, ids });
+            let ClientMessage::Retried(answer) = self.ask(Box::new(question)).await? else {
+                return Err(AskError::Unexpected);
+            };
+            for receipt in answer.jobs {
+                receipts.push(match (receipt.error, receipt.id) {
+                    (Some(error), _) => Err(error),
+                    (None, Some(id)) => Ok(RetryReceipt {
+                        id: JobId(id),
+                        existing: receipt.existing,
+                    }),
+                    (None, None) => return Err(AskError::Unexpected),
+                });
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// How many jobs there are, and how the server is.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn stats(&self) -> Result<Stats, AskError> {
+        let question = |request| ServerMessage::Stats(StatsQuery { request });
+        match self.ask(Box::new(question)).await? {
+            ClientMessage::Stats(stats) => Ok(stats),
+            _ => Err(AskError::Unexpected),
+        }
+    }
+
+    async fn show_one(
+        &self,
+        ids: Vec<u64>,
+        uuids: Vec<Uuid>,
+        include: Option<Include>,
+    ) -> Result<Option<JobView>, AskError> {
+        let query = Query {
+            ids,
+            uuids,
+            include,
+            ..Query::default()
+        };
+        Ok(self.query(query).await?.0.pop())
+    }
+
+    async fn query(&self, query: Query) -> Result<(Vec<JobView>, Option<u64>), AskError> {
+        let question = move |request| ServerMessage::Query(Query { request, ..query });
+        match self.ask(Box::new(question)).await? {
+            ClientMessage::Jobs(answer) => Ok((answer.jobs, answer.next)),
+            _ => Err(AskError::Unexpected),
+        }
+    }
+
+    async fn ask(&self, question: Question) -> Result<ClientMessage, AskError> {
+        let limit = self.handle.deadline;
+        let deadline = BootTime::now() + limit;
+        let permit = tokio::time::timeout(limit, self.handle.asks.reserve())
+            .await
+            .map_err(|_| AskError::TimedOut(limit))?
+            .map_err(|_| self.ask_over())?;
+        let (answer, answered) = oneshot::channel::<Answer>();
+        permit.send(AskCommand {
+            question,
+            deadline,
+            answer,
+        });
+        match answered.await {
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(Unanswered::Refused(error))) => Err(AskError::Refused(error)),
+            Ok(Err(Unanswered::TimedOut)) => Err(AskError::TimedOut(limit)),
+            Ok(Err(Unanswered::Over)) | Err(_) => Err(self.ask_over()),
+        }
+    }
+
+    fn ask_over(&self) -> AskError {
+        self.over().map_or(AskError::Closed, AskError::Session)
+    }
+}
+
+fn plain(ids: &[JobId]) -> Vec<u64> {
+    ids.iter().map(|id| id.0).collect()
+}

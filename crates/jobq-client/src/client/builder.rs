@@ -1,0 +1,167 @@
+//! Settings for a client, and its first connection.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
+
+use jobq_proto::message::Welcome;
+use jobq_transport::{AddressError, Endpoint};
+use tokio::sync::mpsc;
+
+use super::driver::{self, Driver};
+use super::{Client, Handle, State};
+use crate::error::ConnectError;
+use crate::session::{Session, SessionConfig, SessionError, SessionEvent};
+
+/// Where a server is: an [`Endpoint`], or a text such as `tcp://127.0.0.1:7420` or `unix:///run/jobq.sock`.
+pub trait IntoEndpoint {
+    /// The endpoint.
+    ///
+    /// # Errors
+    /// When a text is no address.
+    fn into_endpoint(self) -> Result<Endpoint, AddressError>;
+}
+
+impl IntoEndpoint for Endpoint {
+    fn into_endpoint(self) -> Result<Endpoint, AddressError> {
+        Ok(self)
+    }
+}
+
+impl IntoEndpoint for &Endpoint {
+    fn into_endpoint(self) -> Result<Endpoint, AddressError> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoEndpoint for &str {
+    fn into_endpoint(self) -> Result<Endpoint, AddressError> {
+        self.parse()
+    }
+}
+
+impl IntoEndpoint for &String {
+    fn into_endpoint(self) -> Result<Endpoint, AddressError> {
+        self.parse()
+    }
+}
+
+impl IntoEndpoint for String {
+    fn into_endpoint(self) -> Result<Endpoint, AddressError> {
+        self.parse()
+    }
+}
+
+/// Settings for a client; see [`Client::builder`].
+#[must_use = "settings do nothing until `connect`"]
+pub struct ClientBuilder {
+    endpoint: Result<Endpoint, AddressError>,
+    label: String,
+    token: Option<String>,
+    connect_timeout: Duration,
+    deadline: Duration,
+}
+
+impl ClientBuilder {
+    pub(super) fn new(endpoint: impl IntoEndpoint) -> Self {
+        Self {
+            endpoint: endpoint.into_endpoint(),
+            label: String::new(),
+            token: None,
+            connect_timeout: SessionConfig::HELLO_TIMEOUT,
+            deadline: Client::DEADLINE,
+        }
+    }
+
+    /// What the client calls itself, for the server's log: 0 to 128 bytes.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// The secret that the server may ask for.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// How long connecting may take, the server's greeting included; 5 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long each call waits for its answer, a lost connection and its repetition included; 30 s by default.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Connects. Tries once: a server that is not there is an error now, and waited for only later. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let endpoint = self.endpoint?;
+        let address = endpoint.to_string();
+        let mut config = SessionConfig::new(endpoint);
+        config.label = self.label;
+        config.token = self.token;
+        config.hello_timeout = self.connect_timeout;
+        let mut session = Session::new(config);
+        let greeting = greet(&mut session);
+        let (welcome, early) = tokio::time::timeout(self.connect_timeout, greeting)
+            .await
+            .unwrap_or(Err(SessionError::HelloTimeout {
+                address,
+                within: self.connect_timeout,
+            }))?;
+        let state = Arc::new(State {
+            welcome: RwLock::new(Arc::new(*welcome)),
+            over: OnceLock::new(),
+        });
+        let (submits, submitted) = mpsc::channel(driver::SUBMITS);
+        let (asks, asked) = mpsc::channel(driver::ASKS);
+        let (commands, commanded) = mpsc::unbounded_channel();
+        let driver = Driver::new(session, state.clone(), submitted, asked, commanded);
+        tokio::spawn(driver.run(early));
+        Ok(Client {
+            handle: Arc::new(Handle {
+                submits,
+                asks,
+                commands,
+                state,
+                deadline: self.deadline,
+                next_group: AtomicU64::new(0),
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    /// Leaves the token out: it is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("label", &self.label)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for the server's Hello; gives its terms, and all events from it on.
+async fn greet(session: &mut Session) -> Result<(Box<Welcome>, Vec<SessionEvent>), SessionError> {
+    let mut events = Vec::new();
+    session.recv(&mut events).await?;
+    match events.first() {
+        Some(SessionEvent::Connected { welcome, .. }) => Ok((welcome.clone(), events)),
+        _ => match events.pop() {
+            Some(SessionEvent::Disconnected { error }) => Err(error),
+            // The first event of a session is one of these two, and there is one when `recv` returns.
+            other => unreachable!("a session began with {other:?}"),
+        },
+    }
+}

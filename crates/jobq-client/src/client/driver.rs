@@ -1,0 +1,266 @@
+//! The task behind the handles: it holds the session and the state machines of [`crate::requests`], and carries
+//! messages between them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jobq_proto::message::Welcome;
+use jobq_proto::{ClientMessage, ServerMessage};
+use tokio::sync::{mpsc, oneshot};
+
+use super::State;
+use crate::clock::BootTime;
+use crate::requests::asks::{Asks, Unanswered};
+use crate::requests::submits::{Submit, SubmitAnswer, Submits};
+use crate::requests::watches::{WatchEvent, Watches};
+use crate::requests::{Lane, Terms};
+use crate::session::{Session, SessionError, SessionEvent, chance};
+
+/// Batches of jobs between the handles and the task. They wait here while the window is full.
+pub(super) const SUBMITS: usize = 4;
+
+/// Questions between the handles and the task.
+pub(super) const ASKS: usize = 64;
+
+/// Most batches that are taken at a time, so that answers are read in between.
+const TURN: usize = 64;
+
+/// No timer is shorter than this: the connection is looked at before a deadline passes.
+const LEAST_SLEEP: Duration = Duration::from_millis(1);
+
+/// Makes the message of its number.
+pub(super) type Question = Box<dyn FnOnce(u64) -> ServerMessage + Send>;
+
+pub(super) type Answer = Result<ClientMessage, Unanswered>;
+
+#[derive(Debug)]
+pub(super) struct SubmitCommand {
+    pub(super) submit: Submit,
+    pub(super) answer: oneshot::Sender<SubmitAnswer>,
+}
+
+pub(super) struct AskCommand {
+    pub(super) question: Question,
+    pub(super) deadline: BootTime,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Tell when these jobs, each named once, have ended.
+    Wait {
+        group: u64,
+        ids: Vec<u64>,
+        /// Gets no more events than there are ids.
+        events: mpsc::UnboundedSender<WatchEvent>,
+    },
+    /// Nobody waits for this group any more.
+    Forget { group: u64 },
+    /// End the session, and then drop this.
+    Close(oneshot::Sender<()>),
+}
+
+pub(super) struct Driver {
+    session: Session,
+    state: Arc<State>,
+    submitted: mpsc::Receiver<SubmitCommand>,
+    asked: mpsc::Receiver<AskCommand>,
+    commanded: mpsc::UnboundedReceiver<Command>,
+    submits: Submits<oneshot::Sender<SubmitAnswer>>,
+    asks: Asks<oneshot::Sender<Answer>>,
+    watches: Watches,
+    waiting: HashMap<u64, mpsc::UnboundedSender<WatchEvent>>,
+}
+
+/// Why the task ends.
+enum End {
+    /// All handles are gone.
+    Dropped,
+    Closed(oneshot::Sender<()>),
+    Over(SessionError),
+}
+
+impl Driver {
+    pub(super) fn new(
+        session: Session,
+        state: Arc<State>,
+        submitted: mpsc::Receiver<SubmitCommand>,
+        asked: mpsc::Receiver<AskCommand>,
+        commanded: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            session,
+            state,
+            submitted,
+            asked,
+            commanded,
+            submits: Submits::new(),
+            asks: Asks::new(),
+            watches: Watches::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// Runs until the handles are gone or close it, or the session is over; `events` are those that came first.
+    pub(super) async fn run(mut self, mut events: Vec<SessionEvent>) {
+        let end = loop {
+            let now = BootTime::now();
+            for event in events.drain(..) {
+                self.handle_event(now, event);
+            }
+            self.pump(now);
+            if let Err(end) = self.step(&mut events).await {
+                break end;
+            }
+        };
+        if let End::Over(error) = &end {
+            // Set before anybody is answered, who then looks here. Nobody else sets it.
+            let _ = self.state.over.set(error.clone());
+            tracing::error!(%error, "the session with the server is over");
+        }
+        self.submitted.close();
+        self.asked.close();
+        self.commanded.close();
+        while let Ok(command) = self.submitted.try_recv() {
+            self.submits.push(command.submit, command.answer);
+        }
+        self.submits.handle_over();
+        self.asks.handle_over();
+        self.answer();
+        self.waiting.clear();
+        self.session.close().await;
+        if let End::Closed(done) = end {
+            drop(done);
+        }
+    }
+
+    /// Waits for one thing to happen.
+    async fn step(&mut self, events: &mut Vec<SessionEvent>) -> Result<(), End> {
+        let due = self
+            .submits
+            .poll_timeout()
+            .min(self.asks.poll_timeout())
+            .min(self.watches.poll_timeout());
+        let timer = tokio::time::sleep(due.since(BootTime::now()).max(LEAST_SLEEP));
+        tokio::select! {
+            result = self.session.recv(events) => result.map_err(End::Over)?,
+            Some(command) = self.submitted.recv(), if self.submits.has_room() => {
+                self.submits.push(command.submit, command.answer);
+            }
+            Some(command) = self.asked.recv(), if self.asks.has_room() => {
+                self.asks.push(command.question, command.deadline, command.answer);
+            }
+            command = self.commanded.recv() => match command {
+                None => return Err(End::Dropped),
+                Some(Command::Close(done)) => return Err(End::Closed(done)),
+                Some(Command::Forget { group }) => {
+                    self.waiting.remove(&group);
+                    self.watches.forget(group);
+                }
+                Some(Command::Wait { group, ids, events }) => {
+                    self.waiting.insert(group, events);
+                    self.watches.push(group, ids);
+                }
+            },
+            () = timer => {}
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, now: BootTime, event: SessionEvent) {
+        match event {
+            SessionEvent::Connected { welcome, .. } => self.connected(now, *welcome),
+            SessionEvent::Message(message) => self.handle_message(now, message),
+            SessionEvent::Disconnected { .. } => {
+                self.submits.handle_disconnected();
+                self.asks.handle_disconnected();
+                self.watches.handle_disconnected();
+            }
+        }
+    }
+
+    fn connected(&mut self, now: BootTime, welcome: Welcome) {
+        let terms = Terms::from(&welcome);
+        *self.state.welcome.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(welcome);
+        self.submits.handle_connected(now, terms);
+        self.asks.handle_connected();
+        self.watches.handle_connected(terms);
+    }
+
+    fn handle_message(&mut self, now: BootTime, message: ClientMessage) {
+        match message {
+            ClientMessage::Acknowledged(answer) => self.submits.handle_acknowledged(now, chance(), answer),
+            ClientMessage::Ended(ended) => self.watches.handle_ended(ended),
+            ClientMessage::Refused(refused) => {
+                let (request, error) = (refused.request, refused.error);
+                match Lane::of(request) {
+                    Lane::Submits => self.submits.handle_refused(now, chance(), request, &error),
+                    Lane::Asks => self.asks.handle_refused(now, chance(), request, error),
+                    Lane::Watches => self.watches.handle_refused(now, request, error),
+                }
+            }
+            ClientMessage::Jobs(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::Cancelled(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::Retried(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::Stats(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::Closing(_) => tracing::info!("the server is going down"),
+            other => tracing::debug!(?other, "the server sent what no client asks for"),
+        }
+    }
+
+    /// Lets time pass, hands out what is answered, and sends what is to be sent.
+    fn pump(&mut self, now: BootTime) {
+        self.submits.handle_timeout(now);
+        self.asks.handle_timeout(now);
+        self.watches.handle_timeout(now);
+        let mut sent = self.transmit(now);
+        for _ in 0..TURN {
+            if !self.submits.has_room() {
+                break;
+            }
+            let Ok(command) = self.submitted.try_recv() else {
+                break;
+            };
+            self.submits.push(command.submit, command.answer);
+            sent |= self.transmit(now);
+        }
+        self.answer();
+        if sent {
+            self.session.flush();
+        }
+    }
+
+    /// What cannot be sent is sent again on the next connection: the session ends this one.
+    fn transmit(&mut self, now: BootTime) -> bool {
+        let mut sent = false;
+        while let Some(message) = self
+            .submits
+            .poll_transmit(now)
+            .or_else(|| self.asks.poll_transmit())
+            .or_else(|| self.watches.poll_transmit())
+        {
+            if let Err(error) = self.session.send(message) {
+                tracing::debug!(%error, "a request has to wait for the next connection");
+                break;
+            }
+            sent = true;
+        }
+        sent
+    }
+
+    /// Whoever does not wait any more is not told.
+    fn answer(&mut self) {
+        while let Some((token, answer)) = self.submits.poll_answer() {
+            let _ = token.send(answer);
+        }
+        while let Some((token, answer)) = self.asks.poll_answer() {
+            let _ = token.send(answer);
+        }
+        while let Some((group, event)) = self.watches.poll_event() {
+            if let Some(events) = self.waiting.get(&group) {
+                let _ = events.send(event);
+            }
+        }
+    }
+}
