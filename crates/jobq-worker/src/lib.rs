@@ -32,3 +32,8 @@ pub use jobq_client::{IntoEndpoint, SessionError};
 pub use jobq_proto::{Fence, JobId};
 pub use jobq_transport::{AddressError, Endpoint};
 pub use tokio_util::sync::CancellationToken;
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,17 +1,15 @@
 //! The session's thread: joins the machine to the session and to the handlers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jobq_client::{BootTime, Session, SessionError, SessionEvent};
-use jobq_proto::Fence;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::{Ended, Ending};
 use crate::job::{Control, Job, Run};
-use crate::machine::{Command, Event, Machine, Outcome, Start, Summary};
+use crate::machine::{Command, Event, FenceMap, Machine, Outcome, Start, Summary};
 use crate::mailbox::Mailbox;
 use crate::observer::{Connection, Observer, RunInfo};
 
@@ -62,7 +60,7 @@ pub(crate) struct Shell {
     /// Nobody waits for the worker any more, and the machine knows.
     abandoned: bool,
     /// How to stop the handlers that run.
-    controls: HashMap<Fence, Arc<Control>>,
+    controls: FenceMap<Arc<Control>>,
     /// Buffers that keep their room.
     heard: Vec<SessionEvent>,
     ended: Vec<Ended>,
@@ -84,7 +82,7 @@ impl Shell {
             observer,
             shutdown_timeout,
             abandoned: false,
-            controls: HashMap::new(),
+            controls: FenceMap::default(),
             heard: Vec::new(),
             ended: Vec::new(),
             calls: Vec::new(),

@@ -1,12 +1,13 @@
 //! What is to be said to the server, in batches as large as a message may be.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use jobq_proto::message::{
     Completed, Credit, Failed, FailedRun, HeldRun, Holding, NameCredit, OrderedJob, Released, RunRef, Started,
 };
 use jobq_proto::{Fence, Limits, ServerMessage, WireSize};
 
+use super::fence_map::FenceMap;
 use super::run::{ReportKind, Run, State};
 
 /// Bytes of a batch message beside its items: its name, the name of its field and the head of its array.
@@ -31,7 +32,7 @@ pub(super) struct Outbox {
     /// What the server takes for our credit: for all names, and for each.
     told: Option<(u32, Vec<u32>)>,
     /// The sizes of the reports under way, and their sum.
-    under_way: HashMap<Fence, usize>,
+    under_way: FenceMap<usize>,
     bytes_under_way: usize,
 }
 

@@ -1,0 +1,95 @@
+//! What the machine is told to begin with, and what it says.
+
+use std::time::Duration;
+
+use jobq_proto::Fence;
+use jobq_proto::message::OrderedJob;
+
+use super::run::RunId;
+use super::slots::Slots;
+use crate::error::JobError;
+
+/// What a worker runs, and how much of it at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The names that it runs, each once.
+    pub names: Vec<NameLimit>,
+    /// Most handlers that run at a time, over all names.
+    pub concurrency: u32,
+    /// Jobs that it holds beyond those that run, so that the next is there when one ends.
+    pub prefetch: u32,
+    /// How long a handler that was told to stop has before it is dropped.
+    pub cancel_grace: Duration,
+}
+
+impl Config {
+    /// How many runs are held at a time when no handler is stuck: over all names, and of each. This is what Hello
+    /// has to state.
+    pub fn credit(&self) -> (u32, Vec<u32>) {
+        Slots::new(self).credit(self.prefetch)
+    }
+}
+
+/// How many handlers of one name run at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameLimit {
+    /// The name.
+    pub name: String,
+    /// Handlers, at least 1.
+    pub concurrency: u32,
+}
+
+/// What is to be done with handlers.
+#[derive(Debug)]
+pub enum Command {
+    /// Call the handler.
+    Start(Start),
+    /// Ask the handler of this run to stop.
+    Cancel(Fence),
+    /// Its time to stop is over: drop the handler of this run where it stands, if that is possible.
+    Drop(Fence),
+}
+
+/// A handler to call.
+#[derive(Debug)]
+pub struct Start {
+    /// The run.
+    pub id: RunId,
+    /// The job as it came.
+    pub order: OrderedJob,
+}
+
+/// Something that a person may want to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A handler is about to be called.
+    Started(RunId),
+    /// A run is over for this worker.
+    Ended(RunId, Outcome),
+}
+
+/// How a run ended, as far as this worker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It completed.
+    Completed,
+    /// It failed.
+    Failed(JobError),
+    /// It was given back unfinished.
+    Released,
+    /// The server had given it to somebody else, or ended it; what comes of it is not reported.
+    GivenUp,
+}
+
+/// What a worker has done. Counted when the server says that it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Runs that completed.
+    pub completed: u64,
+    /// Runs that failed.
+    pub failed: u64,
+    /// Runs that were given back unfinished.
+    pub released: u64,
+    /// Runs whose report came too late, or that were given up before there was one.
+    pub stale: u64,
+}
