@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jobq_proto::message::Welcome;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use ask::{JobFilter, Page, RetryReceipt};
 pub use builder::{ClientBuilder, IntoEndpoint};
@@ -48,8 +48,14 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Handle {
-    submits: mpsc::Sender<SubmitCommand>,
-    asks: mpsc::Sender<AskCommand>,
+    /// Holds no more than `submit_permits` allow.
+    submits: mpsc::UnboundedSender<SubmitCommand>,
+    /// Spent by each batch, and given back by the task when it has room for more.
+    submit_permits: Arc<Semaphore>,
+    /// Holds no more than `ask_permits` allow.
+    asks: mpsc::UnboundedSender<AskCommand>,
+    /// Lent to each question until it is answered.
+    ask_permits: Arc<Semaphore>,
     /// Holds at most two commands for each wait.
     commands: mpsc::UnboundedSender<Command>,
     state: Arc<State>,

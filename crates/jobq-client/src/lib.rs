@@ -35,3 +35,8 @@ pub use jobq_proto::message::{
 };
 pub use jobq_proto::{Backoff, ErrorCode, JobId, Limits, Priority, Status, Window, WireError};
 pub use jobq_transport::{AddressError, Endpoint};
+
+/// The README's examples are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -186,16 +186,18 @@ impl Client {
     async fn ask(&self, question: Question) -> Result<ClientMessage, AskError> {
         let limit = self.handle.deadline;
         let deadline = BootTime::now() + limit;
-        let permit = tokio::time::timeout(limit, self.handle.asks.reserve())
+        let permit = tokio::time::timeout(limit, self.handle.ask_permits.clone().acquire_owned())
             .await
             .map_err(|_| AskError::TimedOut(limit))?
             .map_err(|_| self.ask_over())?;
         let (answer, answered) = oneshot::channel::<Answer>();
-        permit.send(AskCommand {
+        let command = AskCommand {
             question,
             deadline,
             answer,
-        });
+            permit,
+        };
+        self.handle.asks.send(command).map_err(|_| self.ask_over())?;
         match answered.await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(Unanswered::Refused(error))) => Err(AskError::Refused(error)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jobq_proto::message::Welcome;
 use jobq_transport::{AddressError, Endpoint};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::driver::{self, Driver};
 use super::{Client, Handle, State};
@@ -122,15 +122,24 @@ impl ClientBuilder {
             welcome: RwLock::new(Arc::new(*welcome)),
             over: OnceLock::new(),
         });
-        let (submits, submitted) = mpsc::channel(driver::SUBMITS);
-        let (asks, asked) = mpsc::channel(driver::ASKS);
+        let (submits, submitted) = mpsc::unbounded_channel();
+        let submit_permits = Arc::new(Semaphore::new(driver::SUBMITS));
+        let (asks, asked) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::unbounded_channel();
-        let driver = Driver::new(session, state.clone(), submitted, asked, commanded);
+        let driver = Driver::new(
+            session,
+            state.clone(),
+            (submitted, submit_permits.clone()),
+            asked,
+            commanded,
+        );
         tokio::spawn(driver.run(early));
         Ok(Client {
             handle: Arc::new(Handle {
                 submits,
+                submit_permits,
                 asks,
+                ask_permits: Arc::new(Semaphore::new(driver::ASKS)),
                 commands,
                 state,
                 deadline: self.deadline,

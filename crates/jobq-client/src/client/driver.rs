@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jobq_proto::message::Welcome;
 use jobq_proto::{ClientMessage, ServerMessage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::State;
 use crate::clock::BootTime;
@@ -17,14 +17,12 @@ use crate::requests::watches::{WatchEvent, Watches};
 use crate::requests::{Lane, Terms};
 use crate::session::{Session, SessionError, SessionEvent, chance};
 
-/// Batches of jobs between the handles and the task. They wait here while the window is full.
+/// Batches of jobs that wait for the window, or for a connection. Who comes after them waits before the task takes
+/// them, so that whatever the task has is watched for its deadline.
 pub(super) const SUBMITS: usize = 4;
 
-/// Questions between the handles and the task.
-pub(super) const ASKS: usize = 64;
-
-/// Most batches that are taken at a time, so that answers are read in between.
-const TURN: usize = 64;
+/// Most questions that are unanswered at a time; who comes after them waits.
+pub(super) const ASKS: usize = 1024;
 
 /// No timer is shorter than this: the connection is looked at before a deadline passes.
 const LEAST_SLEEP: Duration = Duration::from_millis(1);
@@ -44,6 +42,7 @@ pub(super) struct AskCommand {
     pub(super) question: Question,
     pub(super) deadline: BootTime,
     pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -64,11 +63,14 @@ pub(super) enum Command {
 pub(super) struct Driver {
     session: Session,
     state: Arc<State>,
-    submitted: mpsc::Receiver<SubmitCommand>,
-    asked: mpsc::Receiver<AskCommand>,
+    submitted: mpsc::UnboundedReceiver<SubmitCommand>,
+    submit_permits: Arc<Semaphore>,
+    /// Permits to be given back when there is room.
+    submits_taken: usize,
+    asked: mpsc::UnboundedReceiver<AskCommand>,
     commanded: mpsc::UnboundedReceiver<Command>,
     submits: Submits<oneshot::Sender<SubmitAnswer>>,
-    asks: Asks<oneshot::Sender<Answer>>,
+    asks: Asks<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     watches: Watches,
     waiting: HashMap<u64, mpsc::UnboundedSender<WatchEvent>>,
 }
@@ -85,14 +87,16 @@ impl Driver {
     pub(super) fn new(
         session: Session,
         state: Arc<State>,
-        submitted: mpsc::Receiver<SubmitCommand>,
-        asked: mpsc::Receiver<AskCommand>,
+        (submitted, submit_permits): (mpsc::UnboundedReceiver<SubmitCommand>, Arc<Semaphore>),
+        asked: mpsc::UnboundedReceiver<AskCommand>,
         commanded: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
         Self {
             session,
             state,
             submitted,
+            submit_permits,
+            submits_taken: 0,
             asked,
             commanded,
             submits: Submits::new(),
@@ -119,6 +123,7 @@ impl Driver {
             let _ = self.state.over.set(error.clone());
             tracing::error!(%error, "the session with the server is over");
         }
+        self.submit_permits.close();
         self.submitted.close();
         self.asked.close();
         self.commanded.close();
@@ -145,11 +150,9 @@ impl Driver {
         let timer = tokio::time::sleep(due.since(BootTime::now()).max(LEAST_SLEEP));
         tokio::select! {
             result = self.session.recv(events) => result.map_err(End::Over)?,
-            Some(command) = self.submitted.recv(), if self.submits.has_room() => {
-                self.submits.push(command.submit, command.answer);
-            }
-            Some(command) = self.asked.recv(), if self.asks.has_room() => {
-                self.asks.push(command.question, command.deadline, command.answer);
+            Some(command) = self.submitted.recv() => self.take(command),
+            Some(command) = self.asked.recv() => {
+                self.asks.push(command.question, command.deadline, (command.answer, command.permit));
             }
             command = self.commanded.recv() => match command {
                 None => return Err(End::Dropped),
@@ -214,21 +217,23 @@ impl Driver {
         self.submits.handle_timeout(now);
         self.asks.handle_timeout(now);
         self.watches.handle_timeout(now);
-        let mut sent = self.transmit(now);
-        for _ in 0..TURN {
-            if !self.submits.has_room() {
-                break;
-            }
-            let Ok(command) = self.submitted.try_recv() else {
-                break;
-            };
-            self.submits.push(command.submit, command.answer);
-            sent |= self.transmit(now);
+        while let Ok(command) = self.submitted.try_recv() {
+            self.take(command);
+        }
+        let sent = self.transmit(now);
+        if self.submits.has_room() {
+            self.submit_permits
+                .add_permits(std::mem::take(&mut self.submits_taken));
         }
         self.answer();
         if sent {
             self.session.flush();
         }
+    }
+
+    fn take(&mut self, command: SubmitCommand) {
+        self.submits_taken += 1;
+        self.submits.push(command.submit, command.answer);
     }
 
     /// What cannot be sent is sent again on the next connection: the session ends this one.
@@ -254,7 +259,7 @@ impl Driver {
         while let Some((token, answer)) = self.submits.poll_answer() {
             let _ = token.send(answer);
         }
-        while let Some((token, answer)) = self.asks.poll_answer() {
+        while let Some(((token, _permit), answer)) = self.asks.poll_answer() {
             let _ = token.send(answer);
         }
         while let Some((group, event)) = self.watches.poll_event() {

@@ -87,23 +87,29 @@ impl Client {
     ) -> Result<oneshot::Receiver<SubmitAnswer>, NotTaken> {
         let limit = self.handle.deadline;
         let deadline = BootTime::now() + limit;
-        let permit = match self.handle.submits.try_reserve() {
+        let permits = &self.handle.submit_permits;
+        let permit = match permits.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => tokio::time::timeout(limit, self.handle.submits.reserve())
+            Err(_) => tokio::time::timeout(limit, permits.acquire())
                 .await
                 .map_err(|_| NotTaken::TimedOut)?
                 .map_err(|_| NotTaken::Ended)?,
         };
+        // The task gives it back.
+        permit.forget();
         let (answer, answered) = oneshot::channel();
-        permit.send(SubmitCommand {
-            submit: Submit {
-                jobs: std::mem::take(jobs),
-                repeat,
-                deadline,
-            },
-            answer,
-        });
-        Ok(answered)
+        let submit = Submit {
+            jobs: std::mem::take(jobs),
+            repeat,
+            deadline,
+        };
+        match self.handle.submits.send(SubmitCommand { submit, answer }) {
+            Ok(()) => Ok(answered),
+            Err(refused) => {
+                *jobs = refused.0.submit.jobs;
+                Err(NotTaken::Ended)
+            }
+        }
     }
 
     pub(super) fn read_answer(

@@ -7,9 +7,6 @@ use jobq_proto::{ClientMessage, ServerMessage, WireError};
 use super::{Lane, Numbers, refusal_wait};
 use crate::clock::BootTime;
 
-/// Most questions that are kept here at a time; who comes after them waits.
-const MAX_ASKS: usize = 1024;
-
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Unanswered {
@@ -23,7 +20,7 @@ pub(crate) enum Unanswered {
 
 /// The unanswered questions of one client. `T` stands for whoever waits for an answer.
 ///
-/// All of them may be carried out twice, so whatever is unanswered is asked again after a reconnect.
+/// The caller bounds how many there are. All of them may be carried out twice, so whatever is unanswered is asked again after a reconnect.
 #[derive(Debug)]
 pub(crate) struct Asks<T> {
     asks: BTreeMap<u64, Ask<T>>,
@@ -58,10 +55,6 @@ impl<T> Asks<T> {
             is_connected: false,
             answers: VecDeque::new(),
         }
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.asks.len() < MAX_ASKS
     }
 
     /// Asks; `question` makes the message of its number.
