@@ -10,6 +10,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use crate::codec::StreamError;
 use crate::error::{SendError, TransportError};
 use crate::framed::{BatchLimit, MessageReader, MessageWriter, StreamEnd};
+use crate::linger::linger;
 use crate::listener::ByteStream;
 
 /// What may be queued for the server, in bytes. A client keeps to the server's window, which is smaller.
@@ -44,7 +45,7 @@ pub trait Dealer: Send {
     /// Bytes that are queued and not yet written.
     fn queued_bytes(&self) -> usize;
 
-    /// Writes what is queued and ends the connection.
+    /// Writes what is queued, ends the connection, and waits up to a second for the server to have read the end.
     ///
     /// # Errors
     /// When not everything could be written. It waits as long as the server does not read; the caller bounds it.
@@ -155,6 +156,8 @@ impl<Io: ByteStream> Dealer for StreamDealer<Io> {
             return Err(error.into());
         }
         poll_fn(|cx| self.writer.poll_close(cx)).await?;
+        // The server closes as soon as it has read the end. How much it sends until then is its own affair.
+        linger(self.reader.into_inner(), usize::MAX).await;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ pub mod dealer;
 pub mod endpoint;
 pub mod error;
 mod framed;
+mod linger;
 pub mod listener;
 pub mod memory;
 pub mod router;

@@ -43,7 +43,7 @@ impl Listener for UnixBind {
     async fn accept(&mut self) -> io::Result<Self::Setup> {
         let (stream, _) = self.listener.accept().await?;
         // The other side has no name of its own; its process is what tells peers apart.
-        let address = match stream.peer_cred()?.pid() {
+        let address = match stream.peer_cred().ok().and_then(|peer| peer.pid()) {
             Some(pid) => format!("{} process {pid}", self.file.path.display()),
             None => self.file.path.display().to_string(),
         };

@@ -76,10 +76,11 @@ pub(super) struct Seats {
     refusals: Arc<Count>,
 }
 
-/// A connection's place among all connections. It is free again when this is dropped.
+/// A connection's places: among all, as long as the router has not heard of its end, and among those that are not
+/// admitted. Each is free again when it is dropped.
 pub(super) struct Seat {
-    _place: Place,
-    unadmitted: Option<Place>,
+    pub(super) place: Place,
+    pub(super) unadmitted: Place,
 }
 
 /// A connection for which there is no seat.
@@ -108,10 +109,7 @@ impl Seats {
             return Err(self.refuse(&self.taken, "connections"));
         };
         match self.unadmitted.take() {
-            Some(unadmitted) => Ok(Seat {
-                _place: place,
-                unadmitted: Some(unadmitted),
-            }),
+            Some(unadmitted) => Ok(Seat { place, unadmitted }),
             None => Err(self.refuse(&self.unadmitted, "connections that have not said Hello")),
         }
     }
@@ -126,27 +124,21 @@ impl Seats {
     }
 }
 
-impl Seat {
-    /// The peer is admitted, and makes place for another that is not.
-    pub(super) fn admit(&mut self) {
-        self.unadmitted = None;
-    }
-}
-
-struct Count {
+/// A number of things, and how many there may be.
+pub(super) struct Count {
     count: AtomicUsize,
     limit: usize,
 }
 
 impl Count {
-    fn up_to(limit: usize) -> Arc<Self> {
+    pub(super) fn up_to(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             count: AtomicUsize::new(0),
             limit,
         })
     }
 
-    fn take(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
         let one_more = |count| (count < self.limit).then_some(count + 1);
         self.count
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
@@ -155,7 +147,7 @@ impl Count {
     }
 }
 
-/// One of a count.
+/// One of a count. It counts until it is dropped.
 pub(super) struct Place(Arc<Count>);
 
 impl Drop for Place {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::io::{AsyncRead, ReadHalf};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -19,6 +19,7 @@ use super::writer::write_all;
 use super::{Received, Shared, error_message};
 use crate::codec::StreamError;
 use crate::framed::{BatchLimit, MessageReader, StreamEnd};
+use crate::linger::linger;
 use crate::listener::ByteStream;
 use crate::router::{Closed, PeerId, PeerInfo};
 
@@ -34,16 +35,17 @@ const FIRST_MESSAGE: BatchLimit = BatchLimit {
     bytes: 0,
 };
 
-/// After the last words, the stream is read and dropped for so long, or so many bytes: closing it while something
-/// is unread resets it, and the peer may never see what was written.
-const LINGER: Duration = Duration::from_secs(1);
+/// What is read and dropped after the last words, in bytes.
 const LINGER_BYTES: usize = 64 * 1024;
+
+/// How long what the peer sent is still read after writing to it failed.
+const READ_ON: Duration = Duration::from_secs(1);
 
 type Reader<Io> = MessageReader<ReadHalf<Io>, ServerMessage>;
 type Writer = JoinSet<Result<(), StreamError>>;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<Io, S>(shared: Arc<Shared>, setup: S, mut seat: Seat)
+pub(super) async fn serve<Io, S>(shared: Arc<Shared>, setup: S, seat: Seat)
 where
     Io: ByteStream,
     S: Future<Output = io::Result<(Io, PeerInfo)>>,
@@ -52,20 +54,21 @@ where
     let Some((io, info)) = set_up(setup, hello_by).await else {
         return;
     };
-    let connection = Connection::open(&shared, info);
+    let Seat { place, unadmitted } = seat;
+    let connection = Connection::open(&shared, info, place);
     let (read, write) = tokio::io::split(io);
     let mut writer = Writer::new();
     writer.spawn(write_all(write, connection.link.clone()));
 
     let mut reader = Reader::new(read, shared.config.max_first_frame);
     let end = {
-        let mut reading = pin!(connection.read(&mut reader, hello_by, &mut seat));
+        let mut reading = pin!(connection.read(&mut reader, hello_by, unadmitted));
         tokio::select! {
             biased;
             () = connection.link.stopped() => End::Stopped,
             Some(written) = writer.join_next() => {
                 // What the peer sent before it went is still there to be read.
-                let read = timeout(LINGER, &mut reading).await;
+                let read = timeout(READ_ON, &mut reading).await;
                 read.unwrap_or_else(|_| End::Lost(writer_error(written)))
             }
             end = &mut reading => end,
@@ -74,6 +77,7 @@ where
     match end {
         End::Stopped => {}
         End::Refused(error) => {
+            tracing::info!(peer = %connection.link.peer, %error, "a peer is refused");
             shared
                 .inbox
                 .end(connection.link.peer, Closed::Protocol(error.clone()));
@@ -82,6 +86,7 @@ where
                 .finish(Some(error_message(error)), Queued::Written);
         }
         End::Lost(why) => {
+            tracing::debug!(peer = %connection.link.peer, %why, "a peer is gone");
             shared.inbox.end(connection.link.peer, why);
             return;
         }
@@ -90,7 +95,7 @@ where
 }
 
 /// Tells a connection why it is not served.
-pub(super) async fn refuse<Io, S>(shared: Arc<Shared>, setup: S, error: WireError, _place: Place)
+pub(super) async fn refuse<Io, S>(shared: Arc<Shared>, setup: S, error: WireError, place: Place)
 where
     Io: ByteStream,
     S: Future<Output = io::Result<(Io, PeerInfo)>>,
@@ -99,7 +104,12 @@ where
     let Some((io, _)) = set_up(setup, set_up_by).await else {
         return;
     };
-    let link = Link::new(PeerId(0), shared.config.outbox_bytes, shared.unsent.clone());
+    let link = Link::new(
+        PeerId(0),
+        shared.config.outbox_bytes,
+        shared.unsent.clone(),
+        place,
+    );
     let connection = Connection {
         shared: &shared,
         link: Arc::new(link),
@@ -126,22 +136,11 @@ where
 }
 
 /// Writes what is queued, the last words included, and lets the peer read them.
-async fn say_last_words(writer: &mut Writer, mut read: impl AsyncRead + Unpin, time: Duration) {
+async fn say_last_words(writer: &mut Writer, read: impl AsyncRead + Unpin, time: Duration) {
     if !matches!(timeout(time, writer.join_next()).await, Ok(Some(Ok(Ok(()))))) {
         return;
     }
-    let mut buffer = [0; 4096];
-    let mut left = LINGER_BYTES;
-    let drain = async {
-        while left > 0
-            && let Ok(read) = read.read(&mut buffer).await
-            && read > 0
-        {
-            left = left.saturating_sub(read);
-        }
-    };
-    // Out of time is as good as any other end.
-    let _ = timeout(LINGER, drain).await;
+    linger(read, LINGER_BYTES).await;
 }
 
 /// Why reading ended.
@@ -161,15 +160,21 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn open(shared: &'a Shared, info: PeerInfo) -> Self {
+    fn open(shared: &'a Shared, info: PeerInfo, place: Place) -> Self {
         let peer = PeerId(shared.next_peer.fetch_add(1, Ordering::Relaxed));
         tracing::debug!(%peer, from = %info, "a peer has connected");
-        let link = Arc::new(Link::new(peer, shared.config.outbox_bytes, shared.unsent.clone()));
+        let link = Link::new(peer, shared.config.outbox_bytes, shared.unsent.clone(), place);
+        let link = Arc::new(link);
         shared.inbox.open(info, link.clone());
         Self { shared, link }
     }
 
-    async fn read<Io: ByteStream>(&self, reader: &mut Reader<Io>, hello_by: Instant, seat: &mut Seat) -> End {
+    async fn read<Io: ByteStream>(
+        &self,
+        reader: &mut Reader<Io>,
+        hello_by: Instant,
+        unadmitted: Place,
+    ) -> End {
         let mut batch = Vec::new();
         match timeout_at(hello_by, read_batch(reader, FIRST_MESSAGE, &mut batch)).await {
             Ok(Ok(())) => {}
@@ -179,7 +184,7 @@ impl<'a> Connection<'a> {
         // One message never fills the inbox; the next one waits for the admission.
         self.shared.inbox.put(self.link.peer, &mut batch);
         let max_frame = self.link.admitted().await;
-        seat.admit();
+        drop(unadmitted);
         reader.open_up(max_frame);
         loop {
             if let Err(end) = read_batch(reader, READ_BATCH, &mut batch).await {

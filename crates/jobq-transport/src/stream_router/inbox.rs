@@ -193,3 +193,103 @@ impl Lane {
         Some(message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use jobq_proto::message::Beat;
+
+    use super::super::accept::Count;
+    use super::super::link::Unsent;
+    use super::*;
+
+    const ROOM: usize = 4;
+
+    /// An inbox with this many peers, whose `Opened` have been taken.
+    fn inbox(peers: u64) -> (Inbox, Vec<Arc<Link>>) {
+        let inbox = Inbox::new(ROOM, 1_000);
+        let open = |peer| {
+            let place = Count::up_to(1).take().expect("there is one");
+            let link = Arc::new(Link::new(PeerId(peer), 1_000, Arc::<Unsent>::default(), place));
+            let info = PeerInfo {
+                transport: "test",
+                address: peer.to_string(),
+            };
+            inbox.open(info, link.clone());
+            link
+        };
+        let links = (1..=peers).map(open).collect();
+        assert_eq!(inbox.take(usize::MAX, |_, _| {}) as u64, peers);
+        (inbox, links)
+    }
+
+    fn put(inbox: &Inbox, peer: u64, messages: u64, bytes: usize) -> Room {
+        let beat = |seq| (ServerMessage::Beat(Beat { seq }), bytes);
+        inbox.put(PeerId(peer), &mut (0..messages).map(beat).collect())
+    }
+
+    /// The peers of the next events, in order.
+    fn peers(inbox: &Inbox, limit: usize) -> Vec<u64> {
+        let mut peers = Vec::new();
+        inbox.take(limit, |event, _| match event {
+            RouterEvent::Opened { peer, .. }
+            | RouterEvent::Message { peer, .. }
+            | RouterEvent::Closed { peer, .. } => peers.push(peer.0),
+        });
+        peers
+    }
+
+    #[test]
+    fn peers_are_heard_in_turn_however_much_each_has_to_say() {
+        let (inbox, _links) = inbox(3);
+        put(&inbox, 1, 4, 1);
+        put(&inbox, 2, 1, 1);
+        put(&inbox, 3, 2, 1);
+        assert_eq!(peers(&inbox, 2), [1, 2]);
+        put(&inbox, 2, 1, 1);
+        assert_eq!(peers(&inbox, 100), [3, 1, 2, 3, 1, 1]);
+        assert_eq!(peers(&inbox, 100), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_connection_is_paused_when_its_lane_is_full_and_goes_on_when_it_is_half_empty() {
+        for (messages, bytes) in [(ROOM as u64, 1), (2, 600)] {
+            let (inbox, links) = inbox(2);
+            assert_eq!(put(&inbox, 1, 1, 1), Room::Left);
+            assert_eq!(put(&inbox, 2, messages, bytes), Room::None);
+            assert_eq!(put(&inbox, 1, 1, 1), Room::Left, "the other one has room");
+            assert_eq!(peers(&inbox, 2).len(), 2);
+            assert_eq!(links[1].has_room().now_or_never(), None);
+            peers(&inbox, 100);
+            assert_eq!(links[1].has_room().now_or_never(), Some(()));
+            assert_eq!(put(&inbox, 2, 1, 1), Room::Left);
+        }
+    }
+
+    #[test]
+    fn the_first_reason_for_an_end_is_the_one_that_counts() {
+        let (inbox, _links) = inbox(1);
+        put(&inbox, 1, 2, 1);
+        inbox.end(PeerId(1), Closed::PeerGone);
+        inbox.cut_off(PeerId(1), Closed::OutboxFull);
+        assert_eq!(put(&inbox, 1, 1, 1), Room::Left, "it is dropped");
+        let mut events = Vec::new();
+        inbox.take(100, |event, _| events.push(event));
+        let (peer, why) = (PeerId(1), Closed::PeerGone);
+        assert_eq!(events, [RouterEvent::Closed { peer, why }]);
+        inbox.end(PeerId(1), Closed::OutboxFull);
+        assert_eq!(peers(&inbox, 100), [0_u64; 0], "it is over");
+    }
+
+    #[test]
+    fn many_messages_make_one_wake() {
+        let (inbox, _links) = inbox(2);
+        // Of the peers' coming.
+        assert_eq!(inbox.happened().now_or_never(), Some(()));
+        put(&inbox, 1, 3, 1);
+        put(&inbox, 2, 3, 1);
+        put(&inbox, 1, 3, 1);
+        assert_eq!(inbox.happened().now_or_never(), Some(()));
+        assert_eq!(inbox.happened().now_or_never(), None);
+    }
+}

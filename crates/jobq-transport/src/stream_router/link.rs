@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jobq_proto::ClientMessage;
 use tokio::sync::Notify;
 
+use super::accept::Place;
 use super::weight::weight;
 use crate::error::SendError;
 use crate::router::PeerId;
@@ -23,6 +24,9 @@ pub(super) struct Link {
     room: Notify,
     writer: Notify,
     stop: Notify,
+    /// The connection counts until its task and the router have both let go of it. So peers that come and go while
+    /// the router does not listen are bounded too.
+    _place: Place,
 }
 
 struct Outbox {
@@ -64,7 +68,7 @@ pub(super) enum Work {
 }
 
 impl Link {
-    pub(super) fn new(peer: PeerId, max_bytes: usize, unsent: Arc<Unsent>) -> Self {
+    pub(super) fn new(peer: PeerId, max_bytes: usize, unsent: Arc<Unsent>, place: Place) -> Self {
         let outbox = Outbox {
             queue: VecDeque::new(),
             bytes: 0,
@@ -80,6 +84,7 @@ impl Link {
             room: Notify::new(),
             writer: Notify::new(),
             stop: Notify::new(),
+            _place: place,
         }
     }
 

@@ -43,7 +43,7 @@ use link::{Link, Queued, Unsent};
 pub struct RouterConfig {
     /// Time for a connection's setup and first message.
     pub hello_timeout: Duration,
-    /// Most connections, admitted or not.
+    /// Most connections, admitted or not. One counts until its `Closed` has been received.
     pub max_peers: usize,
     /// Most connections that are not admitted yet.
     pub max_unadmitted: usize,
@@ -154,7 +154,8 @@ impl StreamRouter {
         }
     }
 
-    /// Connections that there are now, those that are being set up or closed included.
+    /// Connections that there are now: those that are being set up or closed included, and those whose `Closed` has
+    /// not been received.
     pub fn connections(&self) -> usize {
         self.shared.seats.taken()
     }
