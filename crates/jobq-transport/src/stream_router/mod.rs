@@ -1,8 +1,8 @@
 //! A router over byte streams, of any number of listeners of any kind.
 //!
-//! In the order in which data flows: [`accept`] takes connections and bounds how many there are; [`connection`]
-//! reads one of them, from its setup to its last words; [`inbox`] is where what was read waits, and from which peers
-//! are heard in turn; [`link`] is what router and connection share, with the queue of what is to be sent; [`writer`]
+//! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection`
+//! reads one of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers
+//! are heard in turn; `link` is what router and connection share, with the queue of what is to be sent; `writer`
 //! writes it.
 //!
 //! The router has no task of its own. Dropping it ends all connections at once.

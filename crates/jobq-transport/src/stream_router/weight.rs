@@ -40,3 +40,133 @@ pub(super) fn weight(message: &ClientMessage) -> usize {
 fn items<T: WireSize>(items: &[T]) -> usize {
     items.iter().map(WireSize::wire_size).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use jobq_proto::message::{
+        Acknowledged, Beat, CancelOutcome, CancelResult, Cancelled, Closing, NameStats, Order, OrderedJob,
+        Receipt, Refused, SettleOutcome, Settled, SettledRun, Stats, Welcome,
+    };
+    use jobq_proto::{ErrorCode, Fence, Limits, Window, WireError};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::codec::encode;
+
+    const MAX: u64 = u64::MAX;
+    const FENCE: Fence = Fence { epoch: MAX, seq: MAX };
+
+    fn error() -> WireError {
+        WireError {
+            code: ErrorCode::HoldingExpected,
+            message: "x".repeat(300),
+            retry_after: Some(MAX),
+        }
+    }
+
+    fn ordered(params: usize) -> OrderedJob {
+        OrderedJob {
+            id: MAX,
+            fence: FENCE,
+            attempt: u32::MAX,
+            max_attempts: u32::MAX,
+            uuid: Uuid::max(),
+            name: "n".repeat(128),
+            username: Some("u".repeat(128)),
+            timeout: Some(MAX),
+            params: vec![0; params].into(),
+        }
+    }
+
+    fn stats() -> Stats {
+        let name = NameStats {
+            name: "n".repeat(128),
+            scheduled: MAX,
+            queued: MAX,
+            processing: MAX,
+            completed: MAX,
+            failed: MAX,
+            cancelled: MAX,
+        };
+        Stats {
+            request: MAX,
+            uptime: MAX,
+            workers: MAX,
+            peers: MAX,
+            max_active: Some(MAX),
+            submitted: MAX,
+            settled: MAX,
+            lost: MAX,
+            names: vec![name.clone(); 3],
+            truncated: true,
+            total: name,
+        }
+    }
+
+    fn welcome() -> Welcome {
+        Welcome {
+            version: u32::MAX,
+            server: "jobq 10.20.30".to_owned(),
+            store: Uuid::max(),
+            epoch: MAX,
+            session: MAX,
+            secret: vec![0; 32].into(),
+            resumed: true,
+            ttl: MAX,
+            grace: MAX,
+            beat: MAX,
+            uuid_window: MAX,
+            limits: Limits::default(),
+            window: Window::default(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_never_longer_than_its_weight_and_rarely_much_shorter() {
+        let settled = SettledRun {
+            id: MAX,
+            fence: FENCE,
+            outcome: SettleOutcome::AlreadyApplied,
+        };
+        let cancelled = CancelResult {
+            id: MAX,
+            outcome: CancelOutcome::AlreadyEnded,
+        };
+        let receipts = vec![Receipt::stored(MAX, true), Receipt::refused(error())];
+        for message in [
+            ClientMessage::Hello(welcome()),
+            ClientMessage::Acknowledged(Acknowledged {
+                request: MAX,
+                jobs: receipts,
+            }),
+            ClientMessage::Order(Order {
+                jobs: vec![ordered(0), ordered(100_000)],
+            }),
+            ClientMessage::Settled(Settled {
+                runs: vec![settled; 100],
+            }),
+            ClientMessage::Cancelled(Cancelled {
+                request: MAX,
+                jobs: vec![cancelled; 100],
+            }),
+            ClientMessage::Stats(stats()),
+            ClientMessage::Refused(Refused {
+                request: MAX,
+                error: error(),
+            }),
+            ClientMessage::Error(ErrorMessage { error: error() }),
+            ClientMessage::Beat(Beat { seq: MAX }),
+            ClientMessage::Closing(Closing { within: MAX }),
+        ] {
+            let length = encode(&message)
+                .expect("the protocol's messages can be written")
+                .len();
+            let weight = weight(&message);
+            assert!(weight >= length, "{weight} for {length} bytes of {message:?}");
+            assert!(
+                weight <= 2 * length + HELLO,
+                "{weight} for {length} bytes of {message:?}"
+            );
+        }
+    }
+}
