@@ -243,7 +243,7 @@ async fn messages_before_a_bad_frame_are_delivered(kind: Kind) {
 }
 
 async fn a_flood_from_one_peer_does_not_hide_another(kind: Kind) {
-    const FLOOD: u64 = 100_000;
+    const FLOOD: u64 = 20_000;
     let config = RouterConfig {
         inbox_messages: 64,
         ..RouterConfig::default()
