@@ -162,7 +162,7 @@ pub struct Session {
 enum Link {
     None,
     Connecting(Connecting),
-    Open(EndpointDealer),
+    Open(Box<EndpointDealer>),
 }
 
 /// An attempt to connect. It is kept in the session, so that a `recv` that is dropped does not start it again.
@@ -310,7 +310,7 @@ impl Session {
                 match dealer.send(hello) {
                     Ok(()) => {
                         dealer.flush();
-                        self.link = Link::Open(dealer);
+                        self.link = Link::Open(Box::new(dealer));
                     }
                     Err(source) => self.lost(self.unsendable(source), out),
                 }

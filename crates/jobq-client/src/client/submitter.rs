@@ -18,7 +18,8 @@ const BATCH: usize = 1_000;
 ///
 /// Jobs are gathered into batches and sent while others are unanswered; [`Submitter::push`] waits while the server's
 /// window is full. Receipts come in the order of the jobs, one for each, and are kept until they are taken: a program
-/// that does not end should take them now and then. The deadline counts for each batch by itself.
+/// that does not end should take them now and then. The deadline counts for each batch by itself. Dropping a submitter
+/// does not take back what it has sent.
 ///
 /// ```no_run
 /// # async fn example(client: jobq_client::Client) -> Result<(), jobq_client::SubmitError> {

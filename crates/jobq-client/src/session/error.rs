@@ -10,8 +10,8 @@ use jobq_transport::{SendError, TransportError};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// No connection came about.
-    #[error("no server answers at {address}: {source}")]
+    /// No connection came about. The transport's words name the address.
+    #[error("{source}")]
     Connect {
         /// Where the server was looked for.
         address: String,
@@ -35,7 +35,7 @@ pub enum SessionError {
         error: WireError,
     },
     /// The connection broke.
-    #[error("the connection to {address} broke: {source}")]
+    #[error("lost the connection to {address}: {source}")]
     Lost {
         /// The server.
         address: String,
