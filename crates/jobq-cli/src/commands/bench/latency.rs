@@ -1,0 +1,112 @@
+//! The scenario that measures latency: one job at a time, on a server that has nothing else to do.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use jobq_client::{Client, Status};
+use jobq_worker::{CancellationToken, Job, Run, Runtime};
+
+use super::report::{Label, Report};
+use super::scenario::{Bench, Meter, Setting, bar};
+use super::submitting::{Load, Maker, NAME};
+use super::timing::{StampClock, Timing};
+
+/// Longest wait for the end of one job.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Times of one job at a time: until it is acknowledged, until its handler is called, until its result is there.
+pub(super) async fn latency(setting: &Setting) -> anyhow::Result<Report> {
+    // One of each: there is one job at a time.
+    let setting = Setting {
+        clients: 1,
+        workers: 1,
+        concurrency: 1,
+        batch: 1,
+        ..setting.clone()
+    };
+    let bench = Bench::start(&setting).await?;
+    let called = Arc::new(AtomicU64::new(0));
+    let handler = {
+        let (called, clock) = (Arc::clone(&called), bench.clock);
+        move |_job: Job<Bytes>, _run: Run| {
+            called.store(clock.now(), Ordering::Release);
+            ready(Ok(None))
+        }
+    };
+    let runtime = Runtime::new(bench.server.address())
+        .raw_handler(NAME, handler)
+        .concurrency(1)
+        .label("jobq bench");
+    let done = CancellationToken::new();
+    let meter = Meter::start(&bench.server);
+    let (times, summary) = tokio::join!(
+        async {
+            // Whatever comes of it, the worker is to end.
+            let _guard = done.clone().drop_guard();
+            one_by_one(&bench.clients[0], &setting, bench.clock, &called).await
+        },
+        runtime.run(done.cancelled())
+    );
+    let summary = summary.context("the worker failed")?;
+    let times = times?;
+    let cost = meter.stop(&bench.server);
+    let timings = vec![
+        (Label::Ack, Arc::new(times.acknowledged)),
+        (Label::Started, Arc::new(times.started)),
+        (Label::Result, Arc::new(times.result)),
+    ];
+    bench.finish(setting.jobs, summary.completed, cost, timings).await
+}
+
+struct Times {
+    acknowledged: Timing,
+    started: Timing,
+    result: Timing,
+}
+
+async fn one_by_one(
+    client: &Client,
+    setting: &Setting,
+    clock: StampClock,
+    called: &AtomicU64,
+) -> anyhow::Result<Times> {
+    let times = Times {
+        acknowledged: Timing::new(),
+        started: Timing::new(),
+        result: Timing::new(),
+    };
+    let mut maker = Maker::new(&Load {
+        jobs: setting.jobs,
+        payload: setting.payload,
+        batch: 1,
+        clock,
+    });
+    let bar = bar(setting.jobs, "one at a time");
+    for _ in 0..setting.jobs {
+        let job = maker.batch(1).pop().context("a batch of one is empty")?;
+        let begun = clock.now();
+        let receipt = client.submit(job).await.context("failed to submit a job")?;
+        times.acknowledged.record(clock.since(begun));
+        let outcome = client
+            .wait_timeout(receipt.id, ENDS_WITHIN)
+            .await
+            .context("failed to wait for a job")?;
+        times.result.record(clock.since(begun));
+        if outcome.status != Status::Completed {
+            bail!(
+                "job {} ended {}, and should have completed",
+                outcome.id,
+                outcome.status
+            );
+        }
+        let called = called.load(Ordering::Acquire).saturating_sub(begun);
+        times.started.record(Duration::from_nanos(called));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(times)
+}
