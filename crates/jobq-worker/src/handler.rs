@@ -132,6 +132,10 @@ where
     Arc::new(Closure(move |job: Job<Bytes>, run: Run, mut ending: Ending| {
         let handler = Arc::clone(&handler);
         tokio::task::spawn_blocking(move || {
+            // It may have waited for a thread longer than it is wanted; `ending` says so when it is dropped.
+            if run.is_cancelled() {
+                return;
+            }
             ending.begin();
             let process = || encode(&handler(decode(job)?, run)?);
             // Nothing of the call is looked at after a panic.

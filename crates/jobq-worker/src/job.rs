@@ -31,6 +31,19 @@ pub struct Job<P> {
 }
 
 impl<P> Job<P> {
+    /// The only attempt at a job that no server knows, to call a handler with in a test.
+    pub fn detached(name: impl Into<String>, params: P) -> Self {
+        Self {
+            id: JobId(0),
+            name: name.into(),
+            uuid: Uuid::nil(),
+            attempt: 1,
+            max_attempts: 1,
+            username: None,
+            params,
+        }
+    }
+
     /// Whether the job is a dead letter if this attempt fails.
     pub fn is_last_attempt(&self) -> bool {
         self.attempt >= self.max_attempts
@@ -94,7 +107,7 @@ impl Run {
         }
     }
 
-    /// A run that is cancelled when `cancel` is, to call a handler with in a test.
+    /// A run that no server knows and that is cancelled when `cancel` is, to call a handler with in a test.
     pub fn detached(fence: Fence, attempt: u32, cancel: CancellationToken) -> Self {
         let drop = Notify::new();
         Self::new(fence, attempt, Arc::new(Control { cancel, drop }))

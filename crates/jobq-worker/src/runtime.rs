@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jobq_client::{IntoEndpoint, Session, SessionConfig, SessionError};
-use jobq_proto::limits::MAX_NAME;
+use jobq_proto::limits::{MAX_FIRST_FRAME, MAX_NAME};
 use jobq_proto::message::{NameCredit, Work};
 use jobq_proto::{JobName, WireError};
 use jobq_transport::{AddressError, Endpoint};
@@ -29,6 +29,12 @@ use crate::worker::{Worker, assert_name};
 
 /// Handlers that are begun in one go, before those that run get their turn. A task queue of tokio holds this many.
 const CALLS_AT_ONCE: usize = 256;
+
+/// Bytes of a worker's Hello beside its names, label and token: the resumed session, the numbers and all keys.
+const HELLO_HEAD: usize = 256;
+
+/// Bytes that a name takes in Hello beside its text.
+const NAME_HEAD: usize = 20;
 
 /// Runs workers: connects to a server, takes jobs, calls handlers and reports how they ended, until it is told to
 /// stop. It reconnects for ever.
@@ -286,6 +292,15 @@ impl Runtime {
         check("the concurrency", self.concurrency.into(), 1, MAX_HELD as u64)?;
         let held = u64::from(self.concurrency) + u64::from(self.prefetch);
         check("concurrency and prefetch together", held, 1, MAX_HELD as u64)?;
+        let names: usize = self.handlers.iter().map(|(name, _)| name.len() + NAME_HEAD).sum();
+        let hello = names + self.label.len() + self.token.as_ref().map_or(0, String::len);
+        let room = (MAX_FIRST_FRAME - HELLO_HEAD) as u64;
+        check(
+            "the length of all names, label and token together",
+            hello as u64,
+            0,
+            room,
+        )?;
         let mut seen = HashSet::new();
         for (name, _) in &self.handlers {
             name.parse::<JobName>().map_err(RuntimeError::Name)?;

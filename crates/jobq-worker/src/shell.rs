@@ -192,6 +192,7 @@ impl Shell {
                 }
                 Command::Drop(fence) => {
                     if let Some(control) = self.controls.get(&fence) {
+                        tracing::warn!(%fence, "a handler did not stop within its grace; it is dropped where it waits");
                         control.drop.notify_one();
                     }
                 }

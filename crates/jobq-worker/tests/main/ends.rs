@@ -7,7 +7,7 @@ use jobq_proto::message::{Cancel, FailedRun, RunRef};
 use jobq_proto::{ClientMessage, Limits, ServerMessage};
 use jobq_worker::{Job, JobError, Run, Runtime};
 
-use crate::played_server::{Peer, Server, WorkerThread, encoded, fence, job, micros};
+use crate::played_server::{Peer, Server, WorkerThread, encoded, fence, job, micros, within};
 
 /// A worker of a server that takes results of up to 1000 bytes, and its connection.
 async fn connect(handlers: impl FnOnce(Runtime) -> Runtime) -> (WorkerThread, Peer) {
@@ -117,13 +117,21 @@ async fn a_result_that_is_too_large_fails_the_job_for_good() {
 
 #[tokio::test]
 async fn a_cancelled_run_is_told_to_stop() {
+    // A run that is cancelled before its handler is called is not told anything, so the test waits for the call.
+    let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+    let (first, second) = (called.clone(), called);
     let (_worker, mut peer) = connect(|runtime| {
         runtime
-            .handler("gives-in", |_: Job<()>, run: Run| async move {
-                run.cancelled().await;
-                Err::<(), _>(JobError::retry("I was told"))
+            .handler("gives-in", move |_: Job<()>, run: Run| {
+                let sent = first.send(());
+                async move {
+                    sent?;
+                    run.cancelled().await;
+                    Err::<(), _>(JobError::retry("I was told"))
+                }
             })
-            .blocking("finishes", |_: Job<()>, run: Run| {
+            .blocking("finishes", move |_: Job<()>, run: Run| {
+                second.send(())?;
                 while !run.is_cancelled() {
                     std::thread::yield_now();
                 }
@@ -132,7 +140,7 @@ async fn a_cancelled_run_is_told_to_stop() {
     })
     .await;
     peer.order([job(1, "gives-in", &())]).await;
-    peer.started().await;
+    assert_eq!(within(calls.recv()).await, Some(()));
     cancel(&mut peer, 1).await;
     assert_eq!(
         peer.failed().await,
@@ -140,7 +148,7 @@ async fn a_cancelled_run_is_told_to_stop() {
     );
 
     peer.order([job(2, "finishes", &())]).await;
-    peer.started().await;
+    assert_eq!(within(calls.recv()).await, Some(()));
     cancel(&mut peer, 2).await;
     assert_eq!(peer.completed().await, [(2, Some(encoded(&"done all the same")))]);
 }
@@ -202,4 +210,31 @@ async fn a_job_without_a_result_has_none() {
     assert_eq!(peer.completed().await, [(1, None)]);
     peer.order([job(2, "zero", &())]).await;
     assert_eq!(peer.completed().await, [(2, Some(encoded(&0)))]);
+}
+
+#[tokio::test]
+async fn a_handler_can_be_called_without_a_server() {
+    use jobq_worker::{CancellationToken, Worker};
+
+    struct Half;
+
+    impl Worker for Half {
+        const JOB_NAME: &'static str = "half";
+        type Params = u32;
+        type Output = u32;
+
+        async fn process(&self, job: Job<u32>, run: &Run) -> Result<u32, JobError> {
+            if run.is_cancelled() {
+                return Err(JobError::retry("stopped"));
+            }
+            Ok(job.params / 2)
+        }
+    }
+
+    let cancel = CancellationToken::new();
+    let run = Run::detached(fence(1), 1, cancel.clone());
+    let job = || Job::detached(Half::JOB_NAME, 8);
+    assert_eq!(Half.process(job(), &run).await, Ok(4));
+    cancel.cancel();
+    assert_eq!(Half.process(job(), &run).await, Err(JobError::retry("stopped")));
 }

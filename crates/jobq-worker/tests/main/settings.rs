@@ -56,6 +56,12 @@ async fn wrong_settings_are_refused_at_once_and_say_what_is_wrong() {
             Runtime::new(ADDRESS).handler("a", nothing).label("x".repeat(129)),
             "the label's length is 129, and has to be 0 to 128",
         ),
+        (
+            Runtime::new(ADDRESS)
+                .handler("a", nothing)
+                .token("x".repeat(4000)),
+            "the length of all names, label and token together is 4021, and has to be 0 to 3840",
+        ),
     ] {
         let error = refusal(runtime).await.to_string();
         assert!(error.contains(expected), "{error}");
@@ -81,17 +87,18 @@ async fn a_worker_of_an_embedded_server_ends_with_it_and_stops_what_runs() {
     let runtime = Runtime::new(endpoint).handler("a", move |_: Job<()>, run: Run| {
         let stopped = stopped.clone();
         async move {
+            stopped.send("called")?;
             run.cancelled().await;
-            stopped.send(())?;
+            stopped.send("stopped")?;
             Ok(())
         }
     });
     let worker = WorkerThread::start(runtime);
     let (mut peer, _) = server.welcome(false).await;
     peer.order([crate::played_server::job(1, "a", &())]).await;
-    peer.started().await;
+    assert_eq!(within(told.recv()).await, Some("called"));
     drop((peer, server));
-    assert_eq!(within(told.recv()).await, Some(()));
+    assert_eq!(within(told.recv()).await, Some("stopped"));
     let error = worker
         .result()
         .await
