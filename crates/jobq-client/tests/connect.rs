@@ -112,12 +112,14 @@ async fn a_closed_client_says_goodbye_and_its_clones_end() {
     let (endpoint, mut server) = FakeServer::new();
     let (client, mut peer) = server.client(endpoint).await;
     let clone = client.clone();
-    let (waited, ()) = tokio::join!(patiently(clone.wait(JobId(1))), async {
+    let (waited, ()) = tokio::join!(patiently(clone.wait(JobId(1))), async move {
         peer.read().await.expect("a Watch");
-        client.close().await;
+        tokio::join!(client.close(), async move {
+            assert!(matches!(peer.read().await, Some(ServerMessage::Goodbye(_))));
+            assert_eq!(peer.read().await, None);
+        });
     });
     assert!(matches!(waited, Err(WaitError::Closed)), "{waited:?}");
-    assert!(matches!(peer.read().await, Some(ServerMessage::Goodbye(_))));
     let submitted = clone.submit(JobRequest::new("ping")).await;
     assert!(matches!(submitted, Err(SubmitError::Closed)), "{submitted:?}");
     let many = clone.submit_many(vec![JobRequest::new("ping")]).await;

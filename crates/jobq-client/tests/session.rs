@@ -53,8 +53,10 @@ async fn a_worker_shows_its_session_when_it_comes_back() {
         .expect("it is connected");
     session.flush();
     assert!(matches!(peer.read().await, Some(ServerMessage::Holding(_))));
-    session.close().await;
-    assert!(matches!(peer.read().await, Some(ServerMessage::Goodbye(_))));
+    tokio::join!(session.close(), async move {
+        assert!(matches!(peer.read().await, Some(ServerMessage::Goodbye(_))));
+        assert_eq!(peer.read().await, None);
+    });
 }
 
 #[tokio::test]
