@@ -7,11 +7,14 @@
 //! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
 
 mod apply;
+mod endings;
+mod inserts;
 mod lookup;
 mod names;
 mod query;
 mod reader;
 mod recover;
+mod rows;
 mod schema;
 mod values;
 mod watermark;

@@ -112,7 +112,6 @@ fn source(filter: &Filter) -> Option<(&'static str, String)> {
             format!("EXISTS (SELECT 1 FROM {table} s WHERE s.id = t.id AND s.{check})"),
         ),
         (None, _) if filter.username.is_some() => (BY_USERNAME, "TRUE".to_owned()),
-        (None, _) if filter.name.is_some() => (BY_NAME, "TRUE".to_owned()),
         (None, _) => ("jobs t WHERE TRUE", "TRUE".to_owned()),
         // The partial indexes are named, since the planner has no statistics to choose them by.
         (_, Some(Status::Failed)) => (
@@ -134,9 +133,6 @@ fn source(filter: &Filter) -> Option<(&'static str, String)> {
 
 /// Jobs of one username.
 const BY_USERNAME: &str = "jobs t INDEXED BY jobs_by_username WHERE t.username = ?4";
-
-/// Jobs of one name.
-const BY_NAME: &str = "jobs t INDEXED BY jobs_by_name WHERE t.name_id = ?3";
 
 /// Makes views of jobs.
 struct Views<'a> {

@@ -30,6 +30,9 @@ const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// A reader's page cache in KiB.
 const READER_CACHE_KIB: i64 = 16 * 1024;
 
+/// The length of the database's pages.
+const PAGE_BYTES: i64 = 8192;
+
 /// The log is cut to this many bytes when it begins anew. Not to nothing: overwriting a file is faster than growing
 /// it, since a sync then writes no file length.
 pub(super) const LOG_KEPT: i64 = 64 * 1024 * 1024;
@@ -110,7 +113,10 @@ fn configure(db: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
 }
 
 fn configure_writer(db: &Connection) -> rusqlite::Result<()> {
-    // Works only before the first table is made, and gives free pages back in steps later on.
+    // These two work only before the first table is made. Larger pages than SQLite's 4096 bytes halve the writes to
+    // the log; still larger ones make small commits longer.
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
+    // Gives free pages back in steps later on.
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {

@@ -1,0 +1,126 @@
+//! How new jobs become rows.
+
+use jobq_proto::JobId;
+use rusqlite::{Connection, Statement};
+
+use super::names::Names;
+use super::rows::{Binder, ROWS, RowStatement};
+use super::values::{Code, Micros, Unsigned, UuidBytes};
+use crate::store::{Change, InsertOutcome, JobRecord};
+use crate::time::Wall;
+
+/// The statements that insert jobs.
+pub(super) struct Inserts<'db> {
+    jobs: RowStatement<'db>,
+    live: RowStatement<'db>,
+    known: Statement<'db>,
+}
+
+/// A job to insert.
+struct New<'a> {
+    record: &'a JobRecord,
+    name: i64,
+    due: Wall,
+}
+
+impl<'db> Inserts<'db> {
+    pub(super) fn new(db: &'db Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            jobs: RowStatement::new(
+                db,
+                "INSERT INTO jobs (id, uuid, name_id, priority, created, username, max_attempts, timeout, \
+                 backoff_base, backoff_exponent, backoff_max, retry_of, params) VALUES",
+                13,
+                "ON CONFLICT (uuid) DO NOTHING",
+            )?,
+            live: RowStatement::new(
+                db,
+                "INSERT INTO live (id, name_id, priority, due, params_bytes) VALUES",
+                5,
+                "",
+            )?,
+            known: db.prepare("SELECT id, name_id, params FROM jobs WHERE uuid = ?")?,
+        })
+    }
+
+    /// Inserts what these changes insert, and puts what became of it into `outcomes`, in order. Other kinds of
+    /// changes are skipped.
+    pub(super) fn insert(
+        &mut self,
+        db: &Connection,
+        names: &mut Names,
+        changes: &[Change],
+        outcomes: &mut Vec<InsertOutcome>,
+    ) -> rusqlite::Result<()> {
+        let mut jobs = Vec::with_capacity(changes.len());
+        for change in changes {
+            if let Change::Insert { record, due } = change {
+                jobs.push(New {
+                    record,
+                    name: names.id_or_new(db, &record.name)?,
+                    due: *due,
+                });
+            }
+        }
+        // In the pieces that are one statement each, so that only those with a known uuid are looked at one by one.
+        for jobs in jobs.chunks(ROWS) {
+            let inserted = self.jobs.execute(jobs, bind_job)?;
+            if inserted == jobs.len() {
+                self.live.execute(jobs, bind_live)?;
+                outcomes.resize(outcomes.len() + jobs.len(), InsertOutcome::Inserted);
+                continue;
+            }
+            for job in jobs {
+                let outcome = self.outcome(job)?;
+                if outcome == InsertOutcome::Inserted {
+                    self.live.execute(std::slice::from_ref(job), bind_live)?;
+                }
+                outcomes.push(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of a job, by the job that has its uuid now.
+    fn outcome(&mut self, job: &New<'_>) -> rusqlite::Result<InsertOutcome> {
+        self.known.query_row([UuidBytes(job.record.uuid)], |row| {
+            let id = JobId(row.get::<_, Unsigned>(0)?.0);
+            if id == job.record.id {
+                return Ok(InsertOutcome::Inserted);
+            }
+            let same =
+                row.get::<_, i64>(1)? == job.name && row.get_ref(2)?.as_blob()? == &job.record.params[..];
+            Ok(if same {
+                InsertOutcome::Existing(id)
+            } else {
+                InsertOutcome::Conflict(id)
+            })
+        })
+    }
+}
+
+fn bind_job(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+    let record = job.record;
+    let policy = &record.policy;
+    row.put(Unsigned(record.id.0))?;
+    row.put(UuidBytes(record.uuid))?;
+    row.put(job.name)?;
+    row.put(Code(record.priority))?;
+    row.put(record.created.0)?;
+    row.put(record.username.as_ref().map(|username| username.as_str()))?;
+    row.put(policy.max_attempts)?;
+    row.put(policy.timeout.map(Micros))?;
+    row.put(policy.backoff.map(|backoff| Unsigned(backoff.base)))?;
+    row.put(policy.backoff.map(|backoff| backoff.exponent))?;
+    row.put(policy.backoff.map(|backoff| Unsigned(backoff.max)))?;
+    row.put(record.retry_of.map(|id| Unsigned(id.0)))?;
+    row.put(&record.params[..])
+}
+
+fn bind_live(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+    row.put(Unsigned(job.record.id.0))?;
+    row.put(job.name)?;
+    row.put(Code(job.record.priority))?;
+    row.put(job.due.0)?;
+    row.put(Unsigned(job.record.params.len() as u64))
+}

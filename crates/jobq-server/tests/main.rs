@@ -1,0 +1,4 @@
+//! The integration tests of the server.
+
+mod machine;
+mod store;

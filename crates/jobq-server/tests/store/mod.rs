@@ -1,0 +1,8 @@
+//! Stores: one suite that every store must pass, and what is SQLite's own.
+
+mod agreement;
+mod conformance;
+mod fixture;
+mod lock;
+mod queries;
+mod sqlite;

@@ -1,0 +1,168 @@
+//! What is SQLite's own: whose file it is, visitors, the watermark.
+
+use std::path::Path;
+
+use jobq_proto::{JobId, Status};
+use jobq_server::store::{MemoryDisk, SqliteStore, Store, StoreError};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::fixture::{Client, Disk, birth, ended, insert, job, leased};
+
+fn visitor(dir: &TempDir) -> Connection {
+    Connection::open(dir.path().join("jobq.db")).unwrap()
+}
+
+fn open_error(dir: &Path) -> StoreError {
+    SqliteStore::open(dir, birth()).expect_err("it must not open")
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    drop(Disk::open(&dir));
+    visitor(&dir).pragma_update(None, "user_version", 99).unwrap();
+    let error = open_error(dir.path());
+    assert!(
+        matches!(error, StoreError::NewerSchema { found: 99, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let text = "these are notes, and no database at all. ".repeat(100);
+    std::fs::write(dir.path().join("jobq.db"), &text).unwrap();
+    let error = open_error(dir.path());
+    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("jobq.db")).unwrap(), text);
+}
+
+#[test]
+fn a_database_of_another_application_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    visitor(&dir)
+        .execute_batch("CREATE TABLE recipes (id INTEGER)")
+        .unwrap();
+    let before = std::fs::read(dir.path().join("jobq.db")).unwrap();
+    let error = open_error(dir.path());
+    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
+    assert_eq!(std::fs::read(dir.path().join("jobq.db")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_visitor_reads_beside_the_server_and_harms_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit((1..=100).map(|id| insert(job(id))).collect()).await;
+    let visitor = visitor(&dir);
+    let count = |table| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        visitor.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!(count("all_jobs"), 100);
+    client
+        .commit(vec![insert(job(101)), ended(1, 1, Status::Completed)])
+        .await;
+    assert_eq!((count("live"), count("done")), (100, 1));
+    visitor.close().unwrap();
+    client.commit(vec![insert(job(102))]).await;
+    drop(client);
+    assert_eq!(super::fixture::live(&mut Disk::open(&dir)).len(), 101);
+}
+
+#[tokio::test]
+async fn the_view_reads_well_in_a_shell() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit((1..=3).map(|id| insert(job(id))).collect()).await;
+    client
+        .commit(vec![leased(2, 1), ended(3, 2, Status::Failed)])
+        .await;
+    let row = |id: u32| -> Vec<Option<String>> {
+        let sql = "SELECT uuid, name, priority, status, created, ended, reason FROM all_jobs WHERE id = ?";
+        let read = |row: &rusqlite::Row<'_>| (0..7).map(|column| row.get(column)).collect();
+        visitor(&dir).query_row(sql, [id], read).unwrap()
+    };
+    let text = |values: [&str; 5]| values.map(|value| Some(value.to_owned())).to_vec();
+    let mut failed = text([
+        "00000000-0000-0000-0000-000000000003",
+        "thumbnail",
+        "Normal",
+        "Failed",
+        "1970-01-01T00:00:00.000Z",
+    ]);
+    failed.extend([
+        Some("1970-01-01T00:00:00.000Z".to_owned()),
+        Some("it broke".to_owned()),
+    ]);
+    assert_eq!(row(3), failed);
+    assert_eq!(
+        (row(1)[3].as_deref(), row(2)[3].as_deref()),
+        (Some("Queued"), Some("Processing"))
+    );
+}
+
+#[tokio::test]
+async fn closing_leaves_one_file_of_the_database() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit(vec![insert(job(1))]).await;
+    assert!(dir.path().join("jobq.db-wal").exists());
+    client.store.close().await.unwrap();
+    assert!(!dir.path().join("jobq.db-wal").exists());
+    assert_eq!(super::fixture::live(&mut Disk::open(&dir))[0].id, JobId(1));
+}
+
+#[tokio::test]
+async fn a_database_that_lost_reported_commits_is_refused_until_the_loss_is_accepted() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit(vec![insert(job(1))]).await;
+    client.store.close().await.unwrap();
+    let empty = TempDir::new().unwrap();
+    Disk::open(&empty).close().await.unwrap();
+    std::fs::copy(empty.path().join("jobq.db"), dir.path().join("jobq.db")).unwrap();
+    let error = open_error(dir.path());
+    assert!(
+        matches!(
+            error,
+            StoreError::Behind {
+                found: 0,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    std::fs::remove_file(dir.path().join("watermark")).unwrap();
+    drop(Disk::open(&dir));
+}
+
+#[tokio::test]
+async fn the_epoch_is_above_that_of_a_newer_life_whose_database_is_gone() {
+    let dir = TempDir::new().unwrap();
+    for _ in 0..3 {
+        Disk::open(&dir).close().await.unwrap();
+    }
+    std::fs::remove_file(dir.path().join("jobq.db")).unwrap();
+    assert_eq!(Disk::open(&dir).recovered().epoch, 4);
+}
+
+#[tokio::test]
+async fn a_memory_disk_decides_which_batches_survive() {
+    let disk = <MemoryDisk as Disk>::new();
+    let mut client = Client::new(disk.open());
+    client.commit(vec![insert(job(1))]).await;
+    disk.hold();
+    let batch = client.batch(vec![insert(job(2))]);
+    client.store.commit(batch);
+    assert!(futures::FutureExt::now_or_never(client.store.recv()).is_none());
+    drop(client);
+    disk.release();
+    let mut client = Client::new(disk.open());
+    assert_eq!(super::fixture::live(&mut client.store).len(), 1);
+    disk.fail();
+    client.try_commit(vec![insert(job(2))]).await.unwrap_err();
+}
