@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::errors::describe;
+
 /// How the program ends. The numbers are part of the command line: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -14,7 +16,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No server answers there, or it refuses this client for good.
     Unreachable = 3,
-    /// Some of many were done and others not: lines that are broken, jobs that were refused or do not exist.
+    /// Not all of what was asked for was done: lines that are broken, jobs that were refused or do not exist.
     Partial = 4,
     /// The job that was waited for failed.
     JobFailed = 5,
@@ -39,7 +41,7 @@ Exit codes:
     1  failed
     2  the command line or its input makes no sense
     3  no server answers, or it refuses this client
-    4  some of many were not done
+    4  not all of it was done: broken lines, refused jobs, jobs that do not exist
     5  the job that was waited for failed
     6  the job that was waited for was cancelled
     7  no answer came: done or not is unknown
@@ -79,7 +81,7 @@ struct Coded {
 impl fmt::Display for Coded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // With all its causes: what is below this error does not show up in the chain again.
-        write!(f, "{:#}", self.error)
+        f.write_str(&describe(self.error.as_ref()))
     }
 }
 

@@ -1,11 +1,18 @@
 //! The binary `jobq`: a server, workers that run commands, and everything else that a command line can do.
 //!
-//! [`cli`] says what can be typed, [`commands`] does it, [`exit`] lists the exit codes, and `output` is the way to
+//! [`cli`] says what can be typed, [`commands`] does it, [`exit`] lists the exit codes, and [`output`] is the way to
 //! standard output. What a user of the libraries would want is in the libraries.
 
 mod cli;
 mod commands;
+mod connect;
+mod errors;
 mod exit;
+mod log;
+mod output;
+mod signals;
+mod times;
+mod view;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,6 +21,7 @@ use anyhow::Context;
 
 use cli::Cli;
 use exit::Exit;
+use output::OutputClosed;
 
 /// Threads that run tasks. The server's work is one loop beside its connections, so that more have little to do.
 const THREADS: usize = 2;
@@ -29,15 +37,19 @@ fn main() -> ExitCode {
     };
     match run(cli) {
         Ok(exit) => exit.into(),
+        // Whoever read the output has seen enough, as in `jobq list | head`.
+        Err(error) if error.is::<OutputClosed>() => Exit::Ok.into(),
         Err(error) => {
+            let text = output::escape(&errors::describe(error.as_ref())).into_owned();
             // There is nobody to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "jobq: {error:#}");
+            let _ = writeln!(std::io::stderr(), "jobq: {text}");
             Exit::of(&error).into()
         }
     }
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
+    log::start(&cli.global, cli.command.default_log())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()

@@ -1,12 +1,230 @@
-//! `jobq serve`.
+//! `jobq serve`: a server, until a signal ends it.
+
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
+use jobq_transport::{ListenAddress, TransportError};
 
 use crate::cli::Global;
 use crate::exit::Exit;
+use crate::signals::Signals;
+use crate::times;
 
 /// The flags of `jobq serve`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_long_help = "\
+Once it is up, it writes one line for each address to standard output, such as
+`listening on tcp://127.0.0.1:7420`. With port 0 the system picks a port, and the line says which.
 
-pub(crate) async fn run(_args: Args, _global: &Global) -> anyhow::Result<Exit> {
-    Ok(Exit::Ok)
+SIGTERM or SIGINT stops it: it takes no more jobs, gives workers --drain to finish theirs, and closes its store.
+A second signal stops it at once; what workers have then is theirs when it is back.
+
+Clients have to show a token if there is one in JOBQ_TOKEN or --token-file.
+
+Examples:
+  jobq serve
+  jobq serve --data /var/lib/jobq --listen tcp://127.0.0.1:7420 --listen unix:///run/jobq.sock
+  JOBQ_TOKEN=secret jobq serve --listen tcp://0.0.0.0:7420 --max-active 32")]
+pub(crate) struct Args {
+    /// Listen there: tcp://HOST:PORT or unix:///PATH; may be given several times
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "tcp://127.0.0.1:7420",
+        value_delimiter = ','
+    )]
+    listen: Vec<ListenAddress>,
+    /// Keep the jobs in this directory; it is made if need be
+    #[arg(long, value_name = "DIR", default_value = "./jobq-data")]
+    data: PathBuf,
+    /// Have at most so many jobs with workers at a time, over all workers
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_active: Option<u32>,
+    /// Try a job so often, unless it says otherwise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_attempts: Option<u32>,
+    /// Take a worker's jobs away when it has been silent for so long
+    #[arg(long, value_name = "DURATION", value_parser = ttl, default_value = "30s")]
+    ttl: Duration,
+    /// When stopping, wait so long for workers to finish or give back what they have
+    #[arg(long, value_name = "DURATION", value_parser = times::duration, default_value = "10s")]
+    drain: Duration,
+    /// Write the addresses to this file once it is up, one a line
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+/// Shortest time-to-live of a session: workers have to have a few beats within it.
+const MIN_TTL: Duration = Duration::from_secs(1);
+
+/// Longest one: a day in which the jobs of a dead worker go nowhere.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+
+pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    // Before anything else, so that no signal ends a server that has opened its store.
+    let mut signals = Signals::new()?;
+    let config = config(&args, global.token()?);
+    warn_of_strangers(&args.listen, &config);
+    let server = args.listen.iter().cloned().fold(Server::new(), Server::listen);
+    let mut server = server
+        .config(config)
+        .data(&args.data)
+        .start()
+        .await
+        .map_err(cannot_start)?;
+    announce(&server, &args)?;
+    serve(&mut server, &mut signals).await
+}
+
+fn config(args: &Args, token: Option<String>) -> Config {
+    let default = Config::default();
+    Config {
+        token,
+        max_active: args.max_active.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        max_attempts: args
+            .max_attempts
+            .and_then(NonZeroU32::new)
+            .unwrap_or(default.max_attempts),
+        ttl: args.ttl,
+        // Three beats have to be lost for a session to be.
+        beat: default.beat.min(args.ttl / 3),
+        close_within: args.drain,
+        ..default
+    }
+}
+
+/// Serves until the server ends by itself, or two signals have been heeded. The third ends the program where it is.
+async fn serve(server: &mut RunningServer, signals: &mut Signals) -> anyhow::Result<Exit> {
+    let stopper = server.stopper();
+    for (stop, says) in [
+        (Stop::Graceful, "stopping; a second signal stops at once"),
+        (Stop::Now, "stopping at once"),
+    ] {
+        tokio::select! {
+            result = server.wait() => return ended(result),
+            () = signals.recv() => {
+                tracing::info!("{says}");
+                stopper.stop(stop);
+            }
+        }
+    }
+    tokio::select! {
+        result = server.wait() => ended(result),
+        () = signals.recv() => Ok(Exit::Interrupted),
+    }
+}
+
+fn ended(result: Result<(), ServeError>) -> anyhow::Result<Exit> {
+    match result {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(Exit::Ok)
+        }
+        Err(error @ ServeError::Store(_)) => {
+            let error = anyhow!(
+                "failed to go on serving: {error}; nothing was acknowledged after that. Look at the disk before \
+                 starting the server again"
+            );
+            Err(Exit::StoreFailed.because(error))
+        }
+        Err(error) => Err(error).context("failed to go on serving"),
+    }
+}
+
+fn cannot_start(error: StartError) -> anyhow::Error {
+    let advice = match &error {
+        StartError::Transport(TransportError::Bind { source, .. }) => match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "; another program listens there: stop it, or choose another --listen"
+            }
+            std::io::ErrorKind::PermissionDenied => "; choose another --listen, with a port above 1023",
+            std::io::ErrorKind::AddrNotAvailable => {
+                "; this machine does not have that address: choose another --listen"
+            }
+            _ => "",
+        },
+        _ => "",
+    };
+    Exit::CannotStart.because(anyhow!("failed to start the server: {error}{advice}"))
+}
+
+/// Tells whoever waits for it where the server listens.
+fn announce(server: &RunningServer, args: &Args) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for address in server.addresses() {
+        // A server goes on without anybody reading its output.
+        let _ = writeln!(stdout, "listening on {address}");
+    }
+    let _ = stdout.flush();
+    let Some(path) = &args.ready_file else {
+        return Ok(());
+    };
+    let text: String = server
+        .addresses()
+        .iter()
+        .map(|address| format!("{address}\n"))
+        .collect();
+    write_at_once(path, &text).map_err(|error| {
+        Exit::CannotStart.because(anyhow!(
+            "failed to write the ready file {}: {error}",
+            path.display()
+        ))
+    })
+}
+
+/// Whoever sees the file sees all of it.
+fn write_at_once(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
+}
+
+/// Everybody who can reach such an address can submit and take jobs.
+fn warn_of_strangers(listen: &[ListenAddress], config: &Config) {
+    if config.token.is_some() {
+        return;
+    }
+    for address in listen {
+        if let ListenAddress::Tcp(tcp) = address
+            && !is_loopback(&tcp.host)
+        {
+            tracing::warn!(%address, "anybody who reaches this address can submit and run jobs; set JOBQ_TOKEN to ask for a token");
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = times::duration(text)?;
+    if (MIN_TTL..=MAX_TTL).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err("it has to be from 1s to 24h".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_strangers_reach_are_warned_of() {
+        assert!(is_loopback("127.0.0.1") && is_loopback("::1") && is_loopback("localhost"));
+        assert!(!is_loopback("0.0.0.0") && !is_loopback("::") && !is_loopback("example.org"));
+    }
+
+    #[test]
+    fn a_session_has_three_beats_within_its_time() {
+        assert!(ttl("500ms").is_err() && ttl("2d").is_err());
+        assert_eq!(ttl("3s"), Ok(Duration::from_secs(3)));
+    }
 }

@@ -1,0 +1,245 @@
+//! What a job may say beside its name and params: as flags, and as fields of a line.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use jobq_client::{Backoff, JobRequest, Priority, json};
+use jobq_proto::Username;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
+
+use crate::times;
+
+/// What a job may say of when, how often and for whom it runs.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Fields {
+    /// Who the job is for
+    #[arg(long, value_parser = username)]
+    username: Option<String>,
+    /// How urgent it is: high, normal or low
+    #[arg(long)]
+    priority: Option<Priority>,
+    /// Run it after so long
+    #[arg(long = "in", value_name = "DURATION", value_parser = times::duration, conflicts_with = "at")]
+    delay: Option<Duration>,
+    /// Run it at that time, e.g. 2026-11-23T10:00:00+01:00; local time where no zone is given
+    #[arg(long, value_name = "TIME", value_parser = times::time)]
+    at: Option<i64>,
+    /// Try it so often; 20 times unless the server was told otherwise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_attempts: Option<u32>,
+    /// Stop a run after so long; it counts as a failed attempt
+    #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]
+    timeout: Option<Duration>,
+    /// Wait so long after a failure: 10s each time, 1s^4 to grow with that power of the attempt, 1s^4,1h to stop there
+    #[arg(long, value_name = "BACKOFF", value_parser = times::backoff)]
+    backoff: Option<Backoff>,
+}
+
+impl Fields {
+    /// A job with these fields.
+    pub(super) fn request(&self, name: &str) -> JobRequest {
+        let mut request = JobRequest::new(name);
+        if let Some(username) = &self.username {
+            request = request.username(username);
+        }
+        if let Some(priority) = self.priority {
+            request = request.priority(priority);
+        }
+        if let Some(delay) = self.delay {
+            request = request.delay(delay);
+        }
+        if let Some(at) = self.at {
+            request = request.run_at(at);
+        }
+        if let Some(attempts) = self.max_attempts {
+            request = request.max_attempts(attempts);
+        }
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
+        }
+        if let Some(backoff) = self.backoff {
+            request = request.backoff(backoff);
+        }
+        request
+    }
+}
+
+/// What lines without a name or field of their own have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Defaults {
+    pub(super) name: Option<String>,
+    pub(super) fields: Fields,
+}
+
+impl Defaults {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which column where that is known.
+    pub(super) fn request(&self, line: &[u8]) -> Result<JobRequest, String> {
+        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| describe(&error))?;
+        let name = line
+            .name
+            .as_deref()
+            .or(self.name.as_deref())
+            .ok_or("it has no \"name\", and no NAME was given")?;
+        // A line that says one of the two has no use for the other's default.
+        let (delay, at) = match (line.delay, line.at) {
+            (None, None) => (self.fields.delay, self.fields.at),
+            (Some(_), Some(_)) => return Err("it has both \"in\" and \"at\"; give one of them".to_owned()),
+            given => given,
+        };
+        let fields = Fields {
+            username: line.username.or_else(|| self.fields.username.clone()),
+            priority: line.priority.or(self.fields.priority),
+            delay,
+            at,
+            max_attempts: line.max_attempts.or(self.fields.max_attempts),
+            timeout: line.timeout.or(self.fields.timeout),
+            backoff: line.backoff.or(self.fields.backoff),
+        };
+        let mut request = fields.request(name);
+        if let Some(params) = &line.params {
+            request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
+        }
+        Ok(match line.uuid {
+            Some(uuid) => request.uuid(uuid),
+            None => request,
+        })
+    }
+}
+
+/// One line of the input.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    params: Option<serde_json::Value>,
+    uuid: Option<Uuid>,
+    username: Option<String>,
+    #[serde(default, deserialize_with = "priority")]
+    priority: Option<Priority>,
+    #[serde(default, rename = "in", alias = "delay", deserialize_with = "duration")]
+    delay: Option<Duration>,
+    #[serde(default, alias = "run_at", deserialize_with = "time")]
+    at: Option<i64>,
+    max_attempts: Option<u32>,
+    #[serde(default, deserialize_with = "positive_duration")]
+    timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "backoff")]
+    backoff: Option<Backoff>,
+}
+
+/// The error of one line: its column, without a line number, which is always 1 here.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) if error.is_data() => format!("{what} (before column {})", error.column() + 1),
+        Some(what) => format!("it is no JSON: {what} at column {}", error.column()),
+        None => text,
+    }
+}
+
+fn parse<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<Cow<'de, str>>::deserialize(deserializer)?;
+    text.map(|text| parse(&text).map_err(|problem| D::Error::custom(format!("{text:?}: {problem}"))))
+        .transpose()
+}
+
+fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Priority>, D::Error> {
+    parse(deserializer, |text| {
+        text.parse()
+            .map_err(|_| "it is not high, normal or low".to_owned())
+    })
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse(deserializer, times::duration)
+}
+
+fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse(deserializer, times::positive_duration)
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    parse(deserializer, times::time)
+}
+
+fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Backoff>, D::Error> {
+    parse(deserializer, times::backoff)
+}
+
+fn username(text: &str) -> Result<String, String> {
+    text.parse::<Username>()
+        .map(String::from)
+        .map_err(|error| error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use jobq_proto::message::Submission;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Submission, String> {
+        let fields = Fields {
+            max_attempts: Some(3),
+            delay: Some(Duration::from_secs(1)),
+            ..Fields::default()
+        };
+        let defaults = Defaults { name: None, fields };
+        defaults.request(line.as_bytes()).map(Submission::from)
+    }
+
+    #[test]
+    fn a_line_says_what_a_job_is_and_the_flags_say_the_rest() {
+        let line = r#"{"name":"mail","params":{"to":"a"},"priority":"HIGH","at":"2026-11-23T09:00:00Z",
+            "timeout":"1m","backoff":"10s","uuid":"019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11","username":"ada"}"#;
+        let job = read(line).expect("it is a job");
+        assert_eq!(job.name, "mail");
+        assert_eq!(
+            json::show(&job.params.expect("there are params")),
+            r#"{"to":"a"}"#
+        );
+        assert_eq!(job.priority.as_deref(), Some("High"));
+        assert_eq!(
+            (job.run_at, job.delay),
+            (Some(1_795_424_400_000_000), None),
+            "the line's time, not the flag's"
+        );
+        assert_eq!((job.max_attempts, job.timeout), (Some(3), Some(60_000_000)));
+        assert_eq!(job.username.as_deref(), Some("ada"));
+        assert_eq!(job.uuid.to_string(), "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11");
+        assert_eq!(
+            read(r#"{"name":"mail"}"#).expect("it is a job").delay,
+            Some(1_000_000)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_in_its_own_terms() {
+        for (line, expected) in [
+            (
+                r#"{"name":"mail""#,
+                "it is no JSON: EOF while parsing an object at column 14",
+            ),
+            (r#"{"nmae":"mail"}"#, "unknown field `nmae`"),
+            (r"{}", "no \"name\""),
+            (r#"{"name":"a","in":"1m","at":"2026-11-23"}"#, "both"),
+            (r#"{"name":"a","in":"soon"}"#, "\"soon\": it is no duration"),
+            (r#"{"name":"a","priority":"top"}"#, "\"top\": it is not high"),
+            (r#"{"name":"a"} {"name":"b"}"#, "trailing characters at column 14"),
+            ("7", "expected struct"),
+        ] {
+            let error = read(line).expect_err(line);
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Many jobs, from standard input.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, anyhow};
+use jobq_client::{Receipt, SubmitError, Submitter};
+use serde_json::json;
+
+use super::Args;
+use super::fields::Defaults;
+use super::lines::{self, Chunk};
+use super::progress::Progress;
+use crate::cli::Global;
+use crate::exit::Exit;
+use crate::output::{Output, escape};
+use crate::signals::Signals;
+
+pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let client = global.connect().await.context("failed to submit jobs")?;
+    let defaults = Defaults {
+        name: args.name,
+        fields: args.fields,
+    };
+    let mut stream = Submitting {
+        submitter: client.submitter(),
+        numbers: VecDeque::new(),
+        counts: Counts::default(),
+        progress: Progress::new(),
+    };
+    let ended = stream.submit(defaults, &mut signals).await;
+    let last = tokio::select! {
+        receipts = stream.submitter.finish() => receipts,
+        () = signals.recv() => Ok(Vec::new()),
+    };
+    for receipt in last.unwrap_or_default() {
+        stream
+            .counts
+            .take(receipt, stream.numbers.pop_front(), &stream.progress);
+    }
+    // Those whose answers were not waited for.
+    stream.counts.unknown += stream.numbers.len() as u64;
+    stream.progress.finish();
+    client.close().await;
+    stream.counts.write(args.json)?;
+    match ended {
+        Ended::Input => Ok(stream.counts.exit()),
+        Ended::Signal => Ok(Exit::Interrupted),
+        Ended::Server => Err(stream.counts.exit().because(anyhow!(
+            "failed to submit all jobs: the server is gone; when it is back, submit what is left"
+        ))),
+        Ended::Broken(error) => Err(error).context("failed to read standard input"),
+    }
+}
+
+/// Why no more jobs are read.
+enum Ended {
+    /// There are none.
+    Input,
+    /// Somebody asked for it.
+    Signal,
+    /// The server does not answer.
+    Server,
+    /// The input cannot be read.
+    Broken(std::io::Error),
+}
+
+struct Submitting {
+    submitter: Submitter,
+    /// The lines of the jobs that have no receipt yet. The submitter waits when the server's window is full, so
+    /// there are never many more than that.
+    numbers: VecDeque<u64>,
+    counts: Counts,
+    progress: Progress,
+}
+
+impl Submitting {
+    async fn submit(&mut self, defaults: Defaults, signals: &mut Signals) -> Ended {
+        let mut chunks = lines::read(defaults);
+        loop {
+            tokio::select! {
+                chunk = chunks.recv() => match chunk {
+                    None => return Ended::Input,
+                    Some(Err(error)) => return Ended::Broken(error),
+                    Some(Ok(chunk)) => {
+                        let sent = tokio::select! {
+                            sent = self.send(chunk) => sent,
+                            () = signals.recv() => return Ended::Signal,
+                        };
+                        if sent.is_err() {
+                            return Ended::Server;
+                        }
+                        let receipts = self.submitter.take_receipts();
+                        self.take(receipts);
+                    }
+                },
+                receipts = self.submitter.receipts(), if !self.numbers.is_empty() => match receipts {
+                    Ok(receipts) => self.take(receipts),
+                    Err(_) => return Ended::Server,
+                },
+                () = signals.recv() => return Ended::Signal,
+            }
+            if self.counts.unsent > 0 || self.counts.unknown > 0 {
+                return Ended::Server;
+            }
+        }
+    }
+
+    async fn send(&mut self, chunk: Chunk) -> Result<(), SubmitError> {
+        self.progress.read(chunk.bytes);
+        for (number, problem) in &chunk.broken {
+            self.progress.note(&format!("line {number}: {}", escape(problem)));
+        }
+        self.counts.broken += chunk.broken.len() as u64;
+        self.numbers.extend(chunk.numbers);
+        self.submitter.push_many(chunk.jobs).await
+    }
+
+    fn take(&mut self, receipts: Vec<Result<Receipt, SubmitError>>) {
+        for receipt in receipts {
+            self.counts
+                .take(receipt, self.numbers.pop_front(), &self.progress);
+        }
+        self.progress.answered(self.counts.answered());
+    }
+}
+
+/// What became of the lines.
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: u64,
+    duplicate: u64,
+    refused: u64,
+    broken: u64,
+    unknown: u64,
+    unsent: u64,
+}
+
+impl Counts {
+    fn take(&mut self, receipt: Result<Receipt, SubmitError>, line: Option<u64>, progress: &Progress) {
+        match receipt {
+            Ok(receipt) if receipt.existing => self.duplicate += 1,
+            Ok(_) => self.accepted += 1,
+            Err(SubmitError::Refused(error)) => {
+                self.refused += 1;
+                let line = line.unwrap_or_default();
+                progress.note(&format!("line {line}: refused: {}", escape(&error.to_string())));
+            }
+            Err(SubmitError::Unknown { .. }) => self.unknown += 1,
+            Err(_) => self.unsent += 1,
+        }
+    }
+
+    fn answered(&self) -> u64 {
+        self.accepted + self.duplicate + self.refused
+    }
+
+    fn exit(&self) -> Exit {
+        if self.unknown > 0 {
+            Exit::Unknown
+        } else if self.unsent > 0 {
+            Exit::Unreachable
+        } else if self.refused > 0 || self.broken > 0 {
+            Exit::Partial
+        } else {
+            Exit::Ok
+        }
+    }
+
+    fn write(&self, as_json: bool) -> anyhow::Result<()> {
+        let mut output = Output::new();
+        if as_json {
+            output.json(&json!({
+                "accepted": self.accepted,
+                "duplicate": self.duplicate,
+                "refused": self.refused,
+                "broken": self.broken,
+                "unknown": self.unknown,
+                "unsent": self.unsent,
+            }))?;
+        } else {
+            let mut line = format!(
+                "{} accepted, {} duplicate, {} refused, {} broken",
+                self.accepted, self.duplicate, self.refused, self.broken
+            );
+            for (count, label) in [(self.unknown, "unknown"), (self.unsent, "not sent")] {
+                if count > 0 {
+                    line.push_str(&format!(", {count} {label}"));
+                }
+            }
+            output.line(line)?;
+        }
+        output.finish()
+    }
+}

@@ -1,0 +1,95 @@
+//! `jobq submit`: one job, or many from standard input.
+
+mod fields;
+mod lines;
+mod many;
+mod one;
+mod progress;
+
+use std::io::IsTerminal;
+
+use anyhow::anyhow;
+use jobq_client::SubmitError;
+use jobq_proto::JobName;
+use uuid::Uuid;
+
+use crate::cli::Global;
+use crate::connect::unreachable;
+use crate::exit::Exit;
+use fields::Fields;
+
+/// The flags of `jobq submit`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+It prints the job's number once the job is on the server's disk; with --wait, it waits for the job's end and prints
+its result: a text as it is, anything else as JSON.
+
+Without NAME, or with --stdin, it submits many jobs from standard input, one JSON object a line, and ends with counts:
+
+  {\"name\": \"thumbnail\", \"params\": {\"file\": \"a.png\"}, \"priority\": \"high\", \"in\": \"10m\"}
+
+An object may have: name, params, uuid, username, priority, in, at, max_attempts, timeout and backoff, written as the
+flags are. NAME and the flags count for what a line does not say. A broken line is reported by its number, and the
+others are submitted. A uuid makes a line safe to submit again: the same uuid is one job.
+
+Examples:
+  jobq submit thumbnail --params '{\"file\": \"a.png\"}'
+  jobq submit report --params @params.json --in 10m --priority low
+  jobq submit report --at '2026-11-23 06:00' --max-attempts 3 --backoff 30s
+  jobq submit thumbnail --params '{\"file\": \"a.png\"}' --wait
+  jq -c '{name: \"mail\", params: .}' people.ndjson | jobq submit")]
+pub(crate) struct Args {
+    /// What kind of job
+    #[arg(value_parser = name)]
+    name: Option<String>,
+    /// What the job is given: JSON, @FILE, or - for standard input
+    #[arg(
+        long,
+        value_name = "JSON|@FILE|-",
+        conflicts_with = "stdin",
+        requires = "name",
+        allow_hyphen_values = true
+    )]
+    params: Option<String>,
+    /// The job's identity: the same uuid twice is one job
+    #[arg(long, conflicts_with = "stdin", requires = "name")]
+    uuid: Option<Uuid>,
+    #[command(flatten)]
+    fields: Fields,
+    /// Wait for the job's end, and print its result
+    #[arg(long, conflicts_with = "stdin", requires = "name")]
+    wait: bool,
+    /// Submit many jobs from standard input, one JSON object a line
+    #[arg(long)]
+    stdin: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    match &args.name {
+        Some(name) if !args.stdin => one::run(name, &args, global).await,
+        None if !args.stdin && std::io::stdin().is_terminal() => Err(Exit::Usage.because(anyhow!(
+            "failed to submit: no NAME is given, and standard input is a terminal; give the job's NAME, pipe one JSON \
+             object a line, or type them with --stdin"
+        ))),
+        _ => many::run(args, global).await,
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    text.parse::<JobName>()
+        .map(String::from)
+        .map_err(|error| error.message)
+}
+
+/// The error of a job without a receipt, with its exit code.
+fn not_submitted(error: SubmitError) -> anyhow::Error {
+    match error {
+        SubmitError::Unknown { .. } => Exit::Unknown.because(error),
+        SubmitError::TimedOut { .. } => Exit::Unreachable.because(error),
+        SubmitError::Session(error) => unreachable(error),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,141 @@
+//! One job, by flags.
+
+use std::io::Read;
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use jobq_client::{Client, JobRequest, Outcome, Receipt, Status, WaitError, json};
+use serde_json::{Map, Value};
+
+use super::{Args, not_submitted};
+use crate::cli::Global;
+use crate::connect::{unanswered, unreachable};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::view;
+
+/// Longest params as JSON; the server's limit counts their CBOR, which is shorter.
+const MAX_PARAMS: u64 = 16 * 1024 * 1024;
+
+pub(super) async fn run(name: &str, args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let mut request = args.fields.request(name);
+    if let Some(params) = &args.params {
+        let params = read_params(params).context("failed to read the params");
+        request = request.raw_params(params.map_err(|error| Exit::Usage.because(error))?);
+    }
+    if let Some(uuid) = args.uuid {
+        request = request.uuid(uuid);
+    }
+    let client = global.connect().await.context("failed to submit the job")?;
+    let submitted = submit(&client, request, args).await;
+    client.close().await;
+    submitted
+}
+
+async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Result<Exit> {
+    let receipt = client
+        .submit(request)
+        .await
+        .map_err(not_submitted)
+        .context("failed to submit the job")?;
+    if args.wait {
+        let outcome = client.wait(receipt.id).await.map_err(not_waited)?;
+        return write_outcome(&receipt, &outcome, args.json);
+    }
+    let mut output = Output::new();
+    if args.json {
+        output.json(&object(&receipt))?;
+    } else {
+        output.line(receipt.id)?;
+    }
+    output.finish()?;
+    Ok(Exit::Ok)
+}
+
+fn read_params(params: &str) -> anyhow::Result<Bytes> {
+    let text = match params.strip_prefix('@') {
+        Some(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("cannot open {path}"))?;
+            read_all(file).with_context(|| format!("cannot read {path}"))?
+        }
+        None if params == "-" => read_all(std::io::stdin().lock()).context("cannot read standard input")?,
+        None => params.as_bytes().to_vec(),
+    };
+    Ok(json::to_cbor(&text)?)
+}
+
+fn read_all(source: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_PARAMS + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_PARAMS {
+        return Err(anyhow!("there are more than {MAX_PARAMS} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn write_outcome(receipt: &Receipt, outcome: &Outcome, as_json: bool) -> anyhow::Result<Exit> {
+    let mut output = Output::new();
+    if as_json {
+        let mut object = object(receipt);
+        object.insert("status".to_owned(), outcome.status.as_str().into());
+        object.insert("reason".to_owned(), outcome.reason.as_deref().into());
+        object.insert("result".to_owned(), view::payload(outcome.result.as_ref()));
+        output.json(&object)?;
+    } else if outcome.status == Status::Completed {
+        match outcome.result.as_ref().map(|result| view::payload(Some(result))) {
+            None => {}
+            Some(Value::String(text)) => output.foreign(&text)?,
+            Some(value) => output.line(value)?,
+        }
+    }
+    output.finish()?;
+    let (exit, ended) = match outcome.status {
+        Status::Completed => return Ok(Exit::Ok),
+        Status::Cancelled => (Exit::JobCancelled, "was cancelled"),
+        _ => (Exit::JobFailed, "failed"),
+    };
+    if as_json {
+        return Ok(exit);
+    }
+    let id = receipt.id;
+    Err(exit.because(match &outcome.reason {
+        Some(reason) => anyhow!("job {id} {ended}: {reason}"),
+        None => anyhow!("job {id} {ended}"),
+    }))
+}
+
+fn object(receipt: &Receipt) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("id".to_owned(), receipt.id.0.into());
+    object.insert("uuid".to_owned(), receipt.uuid.to_string().into());
+    object.insert("existing".to_owned(), receipt.existing.into());
+    object
+}
+
+fn not_waited(error: WaitError) -> anyhow::Error {
+    let error = match error {
+        WaitError::Session(error) => unreachable(error),
+        WaitError::Fetch { id, source } => {
+            unanswered(source).context(format!("job {id} has ended, and its result could not be fetched"))
+        }
+        error => error.into(),
+    };
+    error.context("failed to wait for the job")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_are_json_or_a_file_and_errors_say_where() {
+        assert_eq!(
+            json::show(&read_params(r#"{"a":1}"#).expect("it is JSON")),
+            r#"{"a":1}"#
+        );
+        let error = read_params("{\n  'a': 1}").expect_err("it is no JSON");
+        assert!(error.to_string().contains("line 2, column 3"), "{error}");
+        let error = read_params("@/no/such/file").expect_err("there is none");
+        assert!(error.to_string().contains("/no/such/file"), "{error}");
+    }
+}

@@ -1,0 +1,293 @@
+//! One command, from its start to its last word.
+
+use std::io;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_worker::CancellationToken;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{ChildStdin, Command};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::capture::{Head, Tail};
+use super::group::Group;
+
+/// How much of standard error is kept: its end, which most programs use for what went wrong.
+const STDERR_TAIL: usize = 64 * 1024;
+
+/// How long whoever else holds a command's pipes has to let go of them once it has exited.
+const PIPES_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the pipes have once their holders are killed. What then still holds them has left the group, and what
+/// it goes on to say is not waited for.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
+
+/// A year; a timer for longer would be none.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How to run a command.
+#[derive(Debug)]
+pub(super) struct Orders {
+    /// Goes to its standard input.
+    pub(super) input: Bytes,
+    /// Whether its standard output is read.
+    pub(super) keep_output: bool,
+    /// How many bytes of that are kept.
+    pub(super) output_limit: usize,
+    /// How long it may run.
+    pub(super) timeout: Option<Duration>,
+    /// How long it has between SIGTERM and SIGKILL.
+    pub(super) grace: Duration,
+    /// Stop it.
+    pub(super) cancelled: CancellationToken,
+    /// Stop it without grace.
+    pub(super) kill: CancellationToken,
+}
+
+/// A command that has exited.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) status: ExitStatus,
+    pub(super) stopped: Option<Stopped>,
+    pub(super) stdout: Head,
+    pub(super) stderr: Tail,
+}
+
+/// Why a command was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// The run is to stop; the runtime knows why.
+    Cancelled,
+    /// It ran longer than it may.
+    TimedOut(Duration),
+}
+
+/// Runs a command in a process group of its own until it has exited and said all it had to say. When this is
+/// dropped, the group is killed.
+///
+/// # Errors
+/// It could not be started, or not be waited for.
+pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Finished> {
+    let stdout = if orders.keep_output {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    };
+    command
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let group = Group::of(&child);
+    let mut head = Head::new(orders.output_limit);
+    let mut tail = Tail::new(STDERR_TAIL);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (status, stopped) = {
+        // All three at once: a command may write before it has read all, and wait for neither.
+        let pipes = async { tokio::join!(feed(stdin, &orders.input), head.read(stdout), tail.read(stderr)) };
+        let mut pipes = pin!(pipes);
+        let mut open = true;
+        let mut stop = Stop::new(&orders);
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status?,
+                _ = &mut pipes, if open => open = false,
+                () = stop.due() => stop.advance(&group),
+            }
+        };
+        if open && timeout(PIPES_WAIT, &mut pipes).await.is_err() {
+            group.kill();
+            // Either they are closed now, or they are given up.
+            let _ = timeout(LAST_WORDS_WAIT, &mut pipes).await;
+        }
+        (status, stop.why)
+    };
+    group.leave();
+    Ok(Finished {
+        status,
+        stopped,
+        stdout: head,
+        stderr: tail,
+    })
+}
+
+/// Writes the input and closes the pipe. A command need not read what it is given, so a closed pipe is no error.
+async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(input).await;
+    }
+}
+
+/// When a command is stopped, and how far that is.
+struct Stop<'a> {
+    orders: &'a Orders,
+    why: Option<Stopped>,
+    /// When the next step is due, by time.
+    at: Option<Instant>,
+    killed: bool,
+}
+
+impl<'a> Stop<'a> {
+    fn new(orders: &'a Orders) -> Self {
+        Self {
+            orders,
+            why: None,
+            at: orders.timeout.map(|timeout| Instant::now() + timeout.min(FAR)),
+            killed: false,
+        }
+    }
+
+    /// Waits until the next step is due; for ever when there is none.
+    async fn due(&self) {
+        let time = async {
+            match self.at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.orders.kill.cancelled(), if !self.killed => {}
+            () = self.orders.cancelled.cancelled(), if self.why.is_none() => {}
+            () = time => {}
+        }
+    }
+
+    fn advance(&mut self, group: &Group) {
+        if self.orders.kill.is_cancelled() {
+            self.why.get_or_insert(Stopped::Cancelled);
+            self.kill(group);
+        } else if self.why.is_some() {
+            self.kill(group);
+        } else {
+            let timed_out = self
+                .orders
+                .timeout
+                .filter(|_| !self.orders.cancelled.is_cancelled());
+            self.why = Some(timed_out.map_or(Stopped::Cancelled, Stopped::TimedOut));
+            group.terminate();
+            self.at = Some(Instant::now() + self.orders.grace.min(FAR));
+        }
+    }
+
+    fn kill(&mut self, group: &Group) {
+        group.kill();
+        self.at = None;
+        self.killed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn orders() -> Orders {
+        Orders {
+            input: Bytes::from_static(b"input\n"),
+            keep_output: true,
+            output_limit: 1024,
+            timeout: None,
+            grace: Duration::from_secs(60),
+            cancelled: CancellationToken::new(),
+            kill: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn input_goes_in_and_both_outputs_come_out() {
+        let finished = run(shell("cat; echo problem >&2; exit 3"), orders())
+            .await
+            .expect("it starts");
+        assert_eq!(finished.status.code(), Some(3));
+        assert_eq!(finished.stderr.text(100), "problem");
+        assert_eq!(finished.stdout.into_bytes(), b"input\n");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_reads_nothing_of_a_large_input_ends_by_itself() {
+        let input = Bytes::from(vec![b'x'; 1_000_000]);
+        let finished = run(shell("echo done"), Orders { input, ..orders() })
+            .await
+            .expect("it starts");
+        assert!(finished.status.success());
+        assert_eq!(finished.stdout.into_bytes(), b"done\n");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_writes_while_it_reads_is_not_held_up() {
+        let input = Bytes::from(vec![b'x'; 1_000_000]);
+        let finished = run(shell("cat"), Orders { input, ..orders() })
+            .await
+            .expect("it starts");
+        assert!(finished.status.success());
+        assert_eq!(finished.stdout.total(), 1_000_000);
+        assert!(finished.stdout.is_cut());
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipes_is_killed() {
+        // It would hold them for an hour.
+        let finished = run(shell("sleep 3600 & echo $!"), orders())
+            .await
+            .expect("it starts");
+        assert!(finished.status.success());
+        let output = String::from_utf8(finished.stdout.into_bytes()).expect("it is a number");
+        let grandchild = output
+            .trim()
+            .parse()
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .expect("it is one");
+        // Killed, it may wait to be reaped by whoever adopted it, but it runs no more.
+        let state =
+            std::fs::read_to_string(format!("/proc/{}/stat", grandchild.as_raw_pid())).unwrap_or_default();
+        assert!(
+            state.is_empty() || state.contains(") Z ") || state.contains(") X "),
+            "{state}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_command_gets_to_clean_up() {
+        let orders = orders();
+        orders.cancelled.cancel();
+        let script = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.01; done";
+        // The signal may come before the trap is set, and then there is nothing to clean up.
+        let finished = run(shell(script), orders).await.expect("it starts");
+        assert_eq!(finished.stopped, Some(Stopped::Cancelled));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_ignores_sigterm_is_killed_after_its_grace() {
+        let orders = Orders {
+            timeout: Some(Duration::from_millis(200)),
+            grace: Duration::from_millis(50),
+            ..orders()
+        };
+        let finished = run(shell("trap '' TERM; while :; do sleep 0.01; done"), orders)
+            .await
+            .expect("it starts");
+        assert_eq!(
+            finished.stopped,
+            Some(Stopped::TimedOut(Duration::from_millis(200)))
+        );
+        assert!(!finished.status.success());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_not_there_is_an_error() {
+        let error = run(Command::new("/no/such/command"), orders())
+            .await
+            .expect_err("it is not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,103 @@
+//! Reaching the server: its address, its token, and what to say when it is not there.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use jobq_client::{AskError, Client, ConnectError, Endpoint, SessionError};
+
+use crate::cli::Global;
+use crate::exit::Exit;
+
+/// The variable that the token is read from.
+const TOKEN: &str = "JOBQ_TOKEN";
+
+/// Longest token, in bytes; the server reads no more before it knows a peer.
+const MAX_TOKEN: usize = 1024;
+
+impl Global {
+    /// Where the server is.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub(crate) fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        self.server
+            .parse()
+            .map_err(|error| Exit::Usage.because(anyhow::Error::new(error)))
+    }
+
+    /// The token to show to the server, or to ask for.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what is there can be no token.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<String>> {
+        let (token, from) = match &self.token_file {
+            Some(path) => {
+                let token = read_token(path)
+                    .with_context(|| format!("failed to read the token from {}", path.display()));
+                (
+                    Some(token.map_err(|error| Exit::Usage.because(error))?),
+                    path.display().to_string(),
+                )
+            }
+            None => (
+                std::env::var(TOKEN).ok().filter(|token| !token.is_empty()),
+                TOKEN.to_owned(),
+            ),
+        };
+        match token {
+            Some(token) if token.is_empty() || token.len() > MAX_TOKEN => Err(Exit::Usage.because(anyhow!(
+                "failed to read the token from {from}: it has {} bytes, expected 1 to {MAX_TOKEN}",
+                token.len()
+            ))),
+            token => Ok(token),
+        }
+    }
+
+    /// Connects, or says what to do.
+    ///
+    /// # Errors
+    /// No server answers within a few seconds, or it refuses.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        let mut builder = Client::builder(self.endpoint()?).label(format!("jobq {}", std::process::id()));
+        if let Some(token) = self.token()? {
+            builder = builder.token(token);
+        }
+        builder.connect().await.map_err(|error| match error {
+            ConnectError::Session(error) => unreachable(error),
+            error => Exit::Unreachable.because(error),
+        })
+    }
+}
+
+/// The error of a session that is over or never began, with what to do.
+pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
+    let advice = match &error {
+        SessionError::Connect { .. } => {
+            "start one with `jobq serve`, or say where it is with --server or JOBQ_SERVER"
+        }
+        SessionError::Refused { error, .. } if error.code == jobq_client::ErrorCode::BadToken => {
+            "give the server's token by JOBQ_TOKEN or --token-file"
+        }
+        _ => return Exit::Unreachable.because(error),
+    };
+    Exit::Unreachable.because(anyhow!("{error}; {advice}"))
+}
+
+/// The error of a question, with its exit code.
+pub(crate) fn unanswered(error: AskError) -> anyhow::Error {
+    match error {
+        AskError::Session(error) => unreachable(error),
+        AskError::TimedOut(_) => Exit::Unknown.because(error),
+        error => error.into(),
+    }
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    // One byte and a line break more than the longest, so that a longer one is noticed.
+    std::fs::File::open(path)?
+        .take(MAX_TOKEN as u64 + 3)
+        .read_to_string(&mut text)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,40 @@
+//! The program's log, on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Global, LogFormat};
+use crate::exit::Exit;
+
+/// Starts logging.
+///
+/// # Errors
+/// The filter is none.
+pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
+    let asked = global
+        .log
+        .as_deref()
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or(default);
+    let filter = EnvFilter::builder().parse(asked).map_err(|error| {
+        Exit::Usage.because(anyhow::anyhow!(
+            "failed to read the log filter {asked:?}: {error}; expected a level (error, warn, info, debug, trace, off) \
+             or a list such as warn,jobq_server=debug"
+        ))
+    })?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match global.log_format {
+        LogFormat::Text => log.with_target(false).with_ansi(wants_colour()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Whether standard error is a terminal whose user wants colours, as <https://no-color.org> has it.
+fn wants_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,178 @@
+//! Times and durations, as people write and read them.
+
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Zoned};
+use jobq_client::Backoff;
+
+/// Reads a duration such as `10m`, `1h 30m`, `1.5s`, `2 days` or `PT10M`. A day has 24 hours.
+///
+/// # Errors
+/// It is none, or less than nothing.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected one such as 500ms, 10m, 1h 30m or 2d";
+    let span: Span = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("it is no duration; {expected}"))?;
+    let duration = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| format!("months and years have no fixed length; {expected}"))?;
+    Duration::try_from(duration).map_err(|_| format!("it is less than nothing; {expected}"))
+}
+
+/// As [`duration`], of one microsecond at least.
+///
+/// # Errors
+/// As [`duration`], or it is nothing.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < Duration::from_micros(1) {
+        return Err("it has to be longer than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Reads a point in time, in microseconds since 1970: `2026-11-23T10:00:00+01:00`, `…Z`, `…[Europe/Berlin]`, or
+/// local time without any of these, with or without a time of day.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    let text = text.trim();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_microsecond());
+    }
+    if let Ok(zoned) = text.parse::<Zoned>() {
+        return Ok(zoned.timestamp().as_microsecond());
+    }
+    let local: DateTime = text.parse().map_err(|_| {
+        "it is no time; expected one such as 2026-11-23T10:00:00+01:00, 2026-11-23T09:00:00Z, or \
+         2026-11-23 10:00 in local time"
+            .to_owned()
+    })?;
+    let zoned = local
+        .to_zoned(TimeZone::system())
+        .map_err(|error| error.to_string())?;
+    Ok(zoned.timestamp().as_microsecond())
+}
+
+/// Reads a backoff: `10s` for the same wait each time, `1s^4` for one that grows with that power of the attempt,
+/// `1s^4,1h` for one that stops growing there.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn backoff(text: &str) -> Result<Backoff, String> {
+    let (curve, max) = match text.split_once(',') {
+        Some((curve, max)) => (curve, Some(micros(max)?)),
+        None => (text, None),
+    };
+    let (base, exponent) = match curve.split_once('^') {
+        Some((base, exponent)) => (base, exponent.trim()),
+        None => (curve, "0"),
+    };
+    let exponent = exponent
+        .parse()
+        .ok()
+        .filter(|exponent| *exponent <= Backoff::MAX_EXPONENT)
+        .ok_or_else(|| format!("{exponent:?} is no exponent from 0 to {}", Backoff::MAX_EXPONENT))?;
+    let base = micros(base)?;
+    Ok(Backoff {
+        base,
+        exponent,
+        max: max.unwrap_or(Backoff::default().max).max(base),
+    })
+}
+
+fn micros(text: &str) -> Result<u64, String> {
+    Ok(u64::try_from(duration(text)?.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A time of the server, for programs: RFC 3339 in UTC.
+pub(crate) fn rfc3339(micros: i64) -> String {
+    match Timestamp::from_microsecond(micros) {
+        Ok(time) => format!("{time:.6}"),
+        Err(_) => micros.to_string(),
+    }
+}
+
+/// A time of the server, for people: local time, to the second.
+pub(crate) fn local(micros: i64) -> String {
+    match Timestamp::from_microsecond(micros) {
+        Ok(time) => time
+            .to_zoned(TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
+        Err(_) => micros.to_string(),
+    }
+}
+
+/// A duration, for people: at most two units below the day, none below the microsecond.
+pub(crate) fn length(duration: Duration) -> String {
+    let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    let rounded = match micros {
+        0..1_000 => micros,
+        1_000..60_000_000 => micros / 1_000 * 1_000,
+        _ => micros / 1_000_000 * 1_000_000,
+    };
+    let printer = SpanPrinter::new()
+        .designator(Designator::Compact)
+        .spacing(Spacing::BetweenUnits);
+    printer.duration_to_string(&SignedDuration::from_micros(rounded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("PT10M"), Ok(Duration::from_secs(600)));
+        for wrong in ["", "10", "ten minutes", "-5m", "1 month"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn times_carry_their_zone_or_are_local() {
+        let nine = time("2026-11-23T09:00:00Z").expect("it is a time");
+        assert_eq!(time("2026-11-23T10:00:00+01:00"), Ok(nine));
+        assert_eq!(time("2026-11-23T10:00:00+01:00[Europe/Berlin]"), Ok(nine));
+        let local = time("2026-11-23 10:00").expect("it is a local time");
+        assert_eq!(time("2026-11-23T10:00:00"), Ok(local));
+        assert!(time("2026-11-23").expect("it is a local day") < local);
+        for wrong in ["", "tomorrow", "2026-13-01", "10:00"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_backoff_is_a_wait_a_power_and_a_limit() {
+        let constant = backoff("10s").expect("it is one");
+        assert_eq!((constant.base, constant.exponent), (10_000_000, 0));
+        let grows = backoff("1s^4,1h").expect("it is one");
+        assert_eq!(
+            (grows.base, grows.exponent, grows.max),
+            (1_000_000, 4, 3_600_000_000)
+        );
+        for wrong in ["", "s", "1s^", "1s^11", "1s^-1", "1s,"] {
+            assert!(backoff(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_short() {
+        assert_eq!(length(Duration::from_micros(850)), "850µs");
+        assert_eq!(length(Duration::from_micros(1_234_567)), "1s 234ms");
+        assert_eq!(length(Duration::from_secs(3_725)), "1h 2m 5s");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
+    }
+}

@@ -1,0 +1,75 @@
+//! Jobs as they are shown, to people and to programs.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_client::{JobView, json};
+use serde_json::{Map, Value, json};
+
+use crate::times;
+
+/// A job as one JSON object. Times are RFC 3339, durations are microseconds and say so in their names.
+pub(crate) fn job(view: &JobView) -> Map<String, Value> {
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    let time = |micros: i64| Value::from(times::rfc3339(micros));
+    put("id", view.id.into());
+    put("uuid", view.uuid.to_string().into());
+    put("name", view.name.as_str().into());
+    put("username", json!(view.username));
+    put("priority", view.priority.as_str().into());
+    put("status", view.status.as_str().into());
+    put("created", time(view.created));
+    put("due", time(view.due));
+    put("started", view.started.map_or(Value::Null, time));
+    put("ended", view.ended.map_or(Value::Null, time));
+    put("ran_us", json!(view.ran));
+    put("attempts", view.attempts.into());
+    put("max_attempts", view.max_attempts.into());
+    put("charges", view.charges.into());
+    put("cancelling", view.cancelling.into());
+    put("reason", json!(view.reason));
+    put("retry_of", json!(view.retry_of));
+    put("params_bytes", view.params_bytes.into());
+    object
+}
+
+/// A job as pairs of a label and a text, without what it does not have.
+pub(crate) fn lines(view: &JobView) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let mut put = |label, text: Option<String>| lines.extend(text.map(|text| (label, text)));
+    let cancelling = if view.cancelling { ", cancelling" } else { "" };
+    put("id", Some(view.id.to_string()));
+    put("uuid", Some(view.uuid.to_string()));
+    put("name", Some(view.name.clone()));
+    put("username", view.username.clone());
+    put("priority", Some(view.priority.clone()));
+    put("status", Some(format!("{}{cancelling}", view.status)));
+    put("created", Some(times::local(view.created)));
+    put("due", (view.due != view.created).then(|| times::local(view.due)));
+    put("started", view.started.map(times::local));
+    put("ended", view.ended.map(times::local));
+    put(
+        "ran",
+        view.ran
+            .map(|micros| times::length(Duration::from_micros(micros))),
+    );
+    put(
+        "attempts",
+        Some(format!("{} of {}", view.attempts, view.max_attempts)),
+    );
+    put(
+        "charges",
+        (view.charges > 0).then(|| format!("{} workers lost in a row", view.charges)),
+    );
+    put("reason", view.reason.clone());
+    put("retry of", view.retry_of.map(|id| id.to_string()));
+    put("params", Some(format!("{} bytes", view.params_bytes)));
+    lines
+}
+
+/// Params or a result as JSON. What is no CBOR is shown as its bytes, as text.
+pub(crate) fn payload(item: Option<&Bytes>) -> Value {
+    let Some(item) = item else { return Value::Null };
+    json::from_cbor(item).unwrap_or_else(|_| json::show(item).into())
+}
