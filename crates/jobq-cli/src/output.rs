@@ -55,8 +55,11 @@ impl Output {
         check(write!(self.inner, "{text}{end}"))
     }
 
-    /// Writes a table without lines.
-    pub(crate) fn table(&mut self, table: &Table) -> anyhow::Result<()> {
+    /// Writes a table.
+    pub(crate) fn table(&mut self, mut table: Table) -> anyhow::Result<()> {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         self.line(table.trim_fmt())
     }
 

@@ -64,7 +64,7 @@ pub(crate) fn lines(view: &JobView) -> Vec<(&'static str, String)> {
     );
     put("reason", view.reason.clone());
     put("retry of", view.retry_of.map(|id| id.to_string()));
-    put("params", Some(format!("{} bytes", view.params_bytes)));
+    put("size", Some(format!("{} bytes of params", view.params_bytes)));
     lines
 }
 

@@ -106,5 +106,5 @@ fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Re
             reason.unwrap_or_default(),
         ]);
     }
-    output.table(&table)
+    output.table(table)
 }

@@ -98,7 +98,7 @@ fn write(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
     table.add_rows(stats.names.iter().map(|name| row(&name.name, name)));
     // No job has this name: parentheses are not allowed in one.
     table.add_row(row("(all)", &stats.total));
-    output.table(&table)?;
+    output.table(table)?;
     if stats.truncated {
         output.line(format_args!(
             "There are more names than the {} above.",

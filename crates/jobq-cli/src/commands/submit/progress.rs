@@ -74,5 +74,5 @@ fn style(template: &str) -> ProgressStyle {
 fn input_length() -> Option<u64> {
     let input = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
     let metadata = File::from(input).metadata().ok()?;
-    metadata.is_file().then(|| metadata.len())
+    metadata.is_file().then_some(metadata.len())
 }

@@ -92,10 +92,11 @@ impl Tail {
     }
 
     fn take(&mut self, chunk: &[u8]) {
-        let chunk = &chunk[chunk.len().saturating_sub(self.limit)..];
         let over = (self.bytes.len() + chunk.len()).saturating_sub(self.limit);
         self.cut |= over > 0;
-        self.bytes.drain(..over);
+        let old = over.min(self.bytes.len());
+        self.bytes.drain(..old);
+        let chunk = &chunk[over - old..];
         self.bytes.extend(chunk);
     }
 }

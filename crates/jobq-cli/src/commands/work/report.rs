@@ -106,7 +106,11 @@ fn name(signal: Signal) -> String {
         // These two go by other names in there.
         Signal::ABORT => "SIGABRT".to_owned(),
         Signal::ALARM => "SIGALRM".to_owned(),
-        signal => format!("{signal:?}").replace("Signal::", "SIG"),
+        signal => {
+            let name = format!("{signal:?}");
+            let name = name.trim_matches('"');
+            format!("SIG{}", name.strip_prefix("Signal::").unwrap_or(name))
+        }
     }
 }
 

@@ -58,14 +58,14 @@ impl Observer for Watch {
             id, name, attempt, ..
         } = run;
         match outcome {
-            Outcome::Completed => tracing::info!(%id, name, attempt, took, "completed"),
+            Outcome::Completed => tracing::info!(%id, name, attempt, %took, "completed"),
             Outcome::Failed(error) => {
                 let reason = output::cut(error.reason(), REASON_WIDTH);
-                tracing::warn!(%id, name, attempt, took, "failed: {reason}");
+                tracing::warn!(%id, name, attempt, %took, "failed: {reason}");
             }
-            Outcome::Released => tracing::info!(%id, name, attempt, took, "given back"),
+            Outcome::Released => tracing::info!(%id, name, attempt, %took, "given back"),
             Outcome::GivenUp => {
-                tracing::warn!(%id, name, attempt, took, "given up: it is no longer this worker's")
+                tracing::warn!(%id, name, attempt, %took, "given up: it is no longer this worker's")
             }
         }
     }
