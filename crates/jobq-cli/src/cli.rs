@@ -20,15 +20,20 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  jobq serve                                         a server on tcp://127.0.0.1:7420, its data in ./jobq-data
-  jobq work thumbnail -j 4 -- ./thumbnail.sh         four at a time; params as JSON on standard input
+  jobq serve
+  jobq work thumbnail -j 4 -- ./thumbnail.sh
   jobq submit thumbnail --params '{\"file\": \"a.png\"}' --wait
   jobq list --status failed
 
-Every flag can also be set by a variable: those of all commands by JOBQ_SERVER, JOBQ_LOG, JOBQ_LOG_FORMAT and
-JOBQ_TOKEN_FILE, those of a command by the command's name and the flag's, as in JOBQ_SERVE_DATA or
-JOBQ_SUBMIT_MAX_ATTEMPTS. A flag counts for more than a variable. The token itself is read from JOBQ_TOKEN, and has
-no flag, since command lines can be seen by everybody.";
+The first keeps its jobs in ./jobq-data and listens on tcp://127.0.0.1:7420,
+where the others look for it. `jobq COMMAND --help` has more.
+
+Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
+JOBQ_LOG, JOBQ_LOG_FORMAT and JOBQ_TOKEN_FILE, those of a command by the
+command's name and the flag's, as in JOBQ_SERVE_DATA or
+JOBQ_SUBMIT_MAX_ATTEMPTS. A flag counts for more than a variable. The token
+itself is read from JOBQ_TOKEN, and has no flag, since command lines can be
+seen by everybody.";
 
 /// What all commands have in common.
 #[derive(Debug, Clone, clap::Args)]

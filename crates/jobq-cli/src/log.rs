@@ -25,7 +25,9 @@ pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would complain where the log went, and end the program if nobody reads that any more.
+        .log_internal_errors(false);
     match global.log_format {
         LogFormat::Text => log.with_target(false).with_ansi(wants_colour()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -12,8 +12,9 @@ use crate::output::Output;
 /// The flags of `jobq cancel`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-A job that waits is cancelled at once. The worker of one that runs is told to stop it; if it completes first, it
-stays completed. It is no error if a job had ended before.
+A job that waits is cancelled at once. The worker of one that runs is told to
+stop it; if it completes first, it stays completed. It is no error if a job had
+ended before.
 
 Examples:
   jobq cancel 7 8 9

@@ -12,8 +12,8 @@ use crate::output::{self, Output};
 /// The flags of `jobq retry`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Each ended job is submitted again as a new job, which names the old one. Repeating the command gives the same new
-jobs and no others.
+Each ended job is submitted again as a new job, which names the old one.
+Repeating the command gives the same new jobs and no others.
 
 Examples:
   jobq retry 7

@@ -18,10 +18,12 @@ use crate::times;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Once it is up, it writes one line for each address to standard output, such as
-`listening on tcp://127.0.0.1:7420`. With port 0 the system picks a port, and the line says which.
+`listening on tcp://127.0.0.1:7420`. With port 0 the system picks a port, and
+the line says which.
 
-SIGTERM or SIGINT stops it: it takes no more jobs, gives workers --drain to finish theirs, and closes its store.
-A second signal stops it at once; what workers have then is theirs when it is back.
+SIGTERM or SIGINT stops it: it takes no more jobs, gives workers --drain to
+finish theirs, and closes its store. A second signal stops it at once; what
+workers have then is theirs when it is back.
 
 Clients have to show a token if there is one in JOBQ_TOKEN or --token-file.
 

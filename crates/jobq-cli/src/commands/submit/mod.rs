@@ -21,16 +21,20 @@ use fields::Fields;
 /// The flags of `jobq submit`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-It prints the job's number once the job is on the server's disk; with --wait, it waits for the job's end and prints
-its result: a text as it is, anything else as JSON.
+It prints the job's number once the job is on the server's disk; with --wait,
+it waits for the job's end and prints its result: a text as it is, anything
+else as JSON.
 
-Without NAME, or with --stdin, it submits many jobs from standard input, one JSON object a line, and ends with counts:
+Without NAME, or with --stdin, it submits many jobs from standard input, one
+JSON object a line, and ends with counts:
 
-  {\"name\": \"thumbnail\", \"params\": {\"file\": \"a.png\"}, \"priority\": \"high\", \"in\": \"10m\"}
+  {\"name\": \"thumbnail\", \"params\": {\"file\": \"a.png\"}, \"in\": \"10m\"}
 
-An object may have: name, params, uuid, username, priority, in, at, max_attempts, timeout and backoff, written as the
-flags are. NAME and the flags count for what a line does not say. A broken line is reported by its number, and the
-others are submitted. A uuid makes a line safe to submit again: the same uuid is one job.
+An object may have: name, params, uuid, username, priority, in, at,
+max_attempts, timeout and backoff, written as the flags are. NAME and the flags
+count for what a line does not say. A broken line is reported by its number,
+and the others are submitted. A uuid makes a line safe to submit again: the
+same uuid is one job.
 
 Examples:
   jobq submit thumbnail --params '{\"file\": \"a.png\"}'

@@ -32,16 +32,20 @@ use child::Orders;
 /// The flags of `jobq work`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-The command gets the job's params as one line of JSON on its standard input, and JOBQ_ID, JOBQ_NAME, JOBQ_UUID,
-JOBQ_ATTEMPT, JOBQ_MAX_ATTEMPTS, JOBQ_FENCE and, where the job has one, JOBQ_USERNAME in its environment. If it exits
-with status 0, the job completes, and what it wrote to standard output is the result. Otherwise the attempt fails,
-and the end of what it wrote to standard error is the reason.
+The command gets the job's params as one line of JSON on its standard input,
+and JOBQ_ID, JOBQ_NAME, JOBQ_UUID, JOBQ_ATTEMPT, JOBQ_MAX_ATTEMPTS, JOBQ_FENCE
+and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
+status 0, the job completes, and what it wrote to standard output is the
+result. Otherwise the attempt fails, and the end of what it wrote to standard
+error is the reason.
 
-The command has a process group of its own. When the job is cancelled or its time is over, the group gets SIGTERM,
-and SIGKILL after --grace. What holds the command's output open for a second after it has exited is killed.
+The command has a process group of its own. When the job is cancelled or its
+time is over, the group gets SIGTERM, and SIGKILL after --grace. What holds the
+command's output open for a second after it has exited is killed.
 
-SIGTERM or SIGINT stops the worker: it takes nothing new and waits up to --drain for what runs. A second signal stops
-what runs and gives its jobs back; a third kills it.
+SIGTERM or SIGINT stops the worker: it takes nothing new and waits up to
+--drain for what runs. A second signal stops what runs and gives its jobs back;
+a third kills it.
 
 It keeps trying when no server answers, at the start too.
 

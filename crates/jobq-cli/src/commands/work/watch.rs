@@ -1,6 +1,7 @@
 //! The worker's log: a line for each run that ended.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ const REASON_WIDTH: usize = 200;
 pub(super) struct Watch {
     /// When the runs that are held began.
     began: Mutex<HashMap<Fence, Instant>>,
+    connected: AtomicBool,
     /// Closes when the worker's session has ended, since it drops its observer then.
     _over: oneshot::Sender<()>,
 }
@@ -27,8 +29,12 @@ impl Watch {
     /// A watch, and what ends with an error when the session has ended for good.
     pub(super) fn new() -> (Self, oneshot::Receiver<()>) {
         let (over, ended) = oneshot::channel();
-        let began = Mutex::default();
-        (Self { began, _over: over }, ended)
+        let watch = Self {
+            began: Mutex::default(),
+            connected: AtomicBool::new(false),
+            _over: over,
+        };
+        (watch, ended)
     }
 
     fn began(&self) -> MutexGuard<'_, HashMap<Fence, Instant>> {
@@ -38,7 +44,10 @@ impl Watch {
 
 impl Observer for Watch {
     fn connected(&self, connection: &Connection<'_>) {
-        tracing::info!(server = %output::escape(connection.server), resumed = connection.resumed, "connected");
+        // Later ones are in the session's own log.
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            tracing::info!(server = %output::escape(connection.server), "connected");
+        }
     }
 
     fn disconnected(&self, error: &SessionError) {
