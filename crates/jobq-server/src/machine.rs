@@ -109,8 +109,8 @@ pub struct Totals {
 }
 
 impl Machine {
-    /// A machine that goes on where the store was left, with no live job loaded yet: [`Machine::load`] follows, and
-    /// then [`Machine::loaded`].
+    /// A machine that goes on where the store was left, with no live job loaded yet: [`Machine::load`] follows,
+    /// before anything is handled.
     pub fn new(config: Config, recovered: &Recovered, seed: [u8; 32], now: Now) -> Self {
         let mut machine = Self {
             rng: ChaCha12Rng::from_seed(seed),
@@ -313,7 +313,7 @@ impl Machine {
             ),
             M::Request(request) => self.submit(peer, request),
             M::Credit(credit) => self.set_credit(peer, session, credit),
-            M::Started(started) => self.runs_started(session, started),
+            M::Started(started) => self.runs_started(peer, session, started),
             M::Completed(completed) => self.runs_completed(peer, session, completed),
             M::Failed(failed) => self.runs_failed(peer, session, failed),
             M::Released(released) => self.runs_released(peer, session, released),

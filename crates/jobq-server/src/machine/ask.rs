@@ -17,7 +17,6 @@ use super::names::NameKey;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting};
 use super::reads::Purpose;
-use super::submit::request_in_use;
 use crate::store::{self, Change, Filter, InsertOutcome, JobRecord, JobState, LiveJob, Read, Select};
 
 /// Jobs in the answer to a Query that does not say how many.
@@ -65,7 +64,11 @@ pub(super) struct RetryStep {
 impl Machine {
     pub(super) fn query(&mut self, peer: PeerId, query: Query) {
         let (request, status) = (query.request, query.status);
-        match self.plan_query(query) {
+        let planned = self.plan_query(query).and_then(|query| {
+            self.begin_request(peer, request, Weight::default())
+                .map(|()| query)
+        });
+        match planned {
             Ok(query) => {
                 let paged = matches!(query.select, Select::Page(_));
                 let purpose = Purpose::Query {
@@ -147,6 +150,7 @@ impl Machine {
         if paged && let Some(status) = status {
             jobs.retain(|job| job.status == status);
         }
+        self.end_request(peer, request);
         self.answer(peer, ClientMessage::Jobs(Jobs { request, jobs, next }));
     }
 
@@ -171,6 +175,9 @@ impl Machine {
     }
 
     pub(super) fn stats(&mut self, peer: PeerId, query: StatsQuery) {
+        if let Err(error) = self.check_number(peer, query.request) {
+            return self.refuse(peer, query.request, error);
+        }
         let (names, truncated, total) = self.names.stats(Stats::MAX_NAMES);
         let stats = Stats {
             request: query.request,
@@ -254,6 +261,8 @@ impl Machine {
         if !lease.cancelling {
             lease.cancelling = true;
             let fence = lease.fence;
+            // A mark without a run would be all that a restart finds, and it would end the job.
+            self.record_run(id);
             self.pending.change(Change::CancelMarked { id });
             self.pending.effect(Effect::TellCancel { id, fence });
         }
@@ -420,11 +429,11 @@ impl Machine {
             .map(|known| match known {
                 Some(receipt) => Err(receipt),
                 None => {
-                    let record = records
-                        .next()
-                        .flatten()
-                        .expect("an ended job was found a moment ago");
-                    self.take(again(&record), Some(record.id))
+                    // Its record was there a moment ago, but records are not kept for ever.
+                    let gone = || WireError::new(ErrorCode::NotFound, "the job's record is kept no longer");
+                    let record = records.next().flatten().ok_or_else(gone);
+                    record
+                        .and_then(|record| self.take(again(&record), Some(record.id)))
                         .map_err(Receipt::refused)
                 }
             })
@@ -462,11 +471,7 @@ impl Machine {
                 format!("a request names 1 to {items} jobs, not {}", ids.len()),
             ));
         }
-        let Some(peer) = self.peers.find(peer) else {
-            return Ok(());
-        };
-        peer.begin(request, Weight::default())
-            .map_err(|_| request_in_use(request))
+        self.begin_request(peer, request, Weight::default())
     }
 
     fn end_request(&mut self, peer: PeerId, request: u64) {

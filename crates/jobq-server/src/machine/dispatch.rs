@@ -39,7 +39,7 @@ impl Machine {
     /// The session that gets the head of a lane. Those that cannot take it leave the lane until they are woken.
     fn choose(&mut self, lane: LaneKey, bytes: u32) -> Option<SessionId> {
         while let Some(id) = self.lines.taker(lane) {
-            if self.sessions.can_take(id, lane, bytes) {
+            if self.sessions.takes(id, lane, bytes) {
                 self.lines.rotate(lane);
                 return Some(id);
             }
@@ -82,6 +82,7 @@ impl Machine {
         };
         self.leases.insert(id, lease, &mut self.sessions, &mut self.names);
         self.sessions.update(session);
+        self.wake_lacking_bytes();
         if let Some(record) = self.payloads.take(id, bytes as usize) {
             self.order(&record);
         }
@@ -116,15 +117,18 @@ impl Machine {
     /// Records have come from the store: of jobs that are leased, and of jobs that soon will be.
     pub(super) fn payloads_read(&mut self, ids: &[JobId], records: Vec<Option<Arc<JobRecord>>>) {
         for (id, record) in ids.iter().zip(records) {
-            let record = record.unwrap_or_else(|| panic!("job {id} waits, and the store does not know it"));
             let fetching = self
                 .leases
                 .find(*id)
                 .is_some_and(|lease| lease.phase == Phase::Fetching);
+            if !fetching && !self.payloads.knows(*id) {
+                continue; // It has ended meanwhile, and its record may be gone.
+            }
+            let record = record.unwrap_or_else(|| panic!("job {id} waits, and the store does not know it"));
             if fetching {
                 self.payloads.forget(*id);
                 self.order(&record);
-            } else if self.payloads.knows(*id) {
+            } else {
                 self.payloads.arrived(record);
             }
         }

@@ -130,8 +130,10 @@ impl Machine {
             credits,
             jobs: work.jobs as usize,
             bytes: work.bytes,
-            recorded: false,
+            recording: 0,
             holding: HoldingState::Awaited,
+            checking: Map::new(),
+            lacks_bytes: false,
             parked: BTreeSet::new(),
         })
     }
@@ -182,8 +184,7 @@ impl Machine {
         let same_names = old
             .as_ref()
             .is_some_and(|old| old.credits.keys().eq(new.credits.keys()));
-        new.recorded = same_names && old.is_some_and(|old| old.recorded);
-        let record = !new.recorded;
+        new.recording = old.map_or(0, |old| old.recording);
         session.work = Some(new);
         if let Some(old_peer) = old_peer {
             let error = WireError::new(
@@ -193,7 +194,7 @@ impl Machine {
             self.drop_peer(old_peer, Some(error), CloseReason::Replaced);
         }
         self.return_unsent(id);
-        if record {
+        if !same_names {
             self.record_session(id);
         }
         self.add_takers(id);
@@ -206,12 +207,11 @@ impl Machine {
         let Some(session) = self.sessions.find(id) else {
             return;
         };
-        let Some(work) = &session.work else { return };
-        let names = work
-            .credits
-            .keys()
-            .map(|key| self.names.name(*key).clone())
-            .collect();
+        let Some(work) = &mut session.work else { return };
+        work.recording += 1;
+        // A session that came back for other names may still have runs of the earlier ones.
+        let keys: BTreeSet<NameKey> = work.credits.keys().copied().chain(session.held.names()).collect();
+        let names = keys.into_iter().map(|key| self.names.name(key).clone()).collect();
         let record = SessionRecord {
             id,
             label: session.label.clone(),
@@ -225,7 +225,7 @@ impl Machine {
 
     pub(super) fn session_recorded(&mut self, id: SessionId) {
         if let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) {
-            work.recorded = true;
+            work.recording = work.recording.saturating_sub(1);
             self.wake(id);
         }
     }
@@ -268,7 +268,7 @@ impl Machine {
 
     /// A session is over: what it holds is given up, lost or given back.
     fn end_session(&mut self, id: SessionId, lost: bool) {
-        self.remove_takers(id);
+        self.return_unsent(id);
         let Some(session) = self.sessions.find(id) else {
             return;
         };
@@ -284,6 +284,7 @@ impl Machine {
                 },
             );
         }
+        self.remove_takers(id);
         let worker = self
             .sessions
             .remove(id)
@@ -377,12 +378,20 @@ impl Machine {
 
     /// A session may be able to take again what it could not: it lines up at the lanes it had left.
     pub(super) fn wake(&mut self, id: SessionId) {
-        self.sessions.update(id);
         let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
             return;
         };
+        work.lacks_bytes = false;
         for lane in std::mem::take(&mut work.parked) {
             self.lines.add_taker(lane, id);
+        }
+        self.sessions.update(id);
+    }
+
+    /// A job has left its line: those that waited for it to fit look for the next one.
+    pub(super) fn wake_lacking_bytes(&mut self) {
+        for id in self.sessions.take_lacking_bytes() {
+            self.wake(id);
         }
     }
 

@@ -19,16 +19,26 @@ const RECORD_OVERHEAD: usize = 256;
 /// Records by job.
 pub(super) struct Payloads {
     slots: Map<JobId, Slot>,
+    /// What is here, and what is on its way.
     bytes: usize,
     budget: usize,
     wanted: Vec<(JobId, usize)>,
 }
 
 enum Slot {
-    /// It is being read.
-    Wanted,
+    /// It is being read, and will weigh this much.
+    Wanted(usize),
     /// It is here.
     Here(Arc<JobRecord>),
+}
+
+impl Slot {
+    fn weight(&self) -> usize {
+        match self {
+            Slot::Wanted(weight) => *weight,
+            Slot::Here(record) => weight(record.params.len()),
+        }
+    }
 }
 
 impl Payloads {
@@ -44,27 +54,23 @@ impl Payloads {
     /// Keeps the record of a job that begins to wait, if there is room: jobs that come first leave first, so what
     /// is here already is worth more.
     pub(super) fn offer(&mut self, record: &Arc<JobRecord>) {
-        if self.bytes + weight(record) <= self.budget {
+        if self.bytes + weight(record.params.len()) <= self.budget {
             self.keep(record.clone());
         }
     }
 
     /// The record of a job that is handed out; if it is not here, it is asked for.
     pub(super) fn take(&mut self, id: JobId, bytes: usize) -> Option<Arc<JobRecord>> {
-        match self.slots.remove(&id) {
+        match self.slots.get(&id) {
             Some(Slot::Here(record)) => {
-                self.bytes -= weight(&record);
-                Some(record)
+                let record = record.clone();
+                self.forget(id);
+                return Some(record);
             }
-            Some(Slot::Wanted) => {
-                self.slots.insert(id, Slot::Wanted);
-                None
-            }
-            None => {
-                self.want(id, bytes);
-                None
-            }
+            Some(Slot::Wanted(_)) => {}
+            None => self.want(id, bytes),
         }
+        None
     }
 
     /// Whether the record is here or on its way.
@@ -74,7 +80,7 @@ impl Payloads {
 
     /// Asks for a record ahead of its turn, if there is room for it.
     pub(super) fn read_ahead(&mut self, id: JobId, bytes: usize) {
-        if !self.knows(id) && self.bytes + bytes + RECORD_OVERHEAD <= self.budget {
+        if !self.knows(id) && self.bytes + weight(bytes) <= self.budget {
             self.want(id, bytes);
         }
     }
@@ -103,32 +109,35 @@ impl Payloads {
             let Some((_, slot)) = self.slots.pop_last() else {
                 break;
             };
-            if let Slot::Here(record) = slot {
-                self.bytes -= weight(&record);
-            }
+            self.bytes -= slot.weight();
         }
     }
 
     /// A job is not waiting any more, or its record has been used.
     pub(super) fn forget(&mut self, id: JobId) {
-        if let Some(Slot::Here(record)) = self.slots.remove(&id) {
-            self.bytes -= weight(&record);
+        if let Some(slot) = self.slots.remove(&id) {
+            self.bytes -= slot.weight();
         }
     }
 
     fn want(&mut self, id: JobId, bytes: usize) {
-        self.slots.insert(id, Slot::Wanted);
+        self.put(id, Slot::Wanted(weight(bytes)));
         self.wanted.push((id, bytes));
     }
 
     fn keep(&mut self, record: Arc<JobRecord>) {
-        self.bytes += weight(&record);
-        if let Some(Slot::Here(before)) = self.slots.insert(record.id, Slot::Here(record)) {
-            self.bytes -= weight(&before);
+        self.put(record.id, Slot::Here(record));
+    }
+
+    fn put(&mut self, id: JobId, slot: Slot) {
+        self.bytes += slot.weight();
+        if let Some(before) = self.slots.insert(id, slot) {
+            self.bytes -= before.weight();
         }
     }
 }
 
-fn weight(record: &JobRecord) -> usize {
-    RECORD_OVERHEAD + record.params.len()
+/// What the record of a job with so many bytes of params takes.
+fn weight(params: usize) -> usize {
+    RECORD_OVERHEAD + params
 }

@@ -84,6 +84,11 @@ impl Peer {
         true
     }
 
+    /// Whether a number is that of an unanswered request.
+    pub(super) fn is_unanswered(&self, request: u64) -> bool {
+        self.requests.contains_key(&request)
+    }
+
     /// What its unanswered requests weigh.
     pub(super) fn weight(&self) -> Weight {
         self.weight

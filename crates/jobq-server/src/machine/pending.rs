@@ -20,6 +20,10 @@ const MAX_CHANGES: usize = 20_000;
 /// Most bytes of params, results and reasons in one batch, give or take one item.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Most things that wait for batches, open and out together. Changes have one or two each; the others are requests
+/// that change nothing, and whose number nothing else bounds while a disk is slow.
+const MAX_EFFECTS: usize = 200_000;
+
 /// What follows from a batch once it is durable.
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -90,6 +94,7 @@ pub(super) struct Pending {
     last_number: u64,
     open: Filling,
     out: VecDeque<(u64, Vec<Effect>)>,
+    effects: usize,
 }
 
 #[derive(Default)]
@@ -105,6 +110,7 @@ impl Pending {
             last_number,
             open: Filling::default(),
             out: VecDeque::new(),
+            effects: 0,
         }
     }
 
@@ -125,6 +131,7 @@ impl Pending {
     pub(super) fn effect(&mut self, effect: Effect) {
         debug_assert!(!self.open.changes.is_empty(), "an effect of no change");
         self.open.effects.push(effect);
+        self.effects += 1;
     }
 
     /// Adds what is to follow from everything so far; gives it back if everything is durable.
@@ -136,6 +143,7 @@ impl Pending {
         } else {
             return Err(effect);
         }
+        self.effects += 1;
         Ok(())
     }
 
@@ -162,11 +170,12 @@ impl Pending {
             .pop_front()
             .expect("the store reported a batch that was never out");
         assert_eq!(number, expected, "the store reports batches in order");
+        self.effects -= effects.len();
         effects
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.changes.len() >= MAX_CHANGES || self.open.bytes >= MAX_BYTES
+        self.open.changes.len() >= MAX_CHANGES || self.open.bytes >= MAX_BYTES || self.effects >= MAX_EFFECTS
     }
 
     /// Whether nothing is in a batch, open or out.

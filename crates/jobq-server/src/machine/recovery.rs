@@ -5,16 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use jobq_proto::message::{HeldRun, Holding, RunRef, RunState, SettleOutcome, SettledRun};
+use jobq_proto::message::{HeldRun, Holding, RunRef, RunState, SettleOutcome, SettledRun, Started};
 use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
 
-use super::leases::{Lease, Phase, Started};
+use super::leases::{self, Lease, Phase};
 use super::lines::{HeldBack, Waiting};
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;
-use super::sessions::{Held, HoldingState, Session, WorkState};
+use super::sessions::{Held, HoldingState, Meanwhile, Session, WorkState};
 use super::settle::End;
 use super::timers::Timer;
 use super::{Machine, Map};
@@ -52,8 +52,10 @@ impl Machine {
                 credits: names.into_iter().map(|name| (name, 0)).collect(),
                 jobs: 0,
                 bytes: 0,
-                recorded: true,
+                recording: 0,
                 holding: HoldingState::Awaited,
+                checking: Map::new(),
+                lacks_bytes: false,
                 parked: BTreeSet::new(),
             };
             let session = Session {
@@ -141,6 +143,10 @@ impl Machine {
         if unknown.is_empty() {
             return self.holding_known(id);
         }
+        if let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) {
+            let runs = unknown.iter().map(|held| (JobId(held.id), held.fence));
+            work.checking = runs.map(|run| (run, Meanwhile::default())).collect();
+        }
         let ids = unknown.iter().map(|held| JobId(held.id)).collect();
         let purpose = Purpose::Adopt(Naming {
             session: id,
@@ -202,6 +208,9 @@ impl Machine {
                 id: held.id,
                 fence: held.fence,
             };
+            if self.leases.current(run, session).is_some() {
+                continue; // It was named twice.
+            }
             let adopted = match state {
                 Some(JobState::Live { job, policy, floor })
                     if floor.is_none_or(|floor| held.fence > floor) =>
@@ -214,19 +223,41 @@ impl Machine {
                 self.tell_stale(session, run);
             }
         }
+        self.hear_meanwhile(peer, session);
         self.holding_known(session);
+    }
+
+    /// What the worker has said of a run that the store is being asked about.
+    pub(super) fn checked_run(&mut self, session: SessionId, run: RunRef) -> Option<&mut Meanwhile> {
+        let work = self.sessions.find(session)?.work.as_mut()?;
+        work.checking.get_mut(&(JobId(run.id), run.fence))
+    }
+
+    /// What the worker has said while the store was asked counts as if it came now.
+    fn hear_meanwhile(&mut self, peer: PeerId, session: SessionId) {
+        let Some(work) = self.sessions.find(session).and_then(|s| s.work.as_mut()) else {
+            return;
+        };
+        let mut started = Vec::new();
+        let mut reports = Vec::new();
+        for ((JobId(id), fence), meanwhile) in std::mem::take(&mut work.checking) {
+            let run = RunRef { id, fence };
+            if meanwhile.started {
+                started.push(run);
+            }
+            reports.extend(meanwhile.end.map(|end| (run, end)));
+        }
+        self.runs_started(peer, session, Started { runs: started });
+        self.settle(peer, session, reports);
     }
 
     fn adopt_run(&mut self, session: SessionId, held: HeldRun, job: &LiveJob, policy: Policy) -> bool {
         let Some(name) = self.names.find(job.name.as_str()) else {
             return false;
         };
-        let works_on_it = self
-            .sessions
-            .find(session)
-            .and_then(|s| s.work.as_ref())
-            .is_some_and(|work| work.credits.contains_key(&name));
-        if !works_on_it || self.leases.find(job.id).is_some() {
+        // Only a session that was there before the start can have runs from then: fences can be guessed.
+        let awaited = self.recovery.absent.get(&name);
+        if !awaited.is_some_and(|absent| absent.contains(&session)) || self.leases.find(job.id).is_some() {
             return false;
         }
         // Only a job that has been held back since the start can have a run that is not known.
@@ -320,7 +351,7 @@ fn recovered_lease(job: &LiveJob, lease: store::Lease, name: NameKey) -> Lease {
         } else {
             Phase::Ordered
         },
-        recorded: Some(Started(lease.started)),
+        recorded: Some(leases::Started(lease.started)),
         cancelling: job.cancelling,
         policy: lease.policy,
     }

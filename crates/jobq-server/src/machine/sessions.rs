@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use jobq_proto::JobId;
+use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
 use super::Map;
 use super::leases::Lease;
 use super::lines::LaneKey;
 use super::names::NameKey;
+use super::settle::End;
 use crate::store::SessionId;
 use crate::time::Mono;
 
@@ -20,6 +21,8 @@ pub(super) struct Sessions {
     /// Sessions that could take one more job, whichever it is. While there is none, nothing is handed out, and no
     /// line is looked at.
     free: BTreeSet<SessionId>,
+    /// Sessions whose [`WorkState::lacks_bytes`] is set, and perhaps some where it was.
+    lacking_bytes: BTreeSet<SessionId>,
 }
 
 /// One session.
@@ -47,12 +50,25 @@ pub(super) struct WorkState {
     pub(super) jobs: usize,
     /// How many bytes of params it wants to hold.
     pub(super) bytes: u64,
-    /// Whether the store knows the session.
-    pub(super) recorded: bool,
+    /// Records of the session that are on their way to the store; it gets no job before they are there.
+    pub(super) recording: u32,
     /// Whether the worker has said, on this connection, what it still has.
     pub(super) holding: HoldingState,
+    /// Runs that the store is being asked about, with what the worker has said of them meanwhile.
+    pub(super) checking: Map<(JobId, Fence), Meanwhile>,
+    /// The job that comes next for it has more bytes than its credit leaves. It gets no other before that one, or
+    /// small jobs would keep the large one waiting for ever.
+    pub(super) lacks_bytes: bool,
     /// Lanes that had jobs for it when it could not take them.
     pub(super) parked: BTreeSet<LaneKey>,
+}
+
+/// What a worker says of a run before it is known whether the run goes on.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    pub(super) started: bool,
+    /// Its report; a repeated one has the same answer.
+    pub(super) end: Option<End>,
 }
 
 /// How far a connection of a worker is with saying what it has.
@@ -95,6 +111,10 @@ impl Held {
         self.suspects -= usize::from(lease.is_suspect());
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = NameKey> {
+        self.by_name.keys().copied()
+    }
+
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
         self.jobs.iter().copied()
     }
@@ -109,14 +129,15 @@ impl Session {
     fn is_free(&self) -> bool {
         let Some(work) = &self.work else { return false };
         self.peer.is_some()
-            && work.recorded
+            && work.recording == 0
+            && !work.lacks_bytes
             && work.holding == HoldingState::Known
             && self.held.jobs.len() < work.jobs
             && (self.held.bytes < work.bytes || self.held.jobs.is_empty())
     }
 
-    /// Whether it can take this job of this lane.
-    fn can_take(&self, lane: LaneKey, bytes: u32) -> bool {
+    /// Whether it can take a job of this lane, if the job is small enough.
+    fn can_take_small(&self, lane: LaneKey) -> bool {
         let Some(work) = &self.work else { return false };
         let held_of_name = self.held.by_name.get(&lane.name).copied().unwrap_or(0);
         self.is_free()
@@ -124,8 +145,13 @@ impl Session {
                 .credits
                 .get(&lane.name)
                 .is_some_and(|credit| held_of_name < *credit)
-            && (self.held.bytes + u64::from(bytes) <= work.bytes || self.held.jobs.is_empty())
             && !(lane.suspects && self.held.suspects > 0)
+    }
+
+    /// Whether its credit leaves so many bytes.
+    fn has_room(&self, bytes: u32) -> bool {
+        let Some(work) = &self.work else { return false };
+        self.held.bytes + u64::from(bytes) <= work.bytes || self.held.jobs.is_empty()
     }
 }
 
@@ -154,6 +180,7 @@ impl Sessions {
 
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.free.remove(&id);
+        self.lacking_bytes.remove(&id);
         self.sessions.remove(&id)
     }
 
@@ -171,8 +198,24 @@ impl Sessions {
         !self.free.is_empty()
     }
 
-    pub(super) fn can_take(&self, id: SessionId, lane: LaneKey, bytes: u32) -> bool {
-        self.sessions.get(&id).is_some_and(|s| s.can_take(lane, bytes))
+    /// Whether a session takes this job of this lane. If only the job's bytes are in the way, it takes no other
+    /// until it is woken.
+    pub(super) fn takes(&mut self, id: SessionId, lane: LaneKey, bytes: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.can_take_small(lane)) else {
+            return false;
+        };
+        let takes = session.has_room(bytes);
+        if let Some(work) = session.work.as_mut().filter(|_| !takes) {
+            work.lacks_bytes = true;
+            self.lacking_bytes.insert(id);
+            self.update(id);
+        }
+        takes
+    }
+
+    /// Sessions that wait for one job to fit, and may not have to any more.
+    pub(super) fn take_lacking_bytes(&mut self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.lacking_bytes)
     }
 
     pub(super) fn workers(&self) -> usize {

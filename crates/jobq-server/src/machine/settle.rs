@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jobq_proto::limits::MAX_REASON;
 use jobq_proto::message::{Completed, Failed, Released, RunRef, SettleOutcome, SettledRun, Started};
-use jobq_proto::{ErrorCode, JobId, Status, WireError};
+use jobq_proto::{ErrorCode, JobId, NewJob, Status, WireError};
 use jobq_transport::PeerId;
 use rand_chacha::rand_core::Rng;
 
@@ -97,16 +97,32 @@ impl Machine {
         false
     }
 
-    pub(super) fn runs_started(&mut self, session: SessionId, started: Started) {
-        for run in started.runs {
-            let Some(lease) = self.leases.current(run, session) else {
-                continue;
-            };
-            if lease.phase != Phase::Ordered {
-                continue;
-            }
-            self.mark_started(JobId(run.id));
+    pub(super) fn runs_started(&mut self, peer: PeerId, session: SessionId, started: Started) {
+        if !self.may_name(peer, started.runs.len()) {
+            return;
         }
+        for run in started.runs {
+            match self.leases.current(run, session).map(|lease| lease.phase) {
+                Some(Phase::Ordered) => self.mark_started(JobId(run.id)),
+                Some(Phase::Fetching | Phase::Started) => {}
+                None => {
+                    if let Some(meanwhile) = self.checked_run(session, run) {
+                        meanwhile.started = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a message may name so many runs. If not, its connection is closed.
+    fn may_name(&mut self, peer: PeerId, runs: usize) -> bool {
+        let limit = self.config.limits.items;
+        if runs as u64 <= limit {
+            return true;
+        }
+        let message = format!("a message carries at most {limit} runs, not {runs}");
+        self.refuse_peer(peer, WireError::new(ErrorCode::TooManyItems, message));
+        false
     }
 
     /// A run's handler has been called: its time runs from now, and a crash is charged to it.
@@ -161,7 +177,9 @@ impl Machine {
                 ran: Duration::from_micros(run.ran),
                 reason: cut_reason(run.reason),
                 never: run.never,
-                after: run.after.map(Duration::from_micros),
+                after: run
+                    .after
+                    .map(|after| Duration::from_micros(after).min(NewJob::MAX_DURATION)),
             };
             (
                 RunRef {
@@ -180,17 +198,9 @@ impl Machine {
     }
 
     /// Takes reports in. Those on current runs end them; what the others were is for the store to say.
-    fn settle(&mut self, peer: PeerId, session: SessionId, reports: Vec<(RunRef, End)>) {
-        if reports.len() as u64 > self.config.limits.items {
-            let error = WireError::new(
-                ErrorCode::TooManyItems,
-                format!(
-                    "a message carries at most {} runs, not {}",
-                    self.config.limits.items,
-                    reports.len()
-                ),
-            );
-            return self.refuse_peer(peer, error);
+    pub(super) fn settle(&mut self, peer: PeerId, session: SessionId, reports: Vec<(RunRef, End)>) {
+        if !self.may_name(peer, reports.len()) {
+            return;
         }
         let mut others = Vec::new();
         for (run, end) in reports {
@@ -207,6 +217,8 @@ impl Machine {
                     outcome: SettleOutcome::Applied,
                 };
                 self.pending.effect(Effect::Settled { session, run });
+            } else if let Some(meanwhile) = self.checked_run(session, run) {
+                meanwhile.end.get_or_insert(end);
             } else {
                 others.push((run, end.kind()));
             }
@@ -276,7 +288,7 @@ impl Machine {
                 });
             }
             Next::After(wait) => {
-                let due = self.arrival().plus(wait);
+                let due = self.now.wall.plus(wait);
                 let waiting = requeued_as(id, &lease, due, &verdict);
                 self.requeue(id, &lease, kind, verdict, &waiting);
                 self.pending.effect(Effect::WaitForTime {
@@ -419,6 +431,7 @@ impl Machine {
         let at = self.arrival();
         let reason = Some("cancelled while it waited".to_owned());
         self.payloads.forget(id);
+        self.wake_lacking_bytes();
         self.names.count_ended(name, Status::Cancelled);
         self.pending.change(Change::Ended(Ended {
             id,

@@ -35,7 +35,7 @@ impl Machine {
 
     fn check_request(
         &mut self,
-        peer: PeerId,
+        peer_id: PeerId,
         request: u64,
         jobs: &[jobq_proto::message::Submission],
     ) -> Result<(), WireError> {
@@ -61,7 +61,7 @@ impl Machine {
             bytes,
         };
         let window = self.config.window;
-        let Some(peer) = self.peers.find(peer) else {
+        let Some(peer) = self.peers.find(peer_id) else {
             return Ok(());
         };
         let held = peer.weight();
@@ -76,7 +76,33 @@ impl Machine {
                 ),
             ));
         }
-        peer.begin(request, weight).map_err(|_| request_in_use(request))
+        self.begin_request(peer_id, request, weight)
+    }
+
+    /// Notes an unanswered request, if its number is free.
+    pub(super) fn begin_request(
+        &mut self,
+        peer: PeerId,
+        request: u64,
+        weight: Weight,
+    ) -> Result<(), WireError> {
+        self.check_number(peer, request)?;
+        let begun = self.peers.find(peer).map(|peer| peer.begin(request, weight));
+        begun.unwrap_or(Ok(())).map_err(|_| request_in_use(request))
+    }
+
+    /// Whether a number is that of no unanswered request and of no watch.
+    pub(super) fn check_number(&mut self, peer: PeerId, request: u64) -> Result<(), WireError> {
+        let in_use = self.watches.has(peer, request)
+            || self
+                .peers
+                .find(peer)
+                .is_some_and(|peer| peer.is_unanswered(request));
+        if in_use {
+            Err(request_in_use(request))
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes one job into the open batch.
@@ -94,7 +120,7 @@ impl Machine {
         } = job;
         let name = self.names.intern(name)?;
         let created = self.arrival();
-        let (due, timed) = due(start, created);
+        let (due, timed) = due(start, created, self.now.wall);
         let id = self.next_id;
         self.next_id = JobId(id.0 + 1);
         let record = Arc::new(JobRecord {
@@ -189,19 +215,20 @@ impl Machine {
     }
 }
 
-pub(super) fn request_in_use(request: u64) -> WireError {
+fn request_in_use(request: u64) -> WireError {
     WireError::new(
         ErrorCode::RequestInUse,
         format!("the request number {request} is that of an unanswered request, or too many are unanswered"),
     )
 }
 
-/// From when on a job may run, and whether it asked for a time.
-fn due(start: StartAt, created: Wall) -> (Wall, bool) {
-    match start {
-        StartAt::Arrival => (created, false),
-        StartAt::Time(at) if at <= created.0 => (created, false),
-        StartAt::Time(at) => (Wall(at), true),
-        StartAt::After(delay) => (created.plus(delay), !delay.is_zero()),
-    }
+/// From when on a job may run, and whether it asked for a time. Times that are asked for go by the calendar as it is
+/// now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
+fn due(start: StartAt, created: Wall, now: Wall) -> (Wall, bool) {
+    let at = match start {
+        StartAt::Arrival => return (created, false),
+        StartAt::Time(at) => Wall(at),
+        StartAt::After(delay) => now.plus(delay),
+    };
+    if at > now { (at, true) } else { (created, false) }
 }

@@ -100,26 +100,31 @@ impl Machine {
                 break;
             }
             self.timers.unrecorded.pop_front();
-            let Some(lease) = self.leases.find(id).filter(|lease| lease.fence == fence) else {
-                continue;
-            };
-            let started = lease.has_started();
-            if lease.phase == Phase::Fetching || lease.recorded == Some(Started(started)) {
-                continue;
+            if self.leases.find(id).is_some_and(|lease| lease.fence == fence) {
+                self.record_run(id);
             }
-            lease.recorded = Some(Started(started));
-            let leased = Leased {
-                id,
-                fence,
-                session: lease.session,
-                started,
-                at: lease.at,
-            };
-            self.pending.change(Change::Leased(leased));
         }
         // The front may be due a moment from now; looking again a while later gathers what comes meanwhile.
         self.timers.record_at =
             (!self.timers.unrecorded.is_empty()).then(|| self.now.mono.plus(RECORD_AFTER));
+    }
+
+    /// Has the store know a run as it is, unless it does.
+    pub(super) fn record_run(&mut self, id: JobId) {
+        let Some(lease) = self.leases.find(id) else { return };
+        let started = lease.has_started();
+        if lease.phase == Phase::Fetching || lease.recorded == Some(Started(started)) {
+            return;
+        }
+        lease.recorded = Some(Started(started));
+        let leased = Leased {
+            id,
+            fence: lease.fence,
+            session: lease.session,
+            started,
+            at: lease.at,
+        };
+        self.pending.change(Change::Leased(leased));
     }
 
     /// A run whose time is over, and whose worker has not ended it, is taken away.

@@ -42,6 +42,11 @@ impl Watches {
         self.by_watch.insert((peer, request), State { jobs, bytes });
     }
 
+    /// Whether a watch of this number goes on.
+    pub(super) fn has(&self, peer: PeerId, request: u64) -> bool {
+        self.by_watch.contains_key(&(peer, request))
+    }
+
     /// A watch is over before all its jobs have ended.
     pub(super) fn end(&mut self, peer: PeerId, request: u64) {
         let Some(state) = self.by_watch.remove(&(peer, request)) else {
@@ -111,11 +116,7 @@ impl Machine {
     /// Begins a watch. Whether its jobs have ended already is asked afterwards, so that no end falls between.
     pub(super) fn watch(&mut self, peer: PeerId, watch: Watch) {
         let Watch { request, ids, bytes } = watch;
-        if self.watches.by_watch.contains_key(&(peer, request)) {
-            let error = WireError::new(
-                ErrorCode::RequestInUse,
-                format!("the watch {request} is still going on"),
-            );
+        if let Err(error) = self.check_number(peer, request) {
             return self.refuse(peer, request, error);
         }
         let jobs: BTreeSet<JobId> = ids.into_iter().map(JobId).collect();
