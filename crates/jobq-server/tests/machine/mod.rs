@@ -1,0 +1,18 @@
+//! The state machine, stepped by hand over a store in memory: one test a rule.
+
+mod asking;
+mod cancelling;
+mod chaos;
+mod charges;
+mod credits;
+mod endings;
+mod fences;
+mod line;
+mod manners;
+mod payloads;
+mod restarts;
+mod retrying;
+mod sessions;
+mod stopping;
+mod submitting;
+mod world;

@@ -1,0 +1,253 @@
+//! A worker lives by its session, and a session outlives its connections.
+
+use jobq_proto::message::{Goodbye, Resume, RunState, SettleOutcome};
+use jobq_proto::{ErrorCode, ServerMessage, Status};
+use jobq_transport::CloseReason;
+use uuid::Uuid;
+
+use super::world::{Worker, World, held, job, millis, secs, work};
+
+/// A worker with one job that it has started.
+fn at_work(world: &mut World) -> (Worker, jobq_proto::message::OrderedJob) {
+    let client = world.client();
+    world.submit_one(client, job("a"));
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.started(&worker, &order);
+    (worker, order)
+}
+
+#[test]
+fn a_session_that_is_silent_for_its_time_to_live_is_closed_and_its_jobs_wait_again() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.silence(worker.peer);
+    world.advance(secs(29));
+    assert_eq!(world.status(order.id), Status::Processing);
+    world.advance(secs(2));
+    assert_eq!(world.closed(worker.peer), Some(ErrorCode::SessionSilent));
+    assert_eq!(world.status(order.id), Status::Queued);
+}
+
+#[test]
+fn any_message_renews_a_session() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.silence(worker.peer);
+    for _ in 0..5 {
+        world.advance(secs(20));
+        world.started(&worker, &order);
+    }
+    assert_eq!(world.status(order.id), Status::Processing);
+    assert!(world.is_open(worker.peer));
+}
+
+#[test]
+fn a_closed_connection_costs_its_runs_only_after_the_grace() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.disconnect(worker.peer);
+    world.advance(secs(5) - millis(1));
+    assert_eq!(world.status(order.id), Status::Processing);
+    world.advance(millis(1));
+    assert_eq!(world.status(order.id), Status::Queued);
+    assert_eq!(world.view(order.id).charges, 1);
+}
+
+#[test]
+fn a_session_that_comes_back_within_the_grace_keeps_its_runs() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.disconnect(worker.peer);
+    world.advance(secs(4));
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    assert!(worker.welcome.resumed);
+    world.advance(secs(100));
+    assert_eq!(world.status(order.id), Status::Processing);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+}
+
+#[test]
+fn a_session_that_comes_back_and_does_not_say_what_it_holds_still_keeps_its_runs() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.disconnect(worker.peer);
+    let worker = world.resume_silently(&worker);
+    world.advance(secs(20));
+    assert_eq!(world.status(order.id), Status::Processing);
+    assert!(world.is_open(worker.peer));
+}
+
+#[test]
+fn a_run_that_holding_does_not_name_waits_again_at_once_and_uncharged() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.disconnect(worker.peer);
+    let worker = world.resume(&worker, vec![]);
+    let again = world.order(&worker);
+    assert_eq!((again.id, again.attempt), (order.id, order.attempt));
+    assert!(again.fence > order.fence);
+    assert_eq!(world.view(order.id).charges, 0);
+}
+
+#[test]
+fn a_named_run_that_is_not_current_is_stale_unless_it_has_ended() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.released(&worker, &order);
+    world.disconnect(worker.peer);
+    let named = vec![held(&order, RunState::Running)];
+    world.advance(secs(1));
+    let worker = world.resume(&worker, named);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Stale]);
+    let worker = world.resume(&worker, vec![held(&order, RunState::Ended)]);
+    assert!(world.settled(&worker).is_empty());
+}
+
+#[test]
+fn a_resume_closes_the_older_connection_and_what_still_comes_from_it_is_ignored() {
+    let mut world = World::new();
+    let (old, order) = at_work(&mut world);
+    let new = world.resume(&old, vec![held(&order, RunState::Running)]);
+    assert_eq!(world.closed(old.peer), Some(ErrorCode::SessionTaken));
+    assert_eq!(world.close_reason(old.peer), Some(CloseReason::Replaced));
+    world.failed(&old, &order);
+    world.send(old.peer, ServerMessage::Goodbye(Goodbye {}));
+    world.disconnect(old.peer);
+    world.advance(secs(60));
+    assert_eq!(world.status(order.id), Status::Processing);
+    world.completed(&new, &order);
+    assert_eq!(world.settled(&new), [SettleOutcome::Applied]);
+}
+
+#[test]
+fn a_session_can_come_back_any_number_of_times() {
+    let mut world = World::new();
+    let (mut worker, order) = at_work(&mut world);
+    for _ in 0..5 {
+        world.disconnect(worker.peer);
+        world.advance(secs(4));
+        worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+        assert!(worker.welcome.resumed);
+        world.advance(secs(8));
+    }
+    assert_eq!(world.status(order.id), Status::Processing);
+}
+
+#[test]
+fn a_wrong_secret_opens_a_new_session_and_leaves_the_old_one_alone() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    let mut wrong = worker.clone();
+    wrong.welcome.secret = vec![0; 32].into();
+    let stranger = world.resume(&wrong, vec![held(&order, RunState::Running)]);
+    assert!(!stranger.welcome.resumed);
+    assert_ne!(stranger.welcome.session, worker.welcome.session);
+    assert_eq!(world.settled(&stranger), [SettleOutcome::Stale]);
+    assert!(world.is_open(worker.peer));
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+}
+
+#[test]
+fn a_session_of_another_store_is_a_new_one() {
+    let mut world = World::new();
+    let (worker, _) = at_work(&mut world);
+    let mut other = worker.clone();
+    other.welcome.store = Uuid::from_u128(99);
+    assert!(!world.resume_silently(&other).welcome.resumed);
+    assert!(world.is_open(worker.peer));
+}
+
+#[test]
+fn a_session_that_is_over_does_not_come_back() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.disconnect(worker.peer);
+    world.advance(secs(6));
+    let worker = world.resume(&worker, vec![held(&order, RunState::Ended)]);
+    assert!(!worker.welcome.resumed);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Stale]);
+}
+
+#[test]
+fn a_client_cannot_come_back_as_the_worker_of_a_session() {
+    let mut world = World::new();
+    let (worker, _) = at_work(&mut world);
+    let resume = Resume { ..worker.resume() };
+    let (_, welcome) = world.hello(None, Some(resume));
+    assert!(!welcome.expect("it is a client").resumed);
+    assert!(world.is_open(worker.peer));
+}
+
+#[test]
+fn goodbye_releases_what_the_session_holds_uncharged_and_closes() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.send(worker.peer, ServerMessage::Goodbye(Goodbye {}));
+    assert_eq!(world.close_reason(worker.peer), Some(CloseReason::Goodbye));
+    assert_eq!(world.closed(worker.peer), None);
+    let view = world.view(order.id);
+    assert_eq!((view.status, view.attempts, view.charges), (Status::Queued, 0, 0));
+    assert!(!world.resume_silently(&worker).welcome.resumed);
+}
+
+#[test]
+fn a_silent_client_is_closed_too() {
+    let mut world = World::new();
+    let client = world.client();
+    world.silence(client);
+    world.advance(secs(31));
+    assert_eq!(world.closed(client), Some(ErrorCode::SessionSilent));
+}
+
+#[test]
+fn leases_do_not_run_out_while_the_machine_takes_nothing_in() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.silence(worker.peer);
+    world.hold_disk();
+    let mut clients = 0;
+    while world.machine.accepts() {
+        clients += 1;
+        assert!(clients < 10, "the machine takes in whatever comes");
+        let client = world.client();
+        world.silence(client);
+        let jobs = (0..8).map(|_| super::world::sized("b", 1024 * 1024)).collect();
+        world.request(client, jobs);
+    }
+    world.advance_deaf(secs(100));
+    // It was sent in time, and is handled before any timer.
+    world.release_disk();
+    assert!(world.machine.accepts());
+    world.started(&worker, &order);
+    world.advance(secs(1));
+    assert_eq!(world.status(order.id), Status::Processing);
+    assert!(world.is_open(worker.peer));
+}
+
+#[test]
+fn a_lease_is_lost_only_after_what_arrived_before_was_handled() {
+    let mut world = World::new();
+    let (worker, order) = at_work(&mut world);
+    world.silence(worker.peer);
+    world.advance(secs(29));
+    world.advance_deaf(secs(10));
+    // The driver hands in what has arrived before it lets time-outs fire.
+    world.completed(&worker, &order);
+    world.advance(secs(1));
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+    assert_eq!(world.status(order.id), Status::Completed);
+}
+
+#[test]
+fn a_new_worker_says_holding_before_it_gets_jobs_even_if_it_holds_nothing() {
+    let mut world = World::new();
+    let client = world.client();
+    world.submit_one(client, job("a"));
+    let worker = world.new_worker(work(&[("a", 1)]));
+    assert!(!worker.welcome.resumed);
+    assert!(world.orders(&worker).is_empty());
+}

@@ -1,0 +1,734 @@
+//! A machine, a store and a clock, all moved by hand: no threads, no sockets, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use jobq_proto::message::*;
+use jobq_proto::{ClientMessage, ErrorCode, Fence, JobId, ServerMessage, Status};
+use jobq_server::Config;
+use jobq_server::machine::{Asked, Machine, Transmit};
+use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Store};
+use jobq_server::time::{Mono, Now, Wall};
+use jobq_transport::{CloseReason, PeerId, PeerInfo};
+use uuid::Uuid;
+
+/// What the driver allows, too.
+const MAX_BATCHES: usize = 2;
+
+/// More timeouts than this at one moment are a machine that never comes to rest.
+const MAX_TIMEOUTS: usize = 10_000;
+
+pub(super) const BYTES: u64 = 8 * 1024 * 1024;
+
+pub(super) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(super) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A job of this name with no wishes. It gets a uuid when it is submitted.
+pub(super) fn job(name: &str) -> Submission {
+    Submission {
+        uuid: Uuid::nil(),
+        name: name.to_owned(),
+        params: None,
+        username: None,
+        priority: None,
+        run_at: None,
+        delay: None,
+        max_attempts: None,
+        timeout: None,
+        backoff: None,
+    }
+}
+
+pub(super) fn urgent(name: &str, priority: &str) -> Submission {
+    Submission {
+        priority: Some(priority.to_owned()),
+        ..job(name)
+    }
+}
+
+pub(super) fn sized(name: &str, bytes: usize) -> Submission {
+    Submission {
+        params: Some(Bytes::from(vec![0; bytes])),
+        ..job(name)
+    }
+}
+
+/// A worker as the server sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Worker {
+    pub(super) peer: PeerId,
+    pub(super) work: Work,
+    pub(super) welcome: Welcome,
+}
+
+impl Worker {
+    pub(super) fn resume(&self) -> Resume {
+        Resume {
+            store: self.welcome.store,
+            session: self.welcome.session,
+            secret: self.welcome.secret.clone(),
+        }
+    }
+}
+
+pub(super) fn work(names: &[(&str, u32)]) -> Work {
+    Work {
+        names: names
+            .iter()
+            .map(|(name, jobs)| NameCredit {
+                name: (*name).to_owned(),
+                jobs: *jobs,
+            })
+            .collect(),
+        jobs: names.iter().map(|(_, jobs)| jobs).sum(),
+        bytes: BYTES,
+    }
+}
+
+pub(super) fn run_of(order: &OrderedJob) -> RunRef {
+    RunRef {
+        id: order.id,
+        fence: order.fence,
+    }
+}
+
+pub(super) fn held(order: &OrderedJob, state: RunState) -> HeldRun {
+    HeldRun {
+        id: order.id,
+        fence: order.fence,
+        state,
+    }
+}
+
+pub(super) fn ids(orders: &[OrderedJob]) -> Vec<u64> {
+    orders.iter().map(|order| order.id).collect()
+}
+
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) store: MemoryStore,
+    pub(super) config: Config,
+    pub(super) now: Now,
+    /// Everything that the machine had done, in order.
+    pub(super) trace: Vec<String>,
+    disk: MemoryDisk,
+    seed: u8,
+    batches_out: usize,
+    reads: VecDeque<Asked>,
+    reads_held: bool,
+    next_peer: u64,
+    next_request: u64,
+    next_uuid: u128,
+    inboxes: BTreeMap<PeerId, VecDeque<ClientMessage>>,
+    open: BTreeSet<PeerId>,
+    silent: BTreeSet<PeerId>,
+    closed: BTreeMap<PeerId, (Option<ErrorCode>, CloseReason)>,
+    fences: BTreeSet<Fence>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
+        Self::seeded(config, 1)
+    }
+
+    pub(super) fn seeded(config: Config, seed: u8) -> Self {
+        let now = Now {
+            mono: Mono(1_000_000_000),
+            wall: Wall(1_800_000_000_000_000),
+        };
+        let disk = MemoryDisk::new(Birth {
+            identity: Uuid::from_u128(7),
+            now: now.wall,
+        });
+        let (machine, store) = start(&disk, &config, seed, now);
+        Self {
+            machine,
+            store,
+            config,
+            now,
+            trace: Vec::new(),
+            disk,
+            seed,
+            batches_out: 0,
+            reads: VecDeque::new(),
+            reads_held: false,
+            next_peer: 0,
+            next_request: 0,
+            next_uuid: 0,
+            inboxes: BTreeMap::new(),
+            open: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            closed: BTreeMap::new(),
+            fences: BTreeSet::new(),
+        }
+    }
+
+    // Store and time.
+
+    /// No batch becomes durable until [`World::release_disk`].
+    pub(super) fn hold_disk(&mut self) {
+        self.disk.hold();
+    }
+
+    /// Batches up to this number become durable.
+    pub(super) fn let_through(&mut self, number: u64) {
+        self.disk.hold_after(number);
+        self.run();
+    }
+
+    pub(super) fn release_disk(&mut self) {
+        self.disk.release();
+        self.run();
+    }
+
+    /// No question is answered until [`World::release_reads`].
+    pub(super) fn hold_reads(&mut self) {
+        self.reads_held = true;
+    }
+
+    pub(super) fn release_reads(&mut self) {
+        self.reads_held = false;
+        self.run();
+    }
+
+    pub(super) fn reads_waiting(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// How many jobs' records are asked for by the questions that wait.
+    pub(super) fn records_asked_for(&self) -> usize {
+        let records = |asked: &Asked| match &asked.read {
+            Read::Records(ids) => ids.len(),
+            _ => 0,
+        };
+        self.reads.iter().map(records).sum()
+    }
+
+    /// Carries out what the machine wants, until it wants nothing more that the store gives.
+    pub(super) fn run(&mut self) {
+        loop {
+            self.carry_out();
+            if self.batches_out > 0
+                && let Some(stored) = self.store.recv().now_or_never()
+            {
+                self.batches_out -= 1;
+                let stored = stored.expect("the memory store takes what the machine makes");
+                self.machine.handle_stored(self.now, stored);
+            } else if !self.reads_held
+                && let Some(asked) = self.reads.pop_front()
+            {
+                let answer = self.store.reader().answer(&asked.read);
+                self.machine.handle_read(self.now, asked.token, answer);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while self.batches_out < MAX_BATCHES
+            && let Some(batch) = self.machine.poll_batch()
+        {
+            self.trace.push(format!("{batch:?}"));
+            self.batches_out += 1;
+            self.store.commit(batch);
+        }
+        while let Some(asked) = self.machine.poll_read() {
+            self.trace.push(format!("{asked:?}"));
+            self.reads.push_back(asked);
+        }
+        while let Some(transmit) = self.machine.poll_transmit() {
+            self.trace.push(format!("{transmit:?}"));
+            self.transmit(transmit);
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        match transmit {
+            Transmit::Admit(..) => {}
+            Transmit::Send(_, ClientMessage::Beat(Beat { seq: 0 })) => {}
+            Transmit::Send(peer, message) => {
+                if let ClientMessage::Order(order) = &message {
+                    for job in &order.jobs {
+                        assert!(self.fences.insert(job.fence), "the fence {} twice", job.fence);
+                    }
+                }
+                if self.open.contains(&peer) {
+                    self.inboxes.entry(peer).or_default().push_back(message);
+                }
+            }
+            Transmit::Close(peer, last, why) => {
+                let code = last.map(|last| match last {
+                    ClientMessage::Error(last) => last.error.code,
+                    other => panic!("the last word is {other:?}"),
+                });
+                self.open.remove(&peer);
+                self.closed.insert(peer, (code, why));
+                // The router says so a moment later.
+                self.machine.handle_closed(self.now, peer);
+            }
+        }
+    }
+
+    /// Lets time pass. Every connection that is not silent beats, and what is due happens when it is due.
+    pub(super) fn advance(&mut self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() {
+            let beating: Vec<PeerId> = self.open.difference(&self.silent).copied().collect();
+            for peer in beating {
+                self.send(peer, ServerMessage::Beat(Beat { seq: 0 }));
+            }
+            let step = left.min(secs(10));
+            self.step(step);
+            left -= step;
+        }
+    }
+
+    /// Lets time pass while nobody is heard and nothing that is due happens.
+    pub(super) fn advance_deaf(&mut self, time: Duration) {
+        self.set_mono(self.now.mono.plus(time));
+    }
+
+    fn step(&mut self, time: Duration) {
+        let end = self.now.mono.plus(time);
+        for _ in 0..MAX_TIMEOUTS {
+            let due = self.machine.poll_timeout().filter(|at| *at <= end);
+            match due.filter(|_| self.machine.accepts()) {
+                Some(at) => {
+                    self.set_mono(at.max(self.now.mono));
+                    self.machine.handle_timeout(self.now);
+                    self.run();
+                }
+                None => return self.set_mono(end),
+            }
+        }
+        panic!("the machine asks for timeouts without end");
+    }
+
+    fn set_mono(&mut self, mono: Mono) {
+        self.now.wall = self.now.wall.plus(mono.since(self.now.mono));
+        self.now.mono = mono;
+    }
+
+    /// Somebody sets the calendar.
+    pub(super) fn jump_wall(&mut self, seconds: i64) {
+        self.now.wall.0 += seconds * 1_000_000;
+    }
+
+    /// The server loses its power, what is not durable is lost, and it starts again at once.
+    pub(super) fn crash_and_restart(&mut self) {
+        self.batches_out = 0;
+        self.reads.clear();
+        self.reads_held = false;
+        self.open.clear();
+        self.inboxes.clear();
+        self.disk.release();
+        let (machine, store) = start(&self.disk, &self.config, self.seed, self.now);
+        self.machine = machine;
+        self.store = store;
+        self.run();
+    }
+
+    // Connections.
+
+    pub(super) fn connect(&mut self) -> PeerId {
+        self.next_peer += 1;
+        let peer = PeerId(self.next_peer);
+        let info = PeerInfo {
+            transport: "memory",
+            address: format!("peer {peer}"),
+        };
+        self.open.insert(peer);
+        self.machine.handle_opened(self.now, peer, info);
+        peer
+    }
+
+    pub(super) fn send(&mut self, peer: PeerId, message: ServerMessage) {
+        self.trace.push(format!("{peer} says {message:?}"));
+        self.machine.handle_message(self.now, peer, message);
+        self.run();
+    }
+
+    pub(super) fn disconnect(&mut self, peer: PeerId) {
+        self.open.remove(&peer);
+        self.inboxes.remove(&peer);
+        self.machine.handle_closed(self.now, peer);
+        self.run();
+    }
+
+    /// The connection stays, and nothing comes from it any more.
+    pub(super) fn silence(&mut self, peer: PeerId) {
+        self.silent.insert(peer);
+    }
+
+    pub(super) fn closed(&self, peer: PeerId) -> Option<ErrorCode> {
+        self.closed.get(&peer).and_then(|(code, _)| *code)
+    }
+
+    pub(super) fn close_reason(&self, peer: PeerId) -> Option<CloseReason> {
+        self.closed.get(&peer).map(|(_, why)| *why)
+    }
+
+    pub(super) fn is_open(&self, peer: PeerId) -> bool {
+        self.open.contains(&peer)
+    }
+
+    /// Takes the messages that `pick` wants out of a peer's inbox, and leaves the others.
+    fn pick<T>(&mut self, peer: PeerId, mut pick: impl FnMut(&ClientMessage) -> Option<T>) -> Vec<T> {
+        let mut picked = Vec::new();
+        if let Some(inbox) = self.inboxes.get_mut(&peer) {
+            inbox.retain(|message| match pick(message) {
+                Some(found) => {
+                    picked.push(found);
+                    false
+                }
+                None => true,
+            });
+        }
+        picked
+    }
+
+    /// Everything a peer was sent and has not looked at.
+    pub(super) fn messages(&mut self, peer: PeerId) -> Vec<ClientMessage> {
+        self.pick(peer, |message| Some(message.clone()))
+    }
+
+    pub(super) fn hello(&mut self, work: Option<Work>, resume: Option<Resume>) -> (PeerId, Option<Welcome>) {
+        let peer = self.connect();
+        let hello = Hello {
+            version: jobq_proto::PROTOCOL_VERSION,
+            label: format!("peer {peer}"),
+            token: None,
+            work,
+            resume,
+        };
+        self.send(peer, ServerMessage::Hello(hello));
+        let welcome = self.pick(peer, |message| match message {
+            ClientMessage::Hello(welcome) => Some(welcome.clone()),
+            _ => None,
+        });
+        (peer, welcome.into_iter().next())
+    }
+
+    pub(super) fn client(&mut self) -> PeerId {
+        let (peer, welcome) = self.hello(None, None);
+        welcome.expect("a client is welcome");
+        peer
+    }
+
+    /// A worker that has said hello, and not yet what it holds.
+    pub(super) fn new_worker(&mut self, work: Work) -> Worker {
+        let (peer, welcome) = self.hello(Some(work.clone()), None);
+        let welcome = welcome.expect("a worker is welcome");
+        Worker { peer, work, welcome }
+    }
+
+    /// A worker that holds nothing and may be given jobs.
+    pub(super) fn worker(&mut self, names: &[(&str, u32)]) -> Worker {
+        let worker = self.new_worker(work(names));
+        self.hold(&worker, Vec::new());
+        worker
+    }
+
+    /// A worker comes back over a new connection, and has not yet said what it holds.
+    pub(super) fn resume_silently(&mut self, worker: &Worker) -> Worker {
+        let (peer, welcome) = self.hello(Some(worker.work.clone()), Some(worker.resume()));
+        let welcome = welcome.expect("a worker is welcome");
+        Worker {
+            peer,
+            welcome,
+            work: worker.work.clone(),
+        }
+    }
+
+    pub(super) fn resume(&mut self, worker: &Worker, runs: Vec<HeldRun>) -> Worker {
+        let worker = self.resume_silently(worker);
+        self.hold(&worker, runs);
+        worker
+    }
+
+    pub(super) fn hold(&mut self, worker: &Worker, runs: Vec<HeldRun>) {
+        self.send(worker.peer, ServerMessage::Holding(Holding { runs }));
+    }
+
+    // Submitting.
+
+    /// Sends a Request, and gives its number.
+    pub(super) fn request(&mut self, peer: PeerId, mut jobs: Vec<Submission>) -> u64 {
+        for job in &mut jobs {
+            if job.uuid.is_nil() {
+                self.next_uuid += 1;
+                job.uuid = Uuid::from_u128(self.next_uuid << 64 | 1);
+            }
+        }
+        let request = self.next_request();
+        self.send(peer, ServerMessage::Request(Request { request, jobs }));
+        request
+    }
+
+    pub(super) fn next_request(&mut self) -> u64 {
+        self.next_request += 1;
+        self.next_request
+    }
+
+    pub(super) fn acknowledged(&mut self, peer: PeerId, request: u64) -> Option<Vec<Receipt>> {
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Acknowledged(a) if a.request == request => Some(a.jobs.clone()),
+            _ => None,
+        });
+        found.into_iter().next()
+    }
+
+    pub(super) fn receipts(&mut self, peer: PeerId, jobs: Vec<Submission>) -> Vec<Receipt> {
+        let request = self.request(peer, jobs);
+        self.acknowledged(peer, request).expect("the request is answered")
+    }
+
+    /// Submits good jobs; their ids.
+    pub(super) fn submit(&mut self, peer: PeerId, jobs: Vec<Submission>) -> Vec<u64> {
+        let receipts = self.receipts(peer, jobs);
+        receipts
+            .into_iter()
+            .map(|receipt| {
+                receipt
+                    .id
+                    .unwrap_or_else(|| panic!("refused: {:?}", receipt.error))
+            })
+            .collect()
+    }
+
+    pub(super) fn submit_one(&mut self, peer: PeerId, job: Submission) -> u64 {
+        self.submit(peer, vec![job])[0]
+    }
+
+    // Working.
+
+    pub(super) fn orders(&mut self, worker: &Worker) -> Vec<OrderedJob> {
+        let orders = self.pick(worker.peer, |message| match message {
+            ClientMessage::Order(order) => Some(order.jobs.clone()),
+            _ => None,
+        });
+        orders.into_iter().flatten().collect()
+    }
+
+    /// The one job that a worker has been ordered.
+    pub(super) fn order(&mut self, worker: &Worker) -> OrderedJob {
+        let mut orders = self.orders(worker);
+        assert_eq!(orders.len(), 1, "one order is expected: {orders:?}");
+        orders.remove(0)
+    }
+
+    pub(super) fn started(&mut self, worker: &Worker, order: &OrderedJob) {
+        let runs = vec![run_of(order)];
+        self.send(worker.peer, ServerMessage::Started(Started { runs }));
+    }
+
+    pub(super) fn completed(&mut self, worker: &Worker, order: &OrderedJob) {
+        self.completed_with(worker, order, None);
+    }
+
+    pub(super) fn completed_with(&mut self, worker: &Worker, order: &OrderedJob, result: Option<Bytes>) {
+        let runs = vec![CompletedRun {
+            id: order.id,
+            fence: order.fence,
+            ran: 5,
+            result,
+        }];
+        self.send(worker.peer, ServerMessage::Completed(Completed { runs }));
+    }
+
+    pub(super) fn failed(&mut self, worker: &Worker, order: &OrderedJob) {
+        self.failed_with(worker, order, false, None);
+    }
+
+    pub(super) fn failed_with(
+        &mut self,
+        worker: &Worker,
+        order: &OrderedJob,
+        never: bool,
+        after: Option<u64>,
+    ) {
+        let runs = vec![FailedRun {
+            id: order.id,
+            fence: order.fence,
+            ran: 5,
+            reason: "it did not work".to_owned(),
+            never,
+            after,
+        }];
+        self.send(worker.peer, ServerMessage::Failed(Failed { runs }));
+    }
+
+    pub(super) fn released(&mut self, worker: &Worker, order: &OrderedJob) {
+        let runs = vec![run_of(order)];
+        self.send(worker.peer, ServerMessage::Released(Released { runs }));
+    }
+
+    /// How the runs were settled that the worker has not looked at.
+    pub(super) fn settled(&mut self, worker: &Worker) -> Vec<SettleOutcome> {
+        self.settled_runs(worker)
+            .into_iter()
+            .map(|run| run.outcome)
+            .collect()
+    }
+
+    pub(super) fn settled_runs(&mut self, worker: &Worker) -> Vec<SettledRun> {
+        let settled = self.pick(worker.peer, |message| match message {
+            ClientMessage::Settled(settled) => Some(settled.runs.clone()),
+            _ => None,
+        });
+        settled.into_iter().flatten().collect()
+    }
+
+    /// The runs that the worker was told to stop.
+    pub(super) fn cancels(&mut self, worker: &Worker) -> Vec<RunRef> {
+        let cancels = self.pick(worker.peer, |message| match message {
+            ClientMessage::Cancel(cancel) => Some(cancel.runs.clone()),
+            _ => None,
+        });
+        cancels.into_iter().flatten().collect()
+    }
+
+    /// Lets a worker that takes one job at a time complete what there is; the jobs in the order of their runs.
+    pub(super) fn drain_in_turn(&mut self, names: &[(&str, u32)]) -> Vec<u64> {
+        let worker = self.new_worker(Work {
+            jobs: 1,
+            ..work(names)
+        });
+        self.hold(&worker, Vec::new());
+        let mut done = Vec::new();
+        while let Some(order) = self.orders(&worker).pop() {
+            self.completed(&worker, &order);
+            done.push(order.id);
+        }
+        self.disconnect(worker.peer);
+        done
+    }
+
+    // Asking.
+
+    pub(super) fn cancel(&mut self, peer: PeerId, ids: &[u64]) -> Vec<CancelOutcome> {
+        let request = self.cancel_later(peer, ids);
+        self.cancelled(peer, request).expect("the cancel is answered")
+    }
+
+    pub(super) fn cancel_later(&mut self, peer: PeerId, ids: &[u64]) -> u64 {
+        let request = self.next_request();
+        let ids = ids.to_vec();
+        self.send(peer, ServerMessage::Cancel(CancelJobs { request, ids }));
+        request
+    }
+
+    pub(super) fn cancelled(&mut self, peer: PeerId, request: u64) -> Option<Vec<CancelOutcome>> {
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Cancelled(c) if c.request == request => {
+                Some(c.jobs.iter().map(|job| job.outcome).collect())
+            }
+            _ => None,
+        });
+        found.into_iter().next()
+    }
+
+    pub(super) fn retry(&mut self, peer: PeerId, ids: &[u64]) -> Vec<Receipt> {
+        let request = self.next_request();
+        let ids = ids.to_vec();
+        self.send(peer, ServerMessage::Retry(RetryJobs { request, ids }));
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Retried(r) if r.request == request => Some(r.jobs.clone()),
+            _ => None,
+        });
+        found.into_iter().next().expect("the retry is answered")
+    }
+
+    pub(super) fn watch(&mut self, peer: PeerId, ids: &[u64], bytes: u64) -> u64 {
+        let request = self.next_request();
+        let ids = ids.to_vec();
+        self.send(peer, ServerMessage::Watch(Watch { request, ids, bytes }));
+        request
+    }
+
+    pub(super) fn ended(&mut self, peer: PeerId, request: u64) -> Vec<EndedJob> {
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Ended(e) if e.request == request => Some(e.jobs.clone()),
+            _ => None,
+        });
+        found.into_iter().flatten().collect()
+    }
+
+    pub(super) fn refusal(&mut self, peer: PeerId, request: u64) -> Option<ErrorCode> {
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Refused(r) if r.request == request => Some(r.error.code),
+            _ => None,
+        });
+        found.into_iter().next()
+    }
+
+    pub(super) fn query(&mut self, peer: PeerId, query: Query) -> Jobs {
+        let request = self.next_request();
+        self.send(peer, ServerMessage::Query(Query { request, ..query }));
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Jobs(jobs) if jobs.request == request => Some(jobs.clone()),
+            _ => None,
+        });
+        found.into_iter().next().expect("the query is answered")
+    }
+
+    pub(super) fn stats(&mut self, peer: PeerId) -> Stats {
+        let request = self.next_request();
+        self.send(peer, ServerMessage::Stats(StatsQuery { request }));
+        let found = self.pick(peer, |message| match message {
+            ClientMessage::Stats(stats) if stats.request == request => Some(stats.clone()),
+            _ => None,
+        });
+        found.into_iter().next().expect("stats are answered")
+    }
+
+    /// The server's counts, as a client sees them that comes just for this.
+    pub(super) fn stats_now(&mut self) -> Stats {
+        let client = self.client();
+        let stats = self.stats(client);
+        self.disconnect(client);
+        stats
+    }
+
+    /// A job as a client sees it that comes just for this.
+    pub(super) fn view(&mut self, id: u64) -> JobView {
+        let client = self.client();
+        let query = Query {
+            ids: vec![id],
+            include: Some(Include::Result),
+            ..Query::default()
+        };
+        let jobs = self.query(client, query).jobs;
+        self.disconnect(client);
+        jobs.into_iter().next().expect("the job exists")
+    }
+
+    pub(super) fn status(&mut self, id: u64) -> Status {
+        self.view(id).status
+    }
+}
+
+fn start(disk: &MemoryDisk, config: &Config, seed: u8, now: Now) -> (Machine, MemoryStore) {
+    let mut store = MemoryStore::open(disk);
+    let mut machine = Machine::new(config.clone(), store.recovered(), [seed; 32], now);
+    let mut after = JobId(0);
+    loop {
+        let page = store.live(after, 100).expect("the memory disk can be read");
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        machine.load(page);
+    }
+    (machine, store)
+}
