@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_PEERS))]
     workers: u64,
     /// How many jobs each worker has at a time
-    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
     #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CONCURRENCY))]
     concurrency: u32,
     /// How many jobs a client hands over at a time; 1 sends each in a frame of its own

@@ -179,11 +179,9 @@ impl Demo {
     async fn submit(&self, args: &Args) -> anyhow::Result<Vec<JobId>> {
         let requests = (1..=args.jobs).map(|number| {
             let fails = args.fail_every > 0 && number % args.fail_every == 0;
-            let priority = if number % 2 == 0 {
-                Priority::High
-            } else {
-                Priority::Normal
-            };
+            // The urgent ones come last, and run first.
+            let urgent = number > args.jobs / 2;
+            let priority = if urgent { Priority::High } else { Priority::Normal };
             JobRequest::new(NAME)
                 .params(&Task { number, fails })
                 .map(|request| request.priority(priority))
@@ -282,10 +280,10 @@ impl Played {
     }
 
     fn print(&self, out: &mut Output) -> anyhow::Result<()> {
-        out.table(&self.tally.by_priority())?;
+        out.table(self.tally.by_priority())?;
         if self.tally.failed() > 0 {
             out.line("")?;
-            out.table(&self.tally.by_reason())?;
+            out.table(self.tally.by_reason())?;
         }
         let seconds = self.time.as_secs_f64();
         let jobs = self.tally.jobs();

@@ -86,9 +86,7 @@ pub(super) async fn flow(setting: &Setting) -> anyhow::Result<Report> {
     )?;
     let cost = meter.stop(&bench.server);
     let completed = completed(&summary, &ledger)?;
-    let ledger = Arc::into_inner(ledger).context("a handler is still running")?;
-    let started = Arc::new(ledger.started());
-    let timings = vec![(Label::Started, started), (Label::Ack, acknowledged)];
+    let timings = vec![(Label::Started, ledger.started()), (Label::Ack, acknowledged)];
     bench.finish(submitted, completed, cost, timings).await
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Ledger {
     called: Box<[AtomicU64]>,
     watch_every: u64,
     clock: StampClock,
-    started: Timing,
+    started: Arc<Timing>,
     all_ran: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ impl Ledger {
             called: zeroes(jobs / watch_every + 1),
             watch_every,
             clock,
-            started: Timing::new(),
+            started: Arc::new(Timing::new()),
             all_ran: CancellationToken::new(),
         }
     }
@@ -75,8 +75,8 @@ impl Ledger {
     }
 
     /// How long jobs took from being handed to a client until their handlers were called.
-    pub(super) fn started(self) -> Timing {
-        self.started
+    pub(super) fn started(&self) -> Arc<Timing> {
+        Arc::clone(&self.started)
     }
 
     /// How many jobs have run.
