@@ -365,7 +365,7 @@ impl Machine {
 
     /// Does something once everything that has happened so far is durable.
     fn after_durable(&mut self, effect: Effect) {
-        if let Err(effect) = self.pending.attach(effect) {
+        if let Some(effect) = self.pending.attach(effect) {
             self.carry_out(effect, &mut std::iter::empty());
         }
     }

@@ -135,16 +135,16 @@ impl Pending {
     }
 
     /// Adds what is to follow from everything so far; gives it back if everything is durable.
-    pub(super) fn attach(&mut self, effect: Effect) -> Result<(), Effect> {
+    pub(super) fn attach(&mut self, effect: Effect) -> Option<Effect> {
         if !self.open.changes.is_empty() {
             self.open.effects.push(effect);
         } else if let Some((_, effects)) = self.out.back_mut() {
             effects.push(effect);
         } else {
-            return Err(effect);
+            return Some(effect);
         }
         self.effects += 1;
-        Ok(())
+        None
     }
 
     /// Closes the open batch, if there is anything in it.

@@ -38,7 +38,6 @@ struct Chaos {
     acknowledged: BTreeSet<u64>,
     hands: Vec<Hand>,
     applied: BTreeMap<u64, u32>,
-    config: Config,
 }
 
 impl Chaos {
@@ -53,7 +52,7 @@ impl Chaos {
             },
             ..Config::default()
         };
-        let mut world = World::seeded(config.clone(), seed);
+        let mut world = World::seeded(config, seed);
         let client = world.client();
         Self {
             world,
@@ -63,7 +62,6 @@ impl Chaos {
             acknowledged: BTreeSet::new(),
             hands: Vec::new(),
             applied: BTreeMap::new(),
-            config,
         }
     }
 
@@ -266,6 +264,11 @@ impl Chaos {
         for hand in hands {
             hand.connected &= world.is_open(hand.worker.peer);
             for order in world.orders(&hand.worker) {
+                assert!(
+                    !applied.contains_key(&order.id),
+                    "job {} runs after it was completed",
+                    order.id
+                );
                 let run = Run {
                     order,
                     state: RunState::Waiting,
@@ -319,7 +322,6 @@ impl Chaos {
             self.world.disconnect(hand.worker.peer);
         }
         self.world.advance(secs(40));
-        self.config.max_active = None;
         let mut idle = 0;
         let names = NAMES.map(|name| (name, 4));
         let worker = self.world.worker(&names);
@@ -358,6 +360,10 @@ impl Chaos {
                 "job {id} was completed"
             );
         }
+        let client = self.world.client();
+        let all: Vec<u64> = self.acknowledged.iter().copied().collect();
+        let watch = self.world.watch(client, &all, 0);
+        assert_eq!(self.world.ended(client, watch).len(), all.len());
         let stats = self.world.stats_now();
         let total = &stats.total;
         assert_eq!((total.scheduled, total.queued, total.processing), (0, 0, 0));
@@ -405,6 +411,22 @@ fn whatever_happens_every_acknowledged_job_ends_once_when_faults_stop() {
         jobs > usize::from(SEEDS) * 20,
         "only {jobs} jobs were acknowledged"
     );
+}
+
+#[test]
+fn without_faults_each_job_runs_once_and_once_more_for_each_failure() {
+    let mut chaos = Chaos::new(1);
+    for _ in 0..60 {
+        chaos.submit();
+        chaos.read();
+    }
+    chaos.settle_down();
+    let orders = chaos.world.fences_issued();
+    let jobs = chaos.acknowledged.len();
+    // Failing jobs say so three times, the third time for good.
+    let failing = chaos.acknowledged.iter().filter(|id| !completes(**id)).count();
+    assert_eq!(orders, jobs + 2 * failing);
+    chaos.check_the_end();
 }
 
 #[test]

@@ -215,6 +215,11 @@ impl World {
         self.reads.iter().map(records).sum()
     }
 
+    /// How many runs have been ordered.
+    pub(super) fn fences_issued(&self) -> usize {
+        self.fences.len()
+    }
+
     /// Carries out what the machine wants, until it wants nothing more that the store gives.
     pub(super) fn run(&mut self) {
         loop {
