@@ -1,0 +1,8 @@
+//! The binary as its users have it: processes that are killed, stopped, started twice and fed nonsense.
+//!
+//! The harness is the library `jobq-tests`. These tests are a target of `jobq-cli`, so that cargo builds the binary
+//! for them.
+
+mod fixture;
+mod submitting;
+mod working;
