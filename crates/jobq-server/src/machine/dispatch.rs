@@ -76,6 +76,7 @@ impl Machine {
             charges: charges.into(),
             at: self.now.wall,
             phase: Phase::Fetching,
+            times_out: None,
             recorded: None,
             cancelling: false,
             policy: Policy::default(),

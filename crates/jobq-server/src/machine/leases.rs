@@ -7,7 +7,7 @@ use super::Map;
 use super::names::{NameKey, Names};
 use super::sessions::Sessions;
 use crate::store::{Policy, SessionId};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// A job handed to a worker, or about to be.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub(super) struct Lease {
     /// When it was handed out.
     pub(super) at: Wall,
     pub(super) phase: Phase,
+    /// When the server takes the run away, if it has started and its time is limited.
+    pub(super) times_out: Option<Mono>,
     /// Whether the store knows of the run, and whether it knows that it started.
     pub(super) recorded: Option<Started>,
     /// Somebody asked for the run to be cancelled.

@@ -79,13 +79,13 @@ impl Machine {
             match job.lease {
                 Some(lease) if self.sessions.find(lease.session).is_some() => {
                     let lease = recovered_lease(&job, lease, name);
-                    if let Some(timeout) = lease.policy.timeout.filter(|_| lease.has_started()) {
-                        // How long it has run is not known; its time runs anew, so that it is never cut short.
-                        let at = self.now.mono.plus(timeout).plus(self.config.timeout_slack);
-                        self.timers.set(at, Timer::TimedOut(job.id, lease.fence));
-                    }
+                    let started = lease.has_started();
                     self.leases
                         .insert(job.id, lease, &mut self.sessions, &mut self.names);
+                    if started {
+                        // How long it has run is not known; its time runs anew, so that it is never cut short.
+                        self.limit_run(job.id);
+                    }
                 }
                 _ => self.load_waiting(&job, name),
             }
@@ -279,6 +279,7 @@ impl Machine {
             charges: job.charges,
             at: self.now.wall,
             phase: Phase::Ordered,
+            times_out: None,
             recorded: None,
             cancelling: false,
             policy,
@@ -351,6 +352,7 @@ fn recovered_lease(job: &LiveJob, lease: store::Lease, name: NameKey) -> Lease {
         } else {
             Phase::Ordered
         },
+        times_out: None,
         recorded: Some(leases::Started(lease.started)),
         cancelling: job.cancelling,
         policy: lease.policy,

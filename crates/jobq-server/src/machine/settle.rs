@@ -129,14 +129,10 @@ impl Machine {
     pub(super) fn mark_started(&mut self, id: JobId) {
         let Some(lease) = self.leases.find(id) else { return };
         lease.phase = Phase::Started;
-        let fence = lease.fence;
-        if let Some(timeout) = lease.policy.timeout {
-            let at = self.now.mono.plus(timeout).plus(self.config.timeout_slack);
-            self.timers.set(at, Timer::TimedOut(id, fence));
-        }
         if lease.recorded.is_some() {
-            self.timers.record_later(self.now.mono, id, fence);
+            self.timers.record_later(self.now.mono, id, lease.fence);
         }
+        self.limit_run(id);
     }
 
     pub(super) fn runs_completed(&mut self, peer: PeerId, session: SessionId, completed: Completed) {
@@ -271,6 +267,9 @@ impl Machine {
             .leases
             .remove(id, &mut self.sessions, &mut self.names)
             .expect("the run is current");
+        if let Some(at) = lease.times_out {
+            self.timers.unset(at, Timer::TimedOut(id, lease.fence));
+        }
         let kind = end.kind();
         if kind == RunEnd::Lost {
             self.totals.lost += 1;

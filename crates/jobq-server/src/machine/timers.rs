@@ -37,9 +37,14 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer. There is no unsetting: a timer that fires looks whether it still means anything.
+    /// Sets a timer. One that fires looks whether it still means anything.
     pub(super) fn set(&mut self, at: Mono, timer: Timer) {
         self.due.insert((at, timer));
+    }
+
+    /// Forgets a timer. Runs end long before their time as a rule, and so many timers would be left behind.
+    pub(super) fn unset(&mut self, at: Mono, timer: Timer) {
+        self.due.remove(&(at, timer));
     }
 
     /// Has a run recorded, unless it ends first.
@@ -125,6 +130,17 @@ impl Machine {
             at: lease.at,
         };
         self.pending.change(Change::Leased(leased));
+    }
+
+    /// From now on the time of a run is limited, if its job says so.
+    pub(super) fn limit_run(&mut self, id: JobId) {
+        let Some(lease) = self.leases.find(id) else { return };
+        let Some(timeout) = lease.policy.timeout else {
+            return;
+        };
+        let at = self.now.mono.plus(timeout).plus(self.config.timeout_slack);
+        lease.times_out = Some(at);
+        self.timers.set(at, Timer::TimedOut(id, lease.fence));
     }
 
     /// A run whose time is over, and whose worker has not ended it, is taken away.

@@ -15,8 +15,7 @@ use crate::store::{JobState, Read};
 /// Most jobs in one question to the store.
 const CHECK_JOBS: usize = 1_000;
 
-/// Most bytes of results and reasons that come with the answers to one connection's watches; more is to be asked
-/// for.
+/// Most bytes of results and reasons that come with the answers to one watch; more is to be asked for.
 const MAX_INLINE: u64 = 8 * 1024 * 1024;
 
 /// All watches.

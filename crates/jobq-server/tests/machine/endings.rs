@@ -78,6 +78,17 @@ fn a_repeated_start_does_not_prolong_a_run() {
 }
 
 #[test]
+fn the_timer_of_a_run_that_has_ended_is_forgotten() {
+    let mut world = World::new();
+    let (worker, order) = order_of(&mut world, limited(1));
+    world.started(&worker, &order);
+    let would_fire = world.now.mono.plus(secs(11));
+    world.completed(&worker, &order);
+    world.advance(secs(5));
+    assert!(world.machine.poll_timeout().is_some_and(|at| at > would_fire));
+}
+
+#[test]
 fn the_wait_after_a_failure_is_the_fourth_power_of_the_attempt_give_or_take_a_tenth() {
     let mut world = World::new();
     let (worker, mut order) = order_of(&mut world, job("a"));

@@ -4,7 +4,7 @@ use jobq_proto::message::{RunState, SettleOutcome, Submission};
 use jobq_proto::{Fence, Status};
 use jobq_server::Config;
 
-use super::world::{World, held, ids, job, millis, secs};
+use super::world::{World, held, ids, job, millis, secs, work};
 
 #[test]
 fn a_recorded_run_goes_on_under_its_fence() {
@@ -185,6 +185,23 @@ fn a_run_is_adopted_only_by_a_session_that_was_there_before_the_restart() {
     world.hold(&stranger, vec![held(&order, RunState::Running)]);
     assert_eq!(world.settled(&stranger), [SettleOutcome::Stale]);
     assert_eq!(world.status(id), Status::Queued);
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+}
+
+#[test]
+fn a_session_that_came_back_for_other_names_is_still_awaited_for_the_runs_of_its_earlier_ones() {
+    let mut world = World::new();
+    let client = world.client();
+    world.submit_one(client, job("a"));
+    let mut worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    worker.work = work(&[("b", 1)]);
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    world.crash_and_restart();
+    let other = world.worker(&[("a", 1)]);
+    assert!(world.orders(&other).is_empty());
     let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
     world.completed(&worker, &order);
     assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
