@@ -247,6 +247,7 @@ impl Machine {
         if lease.phase == Phase::Fetching {
             // Its worker knows nothing of it: it is as if it still waited.
             let lease = self.leases.remove(id, &mut self.sessions, &mut self.names)?;
+            self.forget_unsent(lease.session, lease.fence);
             let waiting = Waiting::new(
                 lease.due,
                 id,

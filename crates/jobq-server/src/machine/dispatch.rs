@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jobq_proto::job::micros;
 use jobq_proto::message::OrderedJob;
-use jobq_proto::{JobId, Priority};
+use jobq_proto::{Fence, JobId, Priority};
 
 use super::Machine;
 use super::leases::{Lease, Phase};
@@ -65,8 +65,9 @@ impl Machine {
             ..
         } = waiting;
         self.names.counts(lane.name).queued -= 1;
+        let fence = self.next_fence();
         let lease = Lease {
-            fence: self.next_fence(),
+            fence,
             session,
             name: lane.name,
             priority,
@@ -84,8 +85,16 @@ impl Machine {
         self.leases.insert(id, lease, &mut self.sessions, &mut self.names);
         self.sessions.update(session);
         self.wake_lacking_bytes();
-        if let Some(record) = self.payloads.take(id, bytes as usize) {
-            self.order(&record);
+        let record = self.payloads.take(id, bytes as usize);
+        let session = self
+            .sessions
+            .find(session)
+            .expect("a session takes while it lasts");
+        match record {
+            Some(record) if session.unsent.is_empty() => self.order(&record),
+            record => {
+                session.unsent.insert(fence, (id, record));
+            }
         }
     }
 
@@ -118,21 +127,47 @@ impl Machine {
     /// Records have come from the store: of jobs that are leased, and of jobs that soon will be.
     pub(super) fn payloads_read(&mut self, ids: &[JobId], records: Vec<Option<Arc<JobRecord>>>) {
         for (id, record) in ids.iter().zip(records) {
-            let fetching = self
+            let lease = self
                 .leases
                 .find(*id)
-                .is_some_and(|lease| lease.phase == Phase::Fetching);
-            if !fetching && !self.payloads.knows(*id) {
+                .filter(|lease| lease.phase == Phase::Fetching);
+            let fetching = lease.map(|lease| (lease.session, lease.fence));
+            if fetching.is_none() && !self.payloads.knows(*id) {
                 continue; // It has ended meanwhile, and its record may be gone.
             }
             let record = record.unwrap_or_else(|| panic!("job {id} waits, and the store does not know it"));
-            if fetching {
-                self.payloads.forget(*id);
-                self.order(&record);
-            } else {
+            let Some((session, fence)) = fetching else {
                 self.payloads.arrived(record);
+                continue;
+            };
+            self.payloads.forget(*id);
+            if let Some(session) = self.sessions.find(session) {
+                session.unsent.insert(fence, (*id, Some(record)));
+            }
+            self.send_orders(session);
+        }
+    }
+
+    /// Sends a session the orders that wait for no record any more.
+    fn send_orders(&mut self, session: SessionId) {
+        while let Some(session) = self.sessions.find(session)
+            && let Some(first) = session.unsent.first_entry()
+            && first.get().1.is_some()
+        {
+            if let (_, Some(record)) = first.remove() {
+                self.order(&record);
             }
         }
+    }
+
+    /// A job is not to be sent after all. Its record stays here, if it is here.
+    pub(super) fn forget_unsent(&mut self, session: SessionId, fence: Fence) {
+        if let Some(session) = self.sessions.find(session)
+            && let Some((_, Some(record))) = session.unsent.remove(&fence)
+        {
+            self.payloads.offer(&record);
+        }
+        self.send_orders(session);
     }
 
     /// Has the records of the jobs that are next in a line read before their turn comes.
@@ -160,36 +195,25 @@ impl Machine {
 
     /// Takes back what a session was to get and was not sent, without a trace: nobody has seen its fence.
     pub(super) fn return_unsent(&mut self, session: SessionId) {
-        let Some(held) = self
-            .sessions
-            .find(session)
-            .map(|s| s.held.jobs().collect::<Vec<_>>())
-        else {
+        let Some(unsent) = self.sessions.find(session).map(|s| std::mem::take(&mut s.unsent)) else {
             return;
         };
-        for id in held {
-            if self
+        for (id, record) in unsent.into_values() {
+            let lease = self
                 .leases
-                .find(id)
-                .is_some_and(|lease| lease.phase == Phase::Fetching)
-            {
-                let lease = self
-                    .leases
-                    .remove(id, &mut self.sessions, &mut self.names)
-                    .expect("the lease was found a moment ago");
-                let waiting = Waiting::new(
-                    lease.due,
-                    id,
-                    u64::from(lease.bytes),
-                    lease.attempts,
-                    lease.charges,
-                );
-                if lease.cancelling {
-                    self.cancel_waiting(id, lease.name, &waiting);
-                } else {
-                    self.wait_in_line(lease.name, lease.priority, waiting);
-                }
+                .remove(id, &mut self.sessions, &mut self.names)
+                .expect("what is unsent is leased");
+            if let Some(record) = record {
+                self.payloads.offer(&record);
             }
+            let waiting = Waiting::new(
+                lease.due,
+                id,
+                u64::from(lease.bytes),
+                lease.attempts,
+                lease.charges,
+            );
+            self.wait_in_line(lease.name, lease.priority, waiting);
         }
         self.wake(session);
     }

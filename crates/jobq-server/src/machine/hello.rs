@@ -151,6 +151,7 @@ impl Machine {
             grace: None,
             work,
             held: Held::default(),
+            unsent: Map::new(),
         };
         self.timers.set(deadline, Timer::Session(id));
         self.sessions.insert(id, session);

@@ -66,6 +66,7 @@ impl Machine {
                 grace: None,
                 work: Some(work),
                 held: Held::default(),
+                unsent: Map::new(),
             };
             self.timers.set(deadline, Timer::Session(record.id));
             self.sessions.insert(record.id, session);

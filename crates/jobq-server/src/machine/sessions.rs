@@ -1,6 +1,7 @@
 //! Workers and clients, through their connections and between them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
@@ -10,7 +11,7 @@ use super::leases::Lease;
 use super::lines::LaneKey;
 use super::names::NameKey;
 use super::settle::End;
-use crate::store::SessionId;
+use crate::store::{JobRecord, SessionId};
 use crate::time::Mono;
 
 /// All sessions.
@@ -40,6 +41,9 @@ pub(super) struct Session {
     pub(super) work: Option<WorkState>,
     /// What it holds.
     pub(super) held: Held,
+    /// Its leases whose orders are still to be sent, in order, with the records that are here: an order waits for
+    /// those before it, so that the most urgent job is the first to arrive.
+    pub(super) unsent: Map<Fence, (JobId, Option<Arc<JobRecord>>)>,
 }
 
 /// What a worker's session works on.

@@ -158,6 +158,25 @@ fn reading_ahead_asks_for_no_more_than_the_budget_holds() {
 }
 
 #[test]
+fn jobs_whose_params_are_in_memory_do_not_overtake_those_that_are_read() {
+    let mut world = World::new();
+    let client = world.client();
+    let mut submitted = world.submit(client, vec![job("a"), job("a"), job("a")]);
+    world.crash_and_restart();
+    let client = world.client();
+    submitted.extend(world.submit(client, vec![job("a"), job("a")]));
+    world.hold_reads();
+    let worker = world.worker(&[("a", 9)]);
+    assert!(world.orders(&worker).is_empty(), "the first are still read");
+    let request = world.cancel_later(client, &[submitted[1], submitted[3]]);
+    world.release_reads();
+    let outcomes = world.cancelled(client, request);
+    assert_eq!(outcomes, Some(vec![CancelOutcome::Cancelled; 2]));
+    let expected = [0, 2, 4].map(|i| submitted[i]);
+    assert_eq!(ids(&world.orders(&worker)), expected);
+}
+
+#[test]
 fn urgent_jobs_overtake_those_that_are_not_in_memory() {
     let mut world = forgetful(0);
     let client = world.client();
