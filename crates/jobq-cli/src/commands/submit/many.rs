@@ -46,9 +46,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     match ended {
         Ended::Input => Ok(stream.counts.exit()),
         Ended::Signal => Ok(Exit::Interrupted),
-        Ended::Server => Err(stream.counts.exit().because(anyhow!(
-            "failed to submit all jobs: the server is gone; when it is back, submit what is left"
-        ))),
+        Ended::Server => Err(stream.counts.exit().because(stream.counts.failure())),
         Ended::Broken(error) => Err(error).context("failed to read standard input"),
     }
 }
@@ -134,6 +132,8 @@ struct Counts {
     broken: u64,
     unknown: u64,
     unsent: u64,
+    /// The first line that is unknown or unsent, and why.
+    first_left: Option<(u64, String)>,
 }
 
 impl Counts {
@@ -141,13 +141,31 @@ impl Counts {
         match receipt {
             Ok(receipt) if receipt.existing => self.duplicate += 1,
             Ok(_) => self.accepted += 1,
-            Err(SubmitError::Refused(error)) => {
+            // What the server cannot take now it will not take from the next lines either.
+            Err(SubmitError::Refused(error)) if !error.code.may_repeat() => {
                 self.refused += 1;
                 let line = line.unwrap_or_default();
                 progress.note(&format!("line {line}: refused: {}", escape(&error.to_string())));
             }
-            Err(SubmitError::Unknown { .. }) => self.unknown += 1,
-            Err(_) => self.unsent += 1,
+            Err(error) => {
+                match error {
+                    SubmitError::Unknown { .. } => self.unknown += 1,
+                    _ => self.unsent += 1,
+                }
+                self.first_left
+                    .get_or_insert_with(|| (line.unwrap_or_default(), error.to_string()));
+            }
+        }
+    }
+
+    /// Why not everything was submitted, and where to go on.
+    fn failure(&self) -> anyhow::Error {
+        match &self.first_left {
+            Some((line, why)) => anyhow!(
+                "failed to submit all jobs: line {line} is the first that is not known to be submitted: {why}; go on \
+                 there when the server is well again (lines with a uuid can be repeated)"
+            ),
+            None => anyhow!("failed to submit all jobs: the server is gone"),
         }
     }
 
