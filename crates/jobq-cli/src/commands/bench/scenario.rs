@@ -131,8 +131,9 @@ impl Drop for AbortOnDrop {
 /// A server and its clients.
 pub(super) struct Bench {
     pub(super) setting: Setting,
-    pub(super) server: Server,
+    /// Before the server, so that none of them comes back to one that was killed.
     pub(super) clients: Vec<Client>,
+    pub(super) server: Server,
     pub(super) clock: StampClock,
     fdatasync: Duration,
 }
@@ -155,8 +156,8 @@ impl Bench {
         }
         Ok(Self {
             setting: setting.clone(),
-            server,
             clients,
+            server,
             clock: StampClock::new(),
             fdatasync,
         })
