@@ -4,5 +4,11 @@
 //! for them.
 
 mod fixture;
+mod losing;
+mod nonsense;
+mod readme;
+mod showing;
+mod starting;
+mod stopping;
 mod submitting;
 mod working;

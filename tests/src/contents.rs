@@ -154,3 +154,11 @@ fn look_inside(data: &Path) -> (u64, String) {
         integrity.expect("the database can be checked"),
     )
 }
+
+/// Makes the database look as if a version of jobq had written it that has this schema.
+pub fn set_schema_version(data: &Path, version: u32) {
+    let database = Connection::open_with_flags(data.join("jobq.db"), OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let database = database.expect("the database can be opened");
+    let set = database.pragma_update(None, "user_version", version);
+    set.expect("the version can be set");
+}

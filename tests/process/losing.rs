@@ -1,0 +1,204 @@
+//! Workers that are killed while they run jobs.
+
+use std::path::Path;
+
+use futures::StreamExt;
+use jobq_client::{Client, JobId, JobRequest, Status};
+use jobq_proto::Fence;
+use jobq_tests::history::HandlerRun;
+use jobq_tests::{Chance, Contents, History, NamedPipe, ServerProcess, Via, WorkerProcess, check, soon};
+
+use crate::fixture::{connect, directory, program, submit};
+
+const NAME: &str = "fragile";
+
+/// How often a worker is killed.
+const ROUNDS: usize = 20;
+
+/// Jobs; each kill takes a few.
+const JOBS: u64 = 100;
+
+/// Runs at a time.
+const CONCURRENCY: u32 = 4;
+
+/// Most runs that a worker begins before it is killed: some of its jobs end, others begin in their place.
+const MOST_BEGUN: u64 = 8;
+
+/// Says that it runs. One job of three is short, and the others take as long as a kill needs to come in between.
+const BEGIN_AND_STAY: &str = r#"
+echo "$JOBQ_ID $JOBQ_FENCE $JOBQ_ATTEMPT" > "$1"
+if [ $((JOBQ_ID % 3)) -ne 0 ]; then sleep 0.5; fi
+"#;
+
+/// Says that it runs, and ends.
+const BEGIN_AND_END: &str = r#"echo "$JOBQ_ID $JOBQ_FENCE $JOBQ_ATTEMPT" > "$1""#;
+
+#[tokio::test]
+async fn every_job_ends_once_when_its_worker_is_killed_twenty_times() {
+    let seed = 0x5eed_0005;
+    eprintln!("the seed is {seed:#x}");
+    let directory = directory();
+    let mut chance = Chance::new(seed);
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
+    let client = connect(server.address()).await;
+    let history = History::default();
+    let jobs = (0..JOBS).map(|number| JobRequest::new(NAME).params(&number).expect("it can be encoded"));
+    let ids = submit(&client, &history, jobs.collect()).await;
+    let mut pipe = NamedPipe::new(&directory.path().join("begun"));
+    for _ in 0..ROUNDS {
+        let mut worker = work(
+            &server,
+            directory.path(),
+            CONCURRENCY,
+            BEGIN_AND_STAY,
+            pipe.path(),
+        );
+        for _ in 0..chance.between(1, MOST_BEGUN) {
+            history.runs(begun(&pipe.line().await));
+        }
+        worker.kill().await;
+    }
+    // A worker runs one suspect at a time, so that several are faster.
+    let start = || work(&server, directory.path(), CONCURRENCY, BEGIN_AND_END, pipe.path());
+    let mut workers = [start(), start(), start()];
+    wait_for_ends(&client, &ids).await;
+    for worker in &mut workers {
+        assert!(
+            worker.terminate().await.success(),
+            "a worker that is told to stop has not failed"
+        );
+    }
+    while let Some(line) = pipe.try_line() {
+        history.runs(begun(&line));
+    }
+    server.kill().await;
+    let ledger = history.ledger();
+    let contents = Contents::read(&server.data(), &ledger).await;
+    check::assert_none(&check::kept(&ledger, &contents));
+    check::assert_none(&check::ended(&contents));
+    check::assert_none(&check::runs_accounted(&ledger, &contents));
+    let charged: u32 = contents
+        .jobs
+        .iter()
+        .map(|job| job.attempts.saturating_sub(1))
+        .sum();
+    assert!(
+        charged as usize >= ROUNDS,
+        "{charged} lost runs were charged in {ROUNDS} kills"
+    );
+}
+
+/// Kills the worker that runs it, if its params say so.
+const POISON: &str = r#"
+read -r params
+case $params in *poison*) kill -KILL $PPID; sleep 0.2 ;; esac
+"#;
+
+#[tokio::test]
+async fn a_job_that_kills_its_worker_three_times_fails_and_its_neighbours_do_not() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let history = History::default();
+    let job = |what: &str| JobRequest::new(NAME).params(what).expect("a text can be encoded");
+    let mut jobs = vec![job("poison")];
+    jobs.extend((0..10).map(|_| job("harmless")));
+    let ids = submit(&client, &history, jobs).await;
+    let start = || {
+        work(
+            &server,
+            directory.path(),
+            CONCURRENCY,
+            POISON,
+            Path::new("unused"),
+        )
+    };
+    let mut worker = start();
+    let mut deaths = 0;
+    {
+        let mut ends = std::pin::pin!(wait_for_ends(&client, &ids));
+        loop {
+            tokio::select! {
+                () = &mut ends => break,
+                _ = worker.wait() => {
+                    deaths += 1;
+                    worker = start();
+                }
+            }
+        }
+    }
+    assert_eq!(deaths, 3, "each run of the poisonous job took its worker down");
+    assert!(worker.terminate().await.success());
+    server.kill().await;
+    let ledger = history.ledger();
+    let contents = Contents::read(&server.data(), &ledger).await;
+    check::assert_none(&check::kept(&ledger, &contents));
+    let poison = contents.job(ids[0]);
+    assert_eq!(
+        (poison.status, poison.charges),
+        (Status::Failed, 3),
+        "{:?}",
+        poison.reason
+    );
+    let reason = poison.reason.as_deref().unwrap_or_default();
+    assert!(
+        reason.contains("3 in a row"),
+        "the reason says what happened: {reason:?}"
+    );
+    for id in &ids[1..] {
+        let job = contents.job(*id);
+        assert_eq!(
+            (job.status, job.charges),
+            (Status::Completed, 0),
+            "job {id}: {:?}",
+            job.reason
+        );
+    }
+}
+
+fn work(
+    server: &ServerProcess,
+    directory: &Path,
+    concurrency: u32,
+    script: &str,
+    argument: &Path,
+) -> WorkerProcess {
+    WorkerProcess::start(
+        &program(),
+        directory,
+        server.address(),
+        NAME,
+        concurrency,
+        script,
+        argument,
+    )
+}
+
+/// Waits until jobs have ended, however.
+async fn wait_for_ends(client: &Client, ids: &[JobId]) {
+    let mut outcomes = client.wait_many(ids.iter().copied());
+    let all = async {
+        while let Some(outcome) = outcomes.next().await {
+            outcome.expect("the job is there");
+        }
+    };
+    soon("the ends of all jobs", all).await;
+}
+
+/// What a script said: the job, its run's fence, and which attempt it is.
+fn begun(line: &str) -> HandlerRun {
+    let read = || {
+        let (id, rest) = line.split_once(' ')?;
+        let (fence, attempt) = rest.split_once(' ')?;
+        let (epoch, seq) = fence.split_once('.')?;
+        Some(HandlerRun {
+            id: JobId(id.parse().ok()?),
+            fence: Fence {
+                epoch: epoch.parse().ok()?,
+                seq: seq.parse().ok()?,
+            },
+            attempt: attempt.parse().ok()?,
+        })
+    };
+    read().unwrap_or_else(|| panic!("a script said {line:?}"))
+}

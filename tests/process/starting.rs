@@ -1,0 +1,93 @@
+//! Servers that must not start.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use jobq_tests::contents::set_schema_version;
+use jobq_tests::{Process, ServerProcess, Via, soon};
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::fixture::{directory, program, text};
+
+/// The exit code of a server that could not start.
+const CANNOT_START: i32 = 10;
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_exits_and_says_who_holds_it() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let data = server.data();
+    let second = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+    let said = program().run(second).await.failure(CANNOT_START);
+    let holder = format!("process {}", server.id().expect("it runs"));
+    assert!(said.contains(&holder) && said.contains(text(&data)), "{said}");
+    assert!(
+        server.terminate().await.success(),
+        "the first one is not disturbed"
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let directory = directory();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let address = format!("tcp://{}", taken.local_addr().expect("it has one"));
+    let data = directory.path().join("data");
+    let serve = ["serve", "--listen", &address, "--data", text(&data)];
+    let said = program().run(serve).await.failure(CANNOT_START);
+    assert!(
+        said.contains(&address) && said.contains("another program listens there"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    assert!(server.terminate().await.success());
+    let data = server.data();
+    set_schema_version(&data, 999);
+    let before = std::fs::read(data.join("jobq.db")).expect("it can be read");
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+    let said = program().run(serve).await.failure(CANNOT_START);
+    assert!(
+        said.contains("schema version 999") && said.contains("newer jobq"),
+        "{said}"
+    );
+    let after = std::fs::read(data.join("jobq.db")).expect("it can be read");
+    assert!(before == after, "the database was changed");
+}
+
+#[tokio::test]
+async fn a_server_on_port_0_says_which_port_it_has_also_in_its_ready_file() {
+    let directory = directory();
+    let (data, ready) = (directory.path().join("data"), directory.path().join("ready"));
+    let serve = [
+        "serve",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--data",
+        text(&data),
+        "--ready-file",
+        text(&ready),
+    ];
+    let mut command = program().command(serve);
+    command.stdout(Stdio::piped());
+    let mut server = Process::spawn(command, "jobq serve", &directory.path().join("serve.log"));
+    let stdout = server.take_stdout().expect("it is a pipe");
+    let mut lines = BufReader::new(stdout).lines();
+    let line = soon("the server's first line", lines.next_line()).await;
+    let line = line.expect("it can be read").expect("there is one");
+    let address = line
+        .strip_prefix("listening on ")
+        .expect("it says where it listens")
+        .to_owned();
+    assert!(!address.ends_with(":0"), "{address}");
+    program().run(["stats", "--server", &address]).await.success();
+    server.signal(Signal::TERM);
+    assert!(server.wait().await.success());
+    let written = std::fs::read_to_string(&ready).expect("it can be read");
+    assert_eq!(written, format!("{address}\n"));
+}
