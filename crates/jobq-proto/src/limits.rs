@@ -8,6 +8,10 @@ pub const MAX_NAME: usize = 128;
 /// Longest reason of a failure, in bytes. A longer one is cut by whoever sends it, and by the server.
 pub const MAX_REASON: usize = 4 * 1024;
 
+/// Most runs that a worker holds at a time, whatever its credits: those that wait or run, and those that it has
+/// reported and that are not settled. The server sends no Order beyond it, and Holding never names more.
+pub const MAX_HELD: usize = 10_000;
+
 /// Bytes that a frame may have beside the one params or result of greatest length in it.
 pub const FRAME_OVERHEAD: usize = 64 * 1024;
 

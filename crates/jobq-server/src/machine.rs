@@ -337,7 +337,7 @@ impl Machine {
         match effect {
             Effect::Acknowledge(taken) => self.acknowledge(taken, inserts),
             Effect::Retried(retried) => self.acknowledge_retry(retried, inserts),
-            Effect::Settled { session, run } => self.tell_settled(session, run),
+            Effect::Settled { session, run } => self.answer_report(session, run),
             Effect::WaitInLine {
                 name,
                 priority,

@@ -193,7 +193,7 @@ impl Driver {
 
     fn handle_message(&mut self, now: BootTime, message: ClientMessage) {
         match message {
-            ClientMessage::Acknowledged(answer) => self.submits.handle_acknowledged(now, chance(), answer),
+            ClientMessage::Acknowledged(answer) => self.submits.handle_acknowledged(now, chance, answer),
             ClientMessage::Ended(ended) => self.watches.handle_ended(ended),
             ClientMessage::Refused(refused) => {
                 let (request, error) = (refused.request, refused.error);

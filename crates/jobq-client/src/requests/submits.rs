@@ -142,7 +142,13 @@ impl<T> Submits<T> {
         }
     }
 
-    pub(crate) fn handle_acknowledged(&mut self, now: BootTime, chance: u32, answer: Acknowledged) {
+    /// Some jobs have been taken or refused. Chance is asked for only if something is to be repeated.
+    pub(crate) fn handle_acknowledged(
+        &mut self,
+        now: BootTime,
+        chance: impl FnOnce() -> u32,
+        answer: Acknowledged,
+    ) {
         let Some(part) = self.take_part(answer.request) else {
             return;
         };
@@ -151,7 +157,7 @@ impl<T> Submits<T> {
         };
         if let Some(error) = batch.reason_to_repeat(&answer.jobs) {
             let error = error.clone();
-            return self.repeat(now, chance, part, &error);
+            return self.repeat(now, chance(), part, &error);
         }
         batch.answered(part.range, answer.jobs);
         if batch.is_done() {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::lines::LaneKey;
 use super::names::NameKey;
 use super::pending::Effect;
-use super::sessions::{Held, HoldingState, Session, WorkState};
+use super::sessions::{HoldingState, Session, WorkState};
 use super::settle::End;
 use super::timers::Timer;
 use super::{Machine, Map};
@@ -143,16 +143,8 @@ impl Machine {
         let mut secret = [0; SECRET_BYTES];
         self.rng.fill_bytes(&mut secret);
         let deadline = self.now.mono.plus(self.config.ttl);
-        let session = Session {
-            label,
-            secret_hash: Sha256::digest(secret).into(),
-            peer: Some(peer),
-            deadline,
-            grace: None,
-            work,
-            held: Held::default(),
-            unsent: Map::new(),
-        };
+        let hash = Sha256::digest(secret).into();
+        let session = Session::new(label, hash, Some(peer), deadline, work);
         self.timers.set(deadline, Timer::Session(id));
         self.sessions.insert(id, session);
         self.record_session(id);

@@ -14,7 +14,7 @@ use super::lines::{HeldBack, Waiting};
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;
-use super::sessions::{Held, HoldingState, Meanwhile, Session, WorkState};
+use super::sessions::{HoldingState, Meanwhile, Session, WorkState};
 use super::settle::End;
 use super::timers::Timer;
 use super::{Machine, Map};
@@ -58,16 +58,13 @@ impl Machine {
                 lacks_bytes: false,
                 parked: BTreeSet::new(),
             };
-            let session = Session {
-                label: record.label.clone(),
-                secret_hash: record.secret_hash,
-                peer: None,
+            let session = Session::new(
+                record.label.clone(),
+                record.secret_hash,
+                None,
                 deadline,
-                grace: None,
-                work: Some(work),
-                held: Held::default(),
-                unsent: Map::new(),
-            };
+                Some(work),
+            );
             self.timers.set(deadline, Timer::Session(record.id));
             self.sessions.insert(record.id, session);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jobq_proto::limits::MAX_HELD;
 use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
@@ -41,6 +42,8 @@ pub(super) struct Session {
     pub(super) work: Option<WorkState>,
     /// What it holds.
     pub(super) held: Held,
+    /// Runs that it has reported and that have not been answered. It holds them too, until they are.
+    unsettled: usize,
     /// Its leases whose orders are still to be sent, in order, with the records that are here: an order waits for
     /// those before it, so that the most urgent job is the first to arrive.
     pub(super) unsent: Map<Fence, (JobId, Option<Arc<JobRecord>>)>,
@@ -125,6 +128,27 @@ impl Held {
 }
 
 impl Session {
+    /// A session with a connection, or with none as after a start, that holds nothing yet.
+    pub(super) fn new(
+        label: String,
+        secret_hash: [u8; 32],
+        peer: Option<PeerId>,
+        deadline: Mono,
+        work: Option<WorkState>,
+    ) -> Self {
+        Self {
+            label,
+            secret_hash,
+            peer,
+            deadline,
+            grace: None,
+            work,
+            held: Held::default(),
+            unsettled: 0,
+            unsent: Map::new(),
+        }
+    }
+
     pub(super) fn is_worker(&self) -> bool {
         self.work.is_some()
     }
@@ -137,6 +161,7 @@ impl Session {
             && !work.lacks_bytes
             && work.holding == HoldingState::Known
             && self.held.jobs.len() < work.jobs
+            && self.held.jobs.len() + self.unsettled < MAX_HELD
             && (self.held.bytes < work.bytes || self.held.jobs.is_empty())
     }
 
@@ -195,6 +220,23 @@ impl Sessions {
         } else {
             self.free.remove(&id);
         }
+    }
+
+    /// A session has reported runs, and holds them until they are answered.
+    pub(super) fn reported(&mut self, id: SessionId, runs: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.unsettled += runs;
+        }
+    }
+
+    /// A reported run is answered. Whether that makes room where there was none.
+    pub(super) fn answered(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        let was_full = session.held.jobs.len() + session.unsettled >= MAX_HELD;
+        session.unsettled = session.unsettled.saturating_sub(1);
+        was_full
     }
 
     /// Whether any session could take one more job.

@@ -206,6 +206,7 @@ impl Machine {
                 .is_some_and(|lease| lease.phase != Phase::Fetching)
             {
                 self.totals.settled += 1;
+                self.sessions.reported(session, 1);
                 self.end_run(JobId(run.id), end);
                 let run = SettledRun {
                     id: run.id,
@@ -220,6 +221,7 @@ impl Machine {
             }
         }
         if !others.is_empty() {
+            self.sessions.reported(session, others.len());
             let runs = others.iter().map(|(run, _)| (JobId(run.id), run.fence)).collect();
             let purpose = Purpose::Reports {
                 session,
@@ -243,14 +245,20 @@ impl Machine {
                 RunStatus::Ended(end) if end == reported => SettleOutcome::AlreadyApplied,
                 RunStatus::Ended(_) | RunStatus::Unknown => SettleOutcome::Stale,
             };
-            self.tell_settled(
-                session,
-                SettledRun {
-                    id: run.id,
-                    fence: run.fence,
-                    outcome,
-                },
-            );
+            let run = SettledRun {
+                id: run.id,
+                fence: run.fence,
+                outcome,
+            };
+            self.answer_report(session, run);
+        }
+    }
+
+    /// Answers one report. Its run is the worker's no longer, which may make room for another.
+    pub(super) fn answer_report(&mut self, session: SessionId, run: SettledRun) {
+        self.tell_settled(session, run);
+        if self.sessions.answered(session) {
+            self.wake(session);
         }
     }
 

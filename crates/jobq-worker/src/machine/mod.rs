@@ -32,9 +32,8 @@ use run::{Report, Run, State, Stop};
 use shutdown::Shutdown;
 use slots::Slots;
 
-/// Most runs that a worker holds, unsettled ones included: as many as one Holding names with the limits that a
-/// server has by default. What it is sent beyond is released at once.
-pub const MAX_HELD: usize = 10_000;
+/// Most runs that a worker holds, unsettled ones included. What it is sent beyond is released at once.
+pub use jobq_proto::limits::MAX_HELD;
 
 /// See the module.
 #[derive(Debug)]

@@ -74,14 +74,14 @@ fn acknowledge(submits: &mut Submits<u32>, request: &Request) {
         .map(|job| Receipt::stored(job.uuid.as_u128() as u64, false))
         .collect();
     let request = request.request;
-    submits.handle_acknowledged(NOW, 0, Acknowledged { request, jobs });
+    submits.handle_acknowledged(NOW, || 0, Acknowledged { request, jobs });
 }
 
 fn refuse_all(submits: &mut Submits<u32>, request: &Request, code: ErrorCode) {
     let refused = Receipt::refused(WireError::new(code, "refused"));
     let jobs = vec![refused; request.jobs.len()];
     let request = request.request;
-    submits.handle_acknowledged(NOW, 0, Acknowledged { request, jobs });
+    submits.handle_acknowledged(NOW, || 0, Acknowledged { request, jobs });
 }
 
 fn numbers(request: &Request) -> Vec<u128> {
@@ -397,7 +397,7 @@ fn an_answer_with_too_few_receipts_leaves_the_rest_unknown() {
     batch(&mut submits, 0, 1..4);
     let request = sent(&mut submits).request;
     let jobs = vec![Receipt::stored(1, false)];
-    submits.handle_acknowledged(NOW, 0, Acknowledged { request, jobs });
+    submits.handle_acknowledged(NOW, || 0, Acknowledged { request, jobs });
     assert_eq!(ids(&answer(&mut submits).1), [Some(1), None, None]);
 }
 

@@ -30,7 +30,7 @@ impl<'db> Endings<'db> {
                 "WITH e (id, status, ended, started, ran, attempts, charges, epoch, seq, run_end, reason, result) \
                  AS (VALUES",
                 12,
-                ") INSERT INTO done (id, name_id, due, status, ended, started, ran, attempts, charges, epoch, seq, \
+                ") INSERT OR FAIL INTO done (id, name_id, due, status, ended, started, ran, attempts, charges, epoch, seq, \
                  run_end, reason, result) SELECT e.id, l.name_id, l.due, e.status, e.ended, e.started, e.ran, \
                  e.attempts, e.charges, e.epoch, e.seq, e.run_end, e.reason, e.result \
                  FROM e CROSS JOIN live l ON l.id = e.id",

@@ -10,6 +10,10 @@ use crate::store::{Change, InsertOutcome, JobRecord};
 use crate::time::Wall;
 
 /// The statements that insert jobs.
+///
+/// None of them says `ABORT`, which is SQLite's default: undoing a statement of many rows half-way takes a journal of
+/// its own for each, in a temporary file. A known uuid is to be ignored; any other conflict fails the whole batch,
+/// which is then rolled back as one.
 pub(super) struct Inserts<'db> {
     jobs: RowStatement<'db>,
     live: RowStatement<'db>,
@@ -28,14 +32,14 @@ impl<'db> Inserts<'db> {
         Ok(Self {
             jobs: RowStatement::new(
                 db,
-                "INSERT INTO jobs (id, uuid, name_id, priority, created, username, max_attempts, timeout, \
+                "INSERT OR IGNORE INTO jobs (id, uuid, name_id, priority, created, username, max_attempts, timeout, \
                  backoff_base, backoff_exponent, backoff_max, retry_of, params) VALUES",
                 13,
-                "ON CONFLICT (uuid) DO NOTHING",
+                "",
             )?,
             live: RowStatement::new(
                 db,
-                "INSERT INTO live (id, name_id, priority, due, params_bytes) VALUES",
+                "INSERT OR FAIL INTO live (id, name_id, priority, due, params_bytes) VALUES",
                 5,
                 "",
             )?,

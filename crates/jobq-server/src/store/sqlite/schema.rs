@@ -107,6 +107,8 @@ fn configure(db: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     // The writer folds the log into the database when it chooses to; nobody does so on closing.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update(None, "trusted_schema", false)?;
+    // Nothing of a statement's own needs a file.
+    db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cell_size_check", true)?;
     // Negative: KiB instead of pages.
     db.pragma_update(None, "cache_size", -cache_kib)
