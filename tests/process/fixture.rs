@@ -58,6 +58,14 @@ pub(crate) async fn completed(client: &Client, ids: &[JobId]) {
     }
 }
 
+/// The seed of a test: its own, or that in `TEST_SEED`. It is said where the test fails.
+pub(crate) fn seed(own: u64) -> u64 {
+    let given = std::env::var("TEST_SEED").ok();
+    let seed = given.map_or(own, |seed| seed.parse().expect("TEST_SEED is a number"));
+    eprintln!("TEST_SEED={seed}");
+    seed
+}
+
 /// A path as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")

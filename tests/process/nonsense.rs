@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::fixture::{connect, directory, program, submit, text};
+use crate::fixture::{connect, directory, program, seed, submit, text};
 
 /// Exit codes: a command line or input that makes no sense, no server, and not all done.
 const USAGE: i32 = 2;
@@ -118,9 +118,7 @@ async fn a_listing_whose_reader_has_seen_enough_ends_quietly() {
 
 #[tokio::test]
 async fn bytes_that_are_no_protocol_disturb_no_other_peer() {
-    let seed = 0x5eed_0006;
-    eprintln!("the seed is {seed:#x}");
-    let mut chance = Chance::new(seed);
+    let mut chance = Chance::new(seed(6));
     let directory = directory();
     let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
     let client = connect(server.address()).await;

@@ -3,12 +3,13 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
+use jobq_client::JobRequest;
 use jobq_tests::contents::set_schema_version;
-use jobq_tests::{Process, ServerProcess, Via, soon};
+use jobq_tests::{Contents, History, Process, ServerProcess, Via, check, soon};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::fixture::{directory, program, text};
+use crate::fixture::{connect, directory, program, submit, text};
 
 /// The exit code of a server that could not start.
 const CANNOT_START: i32 = 10;
@@ -58,6 +59,34 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     );
     let after = std::fs::read(data.join("jobq.db")).expect("it can be read");
     assert!(before == after, "the database was changed");
+}
+
+#[tokio::test]
+async fn a_database_whose_log_was_taken_away_is_refused_unless_the_loss_is_accepted() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let history = History::default();
+    submit(&client, &history, vec![JobRequest::new("logged")]).await;
+    server.kill().await;
+    let data = server.data();
+    std::fs::remove_file(data.join("jobq.db-wal")).expect("what was just acknowledged is in the log");
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+    let said = program().run(serve).await.failure(CANNOT_START);
+    let watermark = data.join("watermark");
+    assert!(
+        said.contains("commits are lost") && said.contains(text(&watermark)),
+        "{said}"
+    );
+    std::fs::remove_file(watermark).expect("it is where the server says");
+    server.restart().await;
+    server.kill().await;
+    let ledger = history.ledger();
+    let wrong = check::kept(&ledger, &Contents::read(&data, &ledger).await);
+    assert!(
+        wrong.iter().any(|line| line.contains("is lost")),
+        "the checks see what is missing: {wrong:?}"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check, soon};
 use jobq_worker::{CancellationToken, Job, Run, Runtime, Summary};
 use tokio::sync::watch;
 
-use crate::fixture::{completed, connect, directory, program, submit};
+use crate::fixture::{completed, connect, directory, program, seed, submit};
 
 const NAME: &str = "carried";
 
@@ -27,18 +27,17 @@ type Params = (u64, bool);
 
 #[tokio::test]
 async fn a_worker_that_comes_back_runs_nothing_twice_when_the_server_is_killed_twenty_times() {
-    work_through_crashes(Via::Tcp, 20, 0, 0x5eed_0003).await;
+    work_through_crashes(Via::Tcp, 20, 0, 3).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_holds_jobs_it_has_not_begun_runs_nothing_twice_either() {
-    work_through_crashes(Via::Unix, 6, 8, 0x5eed_0004).await;
+    work_through_crashes(Via::Unix, 6, 8, 4).await;
 }
 
-async fn work_through_crashes(via: Via, rounds: u64, prefetch: u32, seed: u64) {
-    eprintln!("the seed is {seed:#x}");
+async fn work_through_crashes(via: Via, rounds: u64, prefetch: u32, own_seed: u64) {
+    let mut chance = Chance::new(seed(own_seed));
     let directory = directory();
-    let mut chance = Chance::new(seed);
     let mut server = ServerProcess::start(&program(), directory.path(), via, &[]).await;
     let client = connect(server.address()).await;
     let history = Arc::new(History::default());

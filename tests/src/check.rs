@@ -110,6 +110,28 @@ pub fn runs_accounted(ledger: &Ledger, contents: &Contents) -> Vec<String> {
     wrong
 }
 
+/// No fence was given twice, and a job's later runs have greater ones.
+pub fn fences_rise(ledger: &Ledger) -> Vec<String> {
+    let mut given: BTreeMap<Fence, JobId> = BTreeMap::new();
+    let mut last: BTreeMap<JobId, Fence> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for run in &ledger.runs {
+        if let Some(other) = given.insert(run.fence, run.id) {
+            wrong.push(format!(
+                "the fence {} was given to job {other} and to job {}",
+                run.fence, run.id
+            ));
+        }
+        let before = last
+            .insert(run.id, run.fence)
+            .filter(|before| *before > run.fence);
+        wrong.extend(
+            before.map(|before| format!("job {} ran as {before} and later as {}", run.id, run.fence)),
+        );
+    }
+    wrong
+}
+
 /// One handler was called for each job, once, and its run is the one that counts.
 pub fn ran_once(ledger: &Ledger, contents: &Contents) -> Vec<String> {
     let mut runs: BTreeMap<JobId, Vec<Fence>> = BTreeMap::new();
@@ -198,27 +220,6 @@ fn acknowledged_once(ledger: &Ledger) -> Vec<String> {
         if !ledger.asked.contains_key(&uuid) {
             wrong.push(format!("{uuid} was acknowledged, and nobody asked for it"));
         }
-    }
-    wrong
-}
-
-fn fences_rise(ledger: &Ledger) -> Vec<String> {
-    let mut given: BTreeMap<Fence, JobId> = BTreeMap::new();
-    let mut last: BTreeMap<JobId, Fence> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for run in &ledger.runs {
-        if let Some(other) = given.insert(run.fence, run.id) {
-            wrong.push(format!(
-                "the fence {} was given to job {other} and to job {}",
-                run.fence, run.id
-            ));
-        }
-        let before = last
-            .insert(run.id, run.fence)
-            .filter(|before| *before > run.fence);
-        wrong.extend(
-            before.map(|before| format!("job {} ran as {before} and later as {}", run.id, run.fence)),
-        );
     }
     wrong
 }
