@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use jobq_client::JobRequest;
-use jobq_tests::history::HandlerRun;
+use jobq_client::{Client, JobId, JobRequest};
+use jobq_tests::history::{Counts, HandlerRun};
 use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check, soon};
 use jobq_worker::{CancellationToken, Job, Run, Runtime, Summary};
 use tokio::sync::watch;
@@ -67,12 +67,7 @@ async fn work_through_crashes(via: Via, rounds: u64, prefetch: u32, own_seed: u6
         .await
         .expect("the worker does not panic");
     server.kill().await;
-    let ledger = history.ledger();
-    let contents = Contents::read(&server.data(), &ledger).await;
-    check::assert_none(&check::kept(&ledger, &contents));
-    check::assert_none(&check::ended(&contents));
-    check::assert_none(&check::runs_accounted(&ledger, &contents));
-    check::assert_none(&check::ran_once(&ledger, &contents));
+    check_all(&history, &server).await;
     let completed = rounds * JOBS;
     assert_eq!(
         summary,
@@ -82,6 +77,103 @@ async fn work_through_crashes(via: Via, rounds: u64, prefetch: u32, own_seed: u6
         },
         "each report was applied, once"
     );
+}
+
+/// Jobs that may wait, so that a server that is slow to start is not buried.
+const MOST_WAITING: usize = 500;
+
+#[tokio::test]
+async fn two_workers_under_constant_load_run_nothing_twice_when_the_server_is_killed() {
+    let mut chance = Chance::new(seed(7));
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
+    let client = connect(server.address()).await;
+    let history = Arc::new(History::default());
+    let crashes = watch::Sender::new(0);
+    let stop = CancellationToken::new();
+    let work = |prefetch| {
+        let (history, crashes) = (history.clone(), crashes.subscribe());
+        tokio::spawn(work(
+            server.address().to_owned(),
+            prefetch,
+            history,
+            crashes,
+            stop.clone(),
+        ))
+    };
+    let workers = [work(0), work(8)];
+    let (enough, had_enough) = watch::channel(false);
+    let submitter = tokio::spawn(keep_submitting(
+        client.clone(),
+        history.clone(),
+        crashes.subscribe(),
+        had_enough,
+    ));
+    for round in 0..10 {
+        let runs = history.counts().runs + usize::try_from(chance.between(1, 300)).expect("it is small");
+        let what = format!("handlers that are called in round {round}");
+        history.until(&what, |counts| counts.runs >= runs).await;
+        server.kill().await;
+        server.restart().await;
+        crashes.send_replace(round + 1);
+    }
+    enough.send_replace(true);
+    let ids = soon("the last receipts", submitter)
+        .await
+        .expect("it does not panic");
+    // No crash follows for those that still wait for one.
+    crashes.send_replace(u64::MAX);
+    completed(&client, &ids).await;
+    stop.cancel();
+    let mut applied = 0;
+    for worker in workers {
+        let summary = soon("a worker's end", worker).await.expect("it does not panic");
+        assert_eq!(
+            (summary.failed, summary.released, summary.stale),
+            (0, 0, 0),
+            "{summary:?}"
+        );
+        applied += summary.completed;
+    }
+    assert_eq!(applied, ids.len() as u64, "each report was applied, once");
+    server.kill().await;
+    check_all(&history, &server).await;
+}
+
+/// Submits small batches for as long as there is need. Some jobs run until the next crash is over: few enough that
+/// they leave room for others.
+async fn keep_submitting(
+    client: Client,
+    history: Arc<History>,
+    crashes: watch::Receiver<u64>,
+    had_enough: watch::Receiver<bool>,
+) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for batch in 0_u64.. {
+        if *had_enough.borrow() {
+            break;
+        }
+        let job = |number| {
+            let params: Params = (*crashes.borrow(), batch % 3 == 0 && number == 0);
+            JobRequest::new(NAME)
+                .params(&params)
+                .expect("the params can be encoded")
+        };
+        ids.extend(submit(&client, &history, (0..20).map(job).collect()).await);
+        let room =
+            |counts: &Counts| counts.acknowledged - counts.runs.min(counts.acknowledged) < MOST_WAITING;
+        history.until("room for more jobs", room).await;
+    }
+    ids
+}
+
+async fn check_all(history: &History, server: &ServerProcess) {
+    let ledger = history.ledger();
+    let contents = Contents::read(&server.data(), &ledger).await;
+    check::assert_none(&check::kept(&ledger, &contents));
+    check::assert_none(&check::ended(&contents));
+    check::assert_none(&check::runs_accounted(&ledger, &contents));
+    check::assert_none(&check::ran_once(&ledger, &contents));
 }
 
 fn jobs(round: u64) -> Vec<JobRequest> {
