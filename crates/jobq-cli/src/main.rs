@@ -23,9 +23,6 @@ use cli::Cli;
 use exit::Exit;
 use output::OutputClosed;
 
-/// Threads that run tasks. The server's work is one loop beside its connections, so that more have little to do.
-const THREADS: usize = 2;
-
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -50,8 +47,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     log::start(&cli.global, cli.command.default_log())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+    // One thread: the server's work is one loop beside its connections, and handing each message from one thread to
+    // the next costs more than it saves. The store, a worker's session and whatever blocks have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;

@@ -130,7 +130,12 @@ impl Machine {
             );
             return self.refuse(peer, request, error);
         }
-        let ids: Vec<JobId> = jobs.iter().copied().collect();
+        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have.
+        let ids: Vec<JobId> = jobs
+            .iter()
+            .copied()
+            .filter(|id| self.leases.find(*id).is_none() && !self.payloads.knows(*id))
+            .collect();
         let bytes = bytes.min(MAX_INLINE);
         self.watches.begin(peer, request, jobs, bytes);
         for ids in ids.chunks(CHECK_JOBS) {
