@@ -204,7 +204,9 @@ impl History {
         let names = ["a", "b.c", "d-e"];
         JobRecord {
             name: std::sync::Arc::new(names[usize::try_from(id % 3).unwrap()].parse().unwrap()),
-            username: id.is_multiple_of(5).then(|| format!("user {}", id % 2).try_into().unwrap()),
+            username: id
+                .is_multiple_of(5)
+                .then(|| format!("user {}", id % 2).try_into().unwrap()),
             priority: Priority::ALL[usize::try_from(id % 3).unwrap()],
             retry_of: id.is_multiple_of(11).then_some(JobId(id - 1)),
             ..job(id)
