@@ -10,7 +10,7 @@
 //! start, `ask` answers questions, `timers` knows what is due.
 //!
 //! **Whatever depends on a change is held until that change is durable**, refusals included: such consequences
-//! are [`Effect`]s of the batch, carried out by [`Machine::handle_stored`].
+//! are `Effect`s of the batch, carried out by [`Machine::handle_stored`].
 
 #![deny(
     clippy::disallowed_methods,

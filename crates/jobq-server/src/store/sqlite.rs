@@ -1,6 +1,6 @@
 //! The store on disk: SQLite, with one writer and two readers on threads and connections of their own.
 //!
-//! Data flows `commit` → [`writer`] → [`apply`] → `recv`, and `read` → [`reader`] → [`lookup`] or [`query`]. The
+//! Data flows `commit` → `writer` → `apply` → `recv`, and `read` → `reader` → `lookup` or `query`. The
 //! schema is in `sqlite/schema/`.
 //!
 //! **Invariant.** This process opens the database and its log through SQLite only: closing any other descriptor of

@@ -1,7 +1,8 @@
 //! A worker is never given more than it asked for.
 
 use jobq_proto::ServerMessage;
-use jobq_proto::message::{Credit, NameCredit, Work};
+use jobq_proto::limits::MAX_HELD;
+use jobq_proto::message::{Completed, CompletedRun, Credit, NameCredit, Work};
 use jobq_server::Config;
 
 use super::world::{World, ids, job, millis, secs, sized, urgent, work};
@@ -257,4 +258,41 @@ fn max_active_is_reached_again_after_workers_are_lost() {
     let other = world.worker(&[("a", 9)]);
     world.advance(secs(31));
     assert_eq!(world.orders(&other).len(), 3);
+}
+
+#[test]
+fn a_worker_is_not_sent_more_than_it_can_hold_while_its_reports_wait_for_the_disk() {
+    let mut world = World::new();
+    let client = world.client();
+    let step = 2_000;
+    let worker = world.worker(&[("a", step)]);
+    for _ in 0..8 {
+        world.submit(client, (0..step).map(|_| job("a")).collect());
+    }
+    world.hold_disk();
+    let mut unsettled = 0;
+    loop {
+        let orders = world.orders(&worker);
+        if orders.is_empty() {
+            break;
+        }
+        unsettled += orders.len();
+        assert!(unsettled <= MAX_HELD, "{unsettled} runs are the worker's");
+        let runs = orders.iter().map(|order| CompletedRun {
+            id: order.id,
+            fence: order.fence,
+            ran: 0,
+            result: None,
+        });
+        let completed = Completed { runs: runs.collect() };
+        world.send(worker.peer, ServerMessage::Completed(completed));
+    }
+    assert_eq!(unsettled, MAX_HELD, "credit alone would have let it have more");
+    world.release_disk();
+    assert_eq!(world.settled(&worker).len(), MAX_HELD);
+    assert_eq!(
+        world.orders(&worker).len(),
+        step as usize,
+        "what is settled makes room"
+    );
 }
