@@ -92,6 +92,24 @@ async fn a_broken_line_is_reported_by_its_number_and_the_others_are_submitted() 
 }
 
 #[tokio::test]
+async fn a_dash_for_the_name_means_many_jobs_from_standard_input() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    let lines = "{\"name\": \"x\"}\n{\"name\": \"y\"}\n";
+    let ended = program()
+        .run_with_input(["submit", "-", "--json"].into_iter().chain(at), lines)
+        .await;
+    let counts = ended.success();
+    assert!(counts.contains("\"accepted\":2"), "{counts}");
+    let said = program()
+        .run(["submit", "-", "--wait"].into_iter().chain(at))
+        .await
+        .failure(USAGE);
+    assert!(said.contains("--wait"), "{said}");
+}
+
+#[tokio::test]
 async fn a_listing_whose_reader_has_seen_enough_ends_quietly() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;

@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Take a worker's jobs away when it has been silent for so long
     #[arg(long, value_name = "DURATION", value_parser = ttl, default_value = "30s")]
     ttl: Duration,
+    /// Let a worker whose connection was lost keep its jobs for so long, in case it comes back
+    #[arg(long, value_name = "DURATION", value_parser = times::duration, default_value = "5s")]
+    grace: Duration,
     /// When stopping, wait so long for workers to finish or give back what they have
     #[arg(long, value_name = "DURATION", value_parser = times::duration, default_value = "10s")]
     drain: Duration,
@@ -92,6 +95,7 @@ fn config(args: &Args, token: Option<String>) -> Config {
             .and_then(NonZeroU32::new)
             .unwrap_or(default.max_attempts),
         ttl: args.ttl,
+        grace: args.grace.min(args.ttl),
         // Three beats have to be lost for a session to be.
         beat: default.beat.min(args.ttl / 3),
         close_within: args.drain,

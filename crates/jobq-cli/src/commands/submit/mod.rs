@@ -25,7 +25,7 @@ It prints the job's number once the job is on the server's disk; with --wait,
 it waits for the job's end and prints its result: a text as it is, anything
 else as JSON.
 
-Without NAME, or with --stdin, it submits many jobs from standard input, one
+Without NAME, with - for it, or with --stdin, it submits many jobs from standard input, one
 JSON object a line, and ends with counts:
 
   {\"name\": \"thumbnail\", \"params\": {\"file\": \"a.png\"}, \"in\": \"10m\"}
@@ -71,7 +71,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut args: Args, global: &Global) -> anyhow::Result<Exit> {
+    // A job could be named `-`, but whoever types that means standard input.
+    if args.name.as_deref() == Some("-") {
+        if args.params.is_some() || args.uuid.is_some() || args.wait {
+            return Err(Exit::Usage.because(anyhow!(
+                "failed to submit: --params, --uuid and --wait are for one job, and - reads many from standard input"
+            )));
+        }
+        args.name = None;
+        args.stdin = true;
+    }
     match &args.name {
         Some(name) if !args.stdin => one::run(name, &args, global).await,
         None if !args.stdin && std::io::stdin().is_terminal() => Err(Exit::Usage.because(anyhow!(
