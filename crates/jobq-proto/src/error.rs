@@ -70,7 +70,7 @@ pub enum ErrorCode {
     NotEnded,
     /// The store has no room. Repeat later.
     StorageFull,
-    /// The server holds as many jobs as it takes. Repeat later.
+    /// The server knows as many job names as it takes, and this is a new one. Repeat later.
     QueueFull,
     /// The server is going down. Repeat when it is back.
     ShuttingDown,

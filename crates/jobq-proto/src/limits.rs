@@ -12,6 +12,10 @@ pub const MAX_REASON: usize = 4 * 1024;
 /// reported and that are not settled. The server sends no Order beyond it, and Holding never names more.
 pub const MAX_HELD: usize = 10_000;
 
+/// Most bytes of params that a worker holds at a time, whatever its credit. What is on its way to it never fills what
+/// the server queues for one connection.
+pub const MAX_HELD_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Bytes that a frame may have beside the one params or result of greatest length in it.
 pub const FRAME_OVERHEAD: usize = 64 * 1024;
 

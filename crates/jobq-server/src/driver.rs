@@ -27,6 +27,12 @@ const EVENTS: usize = 4_096;
 /// that go on sending cannot hold the timers up for ever.
 const ROUNDS_BEFORE_TIMERS: usize = 64;
 
+/// A timer that fires this late was held up by something that may have held up the connections' readers too.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How long the connections' readers then have, for one pass over what has arrived.
+const LATE_PAUSE: Duration = Duration::from_millis(2);
+
 /// Why a server stopped serving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,12 +65,13 @@ pub enum Stop {
 pub(crate) struct Driver<R, S: Store, C> {
     machine: Machine,
     router: R,
+    /// Before the store, whose readers wait for them when it is dropped.
+    reads: Reads,
     store: S,
     clock: C,
     stop: watch::Receiver<Stop>,
     /// Taken from the router, and not handed to the machine yet.
     inbox: VecDeque<RouterEvent>,
-    reads: Reads,
     batches_out: usize,
 }
 
@@ -101,6 +108,8 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             self.carry_out();
             self.router.drain().await;
         }
+        // Questions that nobody will hear the answer to must not hold the store's readers.
+        self.reads.clear();
         // Whatever failed, the store is closed in order as far as it can be.
         let closed = self.store.close().await;
         served?;
@@ -131,8 +140,8 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                     self.batches_out -= 1;
                     self.machine.handle_stored(self.clock.now(), stored?);
                 }
-                Woken::Read(token, answer) => self.machine.handle_read(self.clock.now(), token, answer?),
-                Woken::Timeout => self.timeout(&mut events),
+                Woken::Read(token, answer) => self.read(token, answer)?,
+                Woken::Timeout => self.timeout(&mut events).await,
                 Woken::Stop => {}
             }
             self.take_more(&mut events)?;
@@ -146,11 +155,14 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             return Woken::Router(Ok(()));
         }
         let timeout = self.machine.poll_timeout().filter(|_| accepts);
+        let now = self.clock.now().mono;
+        // Once it has passed, the deadline of a stop waits for batches only, which say so themselves.
+        let deadline = deadline.filter(|at| *at > now);
         let wait = [timeout, deadline]
             .into_iter()
             .flatten()
             .min()
-            .map(|at| at.since(self.clock.now().mono));
+            .map(|at| at.since(now));
         let sleep = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -176,7 +188,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             self.machine.handle_stored(self.clock.now(), stored?);
         }
         while let Some(Some((token, answer))) = self.reads.next().now_or_never() {
-            self.machine.handle_read(self.clock.now(), token, answer?);
+            self.read(token, answer)?;
         }
         if self.machine.accepts() && self.inbox.is_empty() {
             self.router.try_recv(events, EVENTS);
@@ -186,10 +198,35 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         Ok(())
     }
 
-    /// Something is due; but first everything that has arrived before is handled.
-    fn timeout(&mut self, events: &mut Vec<RouterEvent>) {
+    /// The store has answered, or could not. One that cannot answer what a person asked goes on, unless it is
+    /// damaged.
+    fn read(&mut self, token: ReadToken, answer: Result<ReadAnswer, StoreError>) -> Result<(), StoreError> {
         let now = self.clock.now();
+        match answer {
+            Ok(answer) => self.machine.handle_read(now, token, answer),
+            Err(error) if error.is_damage() => return Err(error),
+            Err(error) => {
+                tracing::error!("a question to the store failed: {error}");
+                if !self.machine.handle_unread(now, token) {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something is due; but first everything that has arrived before is handled. Where the process was stopped or
+    /// busy for a while, that is not in the inbox yet but in the connections' buffers, so their readers go first.
+    async fn timeout(&mut self, events: &mut Vec<RouterEvent>) {
+        let now = self.clock.now();
+        let is_late = self
+            .machine
+            .poll_timeout()
+            .is_some_and(|due| now.mono.since(due) > LATE);
         for _ in 0..ROUNDS_BEFORE_TIMERS {
+            if is_late {
+                tokio::time::sleep(LATE_PAUSE).await;
+            }
             self.hand_in();
             if !self.machine.accepts() {
                 return; // The timers are still due when there is room again.
@@ -199,10 +236,8 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             }
             self.inbox.extend(events.drain(..));
         }
-        self.machine.handle_timeout(Now {
-            mono: now.mono.max(self.machine.now().mono),
-            ..now
-        });
+        let mono = now.mono.max(self.machine.now().mono);
+        self.machine.handle_timeout(Now { mono, ..now });
     }
 
     /// Hands events to the machine for as long as it has room.

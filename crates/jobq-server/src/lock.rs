@@ -55,7 +55,16 @@ fn open_locked(dir: &Path) -> Result<File, TryLockError> {
 }
 
 fn open(dir: &Path) -> io::Result<File> {
+    let made: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for path in made {
+        // A directory that a loss of power takes away takes its database with it.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -99,56 +99,52 @@ impl Server {
             now: now.wall,
         };
         match self.data.clone() {
-            None => self.start_with(MemoryStore::new(birth), None).await,
+            None => self.start_with(MemoryStore::new(birth)).await,
             Some(path) => {
-                let (store, lock) = tokio::task::spawn_blocking(move || {
+                let store = tokio::task::spawn_blocking(move || {
                     let lock = DataDir::lock(&path)?;
-                    Ok::<_, StoreError>((SqliteStore::open(&path, birth)?, lock))
+                    Ok::<_, StoreError>(SqliteStore::open(&path, birth)?.holding(lock))
                 })
                 .await
                 .expect("opening a store does not panic")?;
-                self.start_with(store, Some(lock)).await
+                self.start_with(store).await
             }
         }
     }
 
-    async fn start_with<S: Store + 'static>(
-        self,
-        mut store: S,
-        lock: Option<DataDir>,
-    ) -> Result<RunningServer, StartError> {
+    async fn start_with<S: Store + 'static>(self, mut store: S) -> Result<RunningServer, StartError> {
+        let Self {
+            config,
+            router,
+            addresses: asked_for,
+            ..
+        } = self;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(StartError::Random)?;
-        let close_within = self.config.close_within;
-        let payload = usize::try_from(self.config.limits.frame).unwrap_or(usize::MAX);
-        let mut machine = Machine::new(self.config, store.recovered(), seed, SystemClock.now());
-        let jobs = load(&mut machine, &mut store)?;
-        let mut router = StreamRouter::new(self.router);
+        let close_within = config.close_within;
+        let (mut machine, store, jobs) = tokio::task::spawn_blocking(move || {
+            let mut machine = Machine::new(config, store.recovered(), seed, SystemClock.now());
+            let jobs = load(&mut machine, &mut store)?;
+            Ok::<_, StoreError>((machine, store, jobs))
+        })
+        .await
+        .expect("loading jobs does not panic")?;
+        let mut router = StreamRouter::new(router);
         let (connector, listener) = memory::channel();
         router.listen(listener);
         let mut addresses = Vec::new();
-        for address in &self.addresses {
+        for address in &asked_for {
             addresses.push(router.bind(address).await?);
         }
-        tracing::info!(
-            jobs,
-            max_frame = payload,
-            epoch = store.recovered().epoch,
-            "the server is up"
-        );
+        tracing::info!(jobs, epoch = store.recovered().epoch, "the server is up");
+        machine.begin(SystemClock.now());
         let (stop, stopped) = watch::channel(Stop::No);
         let driver = Driver::new(machine, router, store, SystemClock, stopped);
-        let task = tokio::spawn(async move {
-            let result = driver.run(close_within).await;
-            // The directory is free for another server only when the store is closed.
-            drop(lock);
-            result
-        });
         Ok(RunningServer {
             addresses,
             endpoint: Endpoint::Memory(connector),
             stop,
-            task,
+            task: tokio::spawn(driver.run(close_within)),
         })
     }
 }

@@ -65,6 +65,12 @@ impl Machine {
     pub(super) fn query(&mut self, peer: PeerId, query: Query) {
         let (request, status) = (query.request, query.status);
         let planned = self.plan_query(query).and_then(|query| {
+            if !self.reads.has_room_for_query() {
+                return Err(WireError::new(
+                    ErrorCode::WindowExceeded,
+                    "as many Queries wait as the server takes; repeat when some have been answered",
+                ));
+            }
             self.begin_request(peer, request, Weight::default())
                 .map(|()| query)
         });
@@ -248,13 +254,7 @@ impl Machine {
             // Its worker knows nothing of it: it is as if it still waited.
             let lease = self.leases.remove(id, &mut self.sessions, &mut self.names)?;
             self.forget_unsent(lease.session, lease.fence);
-            let waiting = Waiting::new(
-                lease.due,
-                id,
-                u64::from(lease.bytes),
-                lease.attempts,
-                lease.charges,
-            );
+            let waiting = lease.waiting(id);
             self.cancel_waiting(id, lease.name, &waiting);
             self.wake(lease.session);
             return Some(CancelOutcome::Cancelled);
@@ -475,7 +475,7 @@ impl Machine {
         self.begin_request(peer, request, Weight::default())
     }
 
-    fn end_request(&mut self, peer: PeerId, request: u64) {
+    pub(super) fn end_request(&mut self, peer: PeerId, request: u64) {
         if let Some(peer) = self.peers.find(peer) {
             peer.end(request);
         }

@@ -206,13 +206,7 @@ impl Machine {
             if let Some(record) = record {
                 self.payloads.offer(&record);
             }
-            let waiting = Waiting::new(
-                lease.due,
-                id,
-                u64::from(lease.bytes),
-                lease.attempts,
-                lease.charges,
-            );
+            let waiting = lease.waiting(id);
             self.wait_in_line(lease.name, lease.priority, waiting);
         }
         self.wake(session);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use jobq_proto::job::micros;
-use jobq_proto::limits::MAX_NAME;
+use jobq_proto::limits::{MAX_HELD_BYTES, MAX_NAME};
 use jobq_proto::message::{Closing, Credit, Hello, NameCredit, Resume, Welcome, Work};
 use jobq_proto::{ClientMessage, ErrorCode, JobName, PROTOCOL_VERSION, WireError};
 use jobq_transport::{CloseReason, PeerId};
@@ -129,7 +129,7 @@ impl Machine {
         Ok(WorkState {
             credits,
             jobs: work.jobs as usize,
-            bytes: work.bytes,
+            bytes: work.bytes.min(MAX_HELD_BYTES),
             recording: 0,
             holding: HoldingState::Awaited,
             checking: Map::new(),
@@ -347,7 +347,7 @@ impl Machine {
             }
         }
         work.jobs = credit.jobs.map_or(work.jobs, |jobs| jobs as usize);
-        work.bytes = credit.bytes.unwrap_or(work.bytes);
+        work.bytes = credit.bytes.map_or(work.bytes, |bytes| bytes.min(MAX_HELD_BYTES));
         self.wake(id);
     }
 

@@ -4,6 +4,7 @@ use jobq_proto::message::RunRef;
 use jobq_proto::{Fence, JobId, Priority};
 
 use super::Map;
+use super::lines::Waiting;
 use super::names::{NameKey, Names};
 use super::sessions::Sessions;
 use crate::store::{Policy, SessionId};
@@ -57,6 +58,11 @@ impl Lease {
             id: id.0,
             fence: self.fence,
         }
+    }
+
+    /// The job as it waits again in its old place, uncharged.
+    pub(super) fn waiting(&self, id: JobId) -> Waiting {
+        Waiting::new(self.due, id, u64::from(self.bytes), self.attempts, self.charges)
     }
 
     pub(super) fn is_suspect(&self) -> bool {

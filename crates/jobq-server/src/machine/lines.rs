@@ -14,6 +14,9 @@ use super::names::NameKey;
 use crate::store::SessionId;
 use crate::time::Wall;
 
+/// A line keeps room for so many jobs; beyond that, it gives back what it does not use.
+const KEEP: usize = 4_096;
+
 /// What the machine knows of a waiting job: what its order needs, and no more. There may be ten million of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -84,6 +87,9 @@ impl Line {
         if self.arrived.front().is_some_and(|a| a.key() == key) {
             let first = self.arrived.pop_front();
             self.skip_gone();
+            if self.arrived.capacity() > KEEP && self.arrived.len() < self.arrived.capacity() / 4 {
+                self.arrived.shrink_to(self.arrived.len() * 2);
+            }
             first
         } else {
             self.returned.remove(&key)

@@ -20,8 +20,8 @@ const MAX_CHANGES: usize = 20_000;
 /// Most bytes of params, results and reasons in one batch, give or take one item.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most things that wait for batches, open and out together. Changes have one or two each; the others are requests
-/// that change nothing, and whose number nothing else bounds while a disk is slow.
+/// Most things that wait for batches, open and out together, a job that is asked about counted as one. Changes have
+/// one or two each; the others are requests that change nothing, and that nothing else bounds while a disk is slow.
 const MAX_EFFECTS: usize = 200_000;
 
 /// What follows from a batch once it is durable.
@@ -60,6 +60,17 @@ pub(super) enum Effect {
     Read(Read, Purpose),
     /// A request is answered.
     Answer(PeerId, ClientMessage),
+}
+
+impl Effect {
+    /// How much it counts for, while it waits.
+    fn weight(&self) -> usize {
+        match self {
+            Effect::Read(Read::States { ids, .. }, _) => 1 + ids.len(),
+            Effect::Read(Read::Runs(runs), _) => 1 + runs.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// A Request whose good jobs are in a batch.
@@ -130,12 +141,13 @@ impl Pending {
     /// Adds what follows from the open batch, which has a change.
     pub(super) fn effect(&mut self, effect: Effect) {
         debug_assert!(!self.open.changes.is_empty(), "an effect of no change");
+        self.effects += effect.weight();
         self.open.effects.push(effect);
-        self.effects += 1;
     }
 
     /// Adds what is to follow from everything so far; gives it back if everything is durable.
     pub(super) fn attach(&mut self, effect: Effect) -> Option<Effect> {
+        let weight = effect.weight();
         if !self.open.changes.is_empty() {
             self.open.effects.push(effect);
         } else if let Some((_, effects)) = self.out.back_mut() {
@@ -143,7 +155,7 @@ impl Pending {
         } else {
             return Some(effect);
         }
-        self.effects += 1;
+        self.effects += weight;
         None
     }
 
@@ -170,7 +182,7 @@ impl Pending {
             .pop_front()
             .expect("the store reported a batch that was never out");
         assert_eq!(number, expected, "the store reports batches in order");
-        self.effects -= effects.len();
+        self.effects -= effects.iter().map(Effect::weight).sum::<usize>();
         effects
     }
 

@@ -3,15 +3,21 @@
 use std::collections::VecDeque;
 
 use jobq_proto::message::RunRef;
-use jobq_proto::{JobId, Status};
+use jobq_proto::{ErrorCode, JobId, Status, WireError};
 use jobq_transport::PeerId;
 
 use super::{Machine, Map};
 use crate::store::{JobState, Read, ReadAnswer, RunEnd, SessionId};
 use crate::time::Now;
 
-/// Most questions under way or waiting; while there are as many, no message is taken in.
+/// Most questions under way or waiting, Queries apart; while there are as many, no message is taken in.
 const MAX_READS: usize = 64;
+
+/// Most Queries that the store is answering at a time. What people look at is slow at times, and holds nothing up.
+const MAX_QUERIES: usize = 16;
+
+/// Most Queries that wait beside those; more are refused.
+const MAX_QUERIES_WAITING: usize = 4_096;
 
 /// A question's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,22 +71,50 @@ pub(super) struct Reads {
     last: u64,
     waiting: VecDeque<Asked>,
     purposes: Map<ReadToken, Purpose>,
+    queries_waiting: VecDeque<Asked>,
+    queries_out: usize,
 }
 
 impl Reads {
     pub(super) fn ask(&mut self, read: Read, purpose: Purpose) {
         self.last += 1;
         let token = ReadToken(self.last);
-        self.waiting.push_back(Asked { token, read });
+        if matches!(purpose, Purpose::Query { .. }) {
+            self.queries_waiting.push_back(Asked { token, read });
+        } else {
+            self.waiting.push_back(Asked { token, read });
+        }
         self.purposes.insert(token, purpose);
     }
 
     pub(super) fn poll(&mut self) -> Option<Asked> {
-        self.waiting.pop_front()
+        self.waiting.pop_front().or_else(|| {
+            if self.queries_out == MAX_QUERIES {
+                return None;
+            }
+            let query = self.queries_waiting.pop_front()?;
+            self.queries_out += 1;
+            Some(query)
+        })
+    }
+
+    /// Whether another Query can be taken.
+    pub(super) fn has_room_for_query(&self) -> bool {
+        self.queries_waiting.len() < MAX_QUERIES_WAITING
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.purposes.len() >= MAX_READS
+        self.purposes.len() - self.queries_waiting.len() - self.queries_out >= MAX_READS
+    }
+
+    /// What a question was for that has been answered.
+    fn answered(&mut self, token: ReadToken) -> Purpose {
+        let purpose = self
+            .purposes
+            .remove(&token)
+            .expect("each question is answered once");
+        self.queries_out -= usize::from(matches!(purpose, Purpose::Query { .. }));
+        purpose
     }
 }
 
@@ -88,11 +122,7 @@ impl Machine {
     /// The store has answered a question.
     pub fn handle_read(&mut self, now: Now, token: ReadToken, answer: ReadAnswer) {
         self.tick(now);
-        let purpose = self
-            .reads
-            .purposes
-            .remove(&token)
-            .expect("each question is answered once");
+        let purpose = self.reads.answered(token);
         match (purpose, answer) {
             (Purpose::Orders(ids), ReadAnswer::Records(records)) => self.payloads_read(&ids, records),
             (Purpose::Reports { session, reports }, ReadAnswer::Runs(statuses)) => {
@@ -125,8 +155,23 @@ impl Machine {
             ) => {
                 self.query_answered(peer, request, status, paged, answer);
             }
-            (purpose, answer) => panic!("the store answered {purpose:?} with {answer:?}"),
+            _ => panic!("the store gave an answer of another kind than the question"),
         }
         self.dispatch();
+    }
+
+    /// The store could not answer a question. Whether that concerns nobody but who asked.
+    pub fn handle_unread(&mut self, now: Now, token: ReadToken) -> bool {
+        self.tick(now);
+        let Purpose::Query { peer, request, .. } = self.reads.answered(token) else {
+            return false;
+        };
+        self.end_request(peer, request);
+        let error = WireError::new(
+            ErrorCode::Internal,
+            "the store could not be read; the server's log says why",
+        );
+        self.refuse(peer, request, error);
+        true
     }
 }

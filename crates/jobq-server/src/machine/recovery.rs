@@ -4,6 +4,7 @@
 //! may be running, those of its names, are held back until it has said what it has, or its time is over.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jobq_proto::message::{HeldRun, Holding, RunRef, RunState, SettleOutcome, SettledRun, Started};
 use jobq_proto::{ErrorCode, JobId, WireError};
@@ -67,6 +68,15 @@ impl Machine {
             );
             self.timers.set(deadline, Timer::Session(record.id));
             self.sessions.insert(record.id, session);
+        }
+    }
+
+    /// Gives sessions that have no connection so much more time.
+    pub(super) fn extend_absent(&mut self, by: Duration) {
+        for id in self.sessions.ids() {
+            if let Some(session) = self.sessions.find(id).filter(|s| s.peer.is_none()) {
+                session.deadline = session.deadline.plus(by);
+            }
         }
     }
 

@@ -23,7 +23,14 @@ const MAX_INLINE: u64 = 8 * 1024 * 1024;
 pub(super) struct Watches {
     by_job: Map<JobId, BTreeSet<(PeerId, u64)>>,
     by_watch: Map<(PeerId, u64), State>,
-    counts: Map<PeerId, usize>,
+    sums: Map<PeerId, Sum>,
+}
+
+/// All watches of one connection together.
+#[derive(Default)]
+struct Sum {
+    jobs: usize,
+    bytes: u64,
 }
 
 struct State {
@@ -34,7 +41,10 @@ struct State {
 
 impl Watches {
     fn begin(&mut self, peer: PeerId, request: u64, jobs: BTreeSet<JobId>, bytes: u64) {
-        *self.counts.entry(peer).or_default() += jobs.len();
+        let sum = self.sums.entry(peer).or_default();
+        let bytes = bytes.min(MAX_INLINE - sum.bytes);
+        sum.jobs += jobs.len();
+        sum.bytes += bytes;
         for id in &jobs {
             self.by_job.entry(*id).or_default().insert((peer, request));
         }
@@ -51,7 +61,7 @@ impl Watches {
         let Some(state) = self.by_watch.remove(&(peer, request)) else {
             return;
         };
-        self.uncount(peer, state.jobs.len());
+        self.subtract(peer, state.jobs.len(), state.bytes);
         for id in state.jobs {
             self.remove_from_job(id, (peer, request));
         }
@@ -81,13 +91,13 @@ impl Watches {
             return None;
         }
         let fits = bytes <= state.bytes;
-        if fits {
-            state.bytes -= bytes;
-        }
+        let mut freed = if fits { bytes } else { 0 };
+        state.bytes -= freed;
         if state.jobs.is_empty() {
+            freed += state.bytes;
             self.by_watch.remove(&(peer, request));
         }
-        self.uncount(peer, 1);
+        self.subtract(peer, 1, freed);
         self.remove_from_job(id, (peer, request));
         Some(fits)
     }
@@ -101,11 +111,12 @@ impl Watches {
         }
     }
 
-    fn uncount(&mut self, peer: PeerId, jobs: usize) {
-        if let Some(count) = self.counts.get_mut(&peer) {
-            *count -= jobs;
-            if *count == 0 {
-                self.counts.remove(&peer);
+    fn subtract(&mut self, peer: PeerId, jobs: usize, bytes: u64) {
+        if let Some(sum) = self.sums.get_mut(&peer) {
+            sum.jobs -= jobs;
+            sum.bytes -= bytes;
+            if sum.jobs == 0 {
+                self.sums.remove(&peer);
             }
         }
     }
@@ -119,7 +130,7 @@ impl Machine {
             return self.refuse(peer, request, error);
         }
         let jobs: BTreeSet<JobId> = ids.into_iter().map(JobId).collect();
-        let others = self.watches.counts.get(&peer).copied().unwrap_or(0);
+        let others = self.watches.sums.get(&peer).map_or(0, |sum| sum.jobs);
         if jobs.is_empty() || (others + jobs.len()) as u64 > self.config.limits.watches {
             let error = WireError::new(
                 ErrorCode::TooManyItems,
@@ -136,7 +147,6 @@ impl Machine {
             .copied()
             .filter(|id| self.leases.find(*id).is_none() && !self.payloads.knows(*id))
             .collect();
-        let bytes = bytes.min(MAX_INLINE);
         self.watches.begin(peer, request, jobs, bytes);
         for ids in ids.chunks(CHECK_JOBS) {
             let read = Read::States {

@@ -17,7 +17,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another server has the data directory.
-    #[error("another server uses {path} ({holder}); stop it, or choose another directory with --data")]
+    #[error("another server uses {path} ({holder}); stop it, or choose another directory")]
     Locked {
         /// Which directory.
         path: PathBuf,
@@ -82,6 +82,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store itself is damaged, or its disk: it must not go on then.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::DatabaseCorrupt
+                        | rusqlite::ErrorCode::NotADatabase
+                        | rusqlite::ErrorCode::SystemIoFailure
+                )
+            ),
+            _ => false,
+        }
+    }
+
     pub(super) fn out_of_order(number: u64, last: u64) -> Self {
         Self::Misused(format!("its number is {number}, and the last one was {last}"))
     }

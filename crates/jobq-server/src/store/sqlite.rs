@@ -38,6 +38,7 @@ use self::values::During;
 use self::watermark::{Mark, Watermark};
 use self::writer::{Task, Writer};
 use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, Stored};
+use crate::lock::DataDir;
 
 /// Keeps jobs in an SQLite database.
 ///
@@ -58,6 +59,8 @@ struct Running {
     abandoned: Arc<AtomicBool>,
     writer: JoinHandle<Result<(), StoreError>>,
     readers: Readers,
+    /// Last, so that the directory is free for another server only when everything here has ended.
+    lock: Option<DataDir>,
 }
 
 /// What reads the live jobs until the first commit.
@@ -80,7 +83,10 @@ impl SqliteStore {
         if let Some(mark) = mark {
             watermark::check(dir, mark, recover::last_batch(&db)?)?;
         }
-        let recovered = recover::recover(&db, mark.map_or(1, |mark| mark.epoch.saturating_add(1)))?;
+        let recovered = match mark {
+            Some(mark) => recover::recover(&db, mark.epoch.saturating_add(1))?,
+            None => recover::recover_as(&db, birth.identity)?,
+        };
         let watermark = Watermark::begin(
             dir,
             Mark {
@@ -117,12 +123,22 @@ impl SqliteStore {
                 abandoned,
                 writer,
                 readers,
+                lock: None,
             }),
             start: Some(Start {
                 db: schema::open_reader(dir)?,
                 names: Names::default(),
             }),
         })
+    }
+
+    /// Holds the lock on its directory until it is closed, or dropped.
+    #[must_use]
+    pub fn holding(mut self, lock: DataDir) -> Self {
+        if let Some(running) = &mut self.running {
+            running.lock = Some(lock);
+        }
+        self
     }
 }
 
@@ -194,7 +210,9 @@ impl Running {
         self.readers.stop();
         let _ = self.tasks.send(Task::Close);
         drop(self.tasks);
-        self.writer.join().unwrap_or(Err(StoreError::Closed))
+        let closed = self.writer.join().unwrap_or(Err(StoreError::Closed));
+        drop(self.lock);
+        closed
     }
 
     /// Stops as soon as the commit and the reads that are under way have ended, so that the database can be opened
@@ -206,5 +224,6 @@ impl Running {
         if self.writer.join().is_err() {
             tracing::error!("the store's writer panicked");
         }
+        drop(self.lock);
     }
 }

@@ -1,4 +1,4 @@
-//! About how many bytes a message takes, without encoding it: that is the writer's work, on another thread.
+//! About how many bytes a message takes, without encoding it: that is the work of each connection's writer.
 
 use jobq_proto::message::ErrorMessage;
 use jobq_proto::{ClientMessage, WireSize};

@@ -65,7 +65,8 @@ pub(crate) struct Args {
     /// What becomes of standard output
     #[arg(long, value_name = "KIND", default_value = "text")]
     result: ResultKind,
-    /// How long a command has between SIGTERM and SIGKILL
+    /// How long a command has between SIGTERM and SIGKILL; with more than 9s, a job whose time is over may be given
+    /// to the next worker before its command has ended
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = times::duration)]
     grace: Duration,
     /// When stopping, wait so long for what runs
@@ -211,6 +212,8 @@ impl Work {
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(&self.arguments)
+            // What a command writes to its standard error becomes the job's reason, for all to read.
+            .env_remove("JOBQ_TOKEN")
             .env("JOBQ_ID", job.id.to_string())
             .env("JOBQ_NAME", &job.name)
             .env("JOBQ_UUID", job.uuid.to_string())

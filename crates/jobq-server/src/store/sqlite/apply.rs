@@ -3,13 +3,16 @@
 use std::mem::discriminant;
 
 use jobq_proto::JobId;
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, ErrorCode, Statement, params};
 
 use super::endings::Endings;
 use super::inserts::Inserts;
 use super::names::Names;
 use super::values::{Code, During, Micros, Unsigned};
 use crate::store::{Batch, Change, InsertOutcome, Leased, Requeued, SessionRecord, StoreError, Stored};
+
+/// How often a visitor's lock is waited for, each time for as long as a connection waits by itself: five minutes.
+const BUSY_TRIES: u32 = 30;
 
 /// The writer's statements, prepared once, and what it remembers between batches.
 pub(super) struct Applier<'db> {
@@ -60,7 +63,7 @@ impl<'db> Applier<'db> {
     /// Applies batches in one transaction and returns when they are durable. After an error the applier must not be
     /// used again.
     pub(super) fn apply(&mut self, batches: &[Batch]) -> Result<Vec<Stored>, StoreError> {
-        self.begin.execute([]).during("begin a transaction")?;
+        self.begin()?;
         let mut stored = Vec::with_capacity(batches.len());
         for batch in batches {
             if batch.number != self.last_batch + 1 {
@@ -84,6 +87,22 @@ impl<'db> Applier<'db> {
         }
         self.commit.execute([]).during("commit")?;
         Ok(stored)
+    }
+
+    /// Begins the transaction. A visitor's lock, such as that of a shell that writes, is waited out: nothing has
+    /// been changed, and nothing is lost but time.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        for _ in 1..BUSY_TRIES {
+            match self.begin.execute([]) {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                    tracing::warn!(
+                        "another program keeps the database locked; nothing is acknowledged until it ends"
+                    );
+                }
+                begun => return begun.map(drop).during("begin a transaction"),
+            }
+        }
+        self.begin.execute([]).map(drop).during("begin a transaction")
     }
 
     /// Applies changes of one kind.

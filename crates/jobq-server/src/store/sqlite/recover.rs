@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jobq_proto::{JobId, JobName};
 use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
 
 use super::values::{Code, During, Micros, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
 use crate::store::{Lease, LiveJob, NameTotals, Policy, Recovered, SessionId, SessionRecord, StoreError};
@@ -18,6 +19,15 @@ pub(super) fn recover(db: &Connection, least_epoch: u64) -> Result<Recovered, St
     )
     .during("raise its epoch")?;
     read_recovered(db).during("be read")
+}
+
+/// Begins a new life without a watermark: the store is new, or was restored from a copy, or is one whose loss was
+/// accepted. It is another store then, so that no session of the old one goes on with it, under fences that both may
+/// have issued.
+pub(super) fn recover_as(db: &Connection, identity: Uuid) -> Result<Recovered, StoreError> {
+    db.execute("UPDATE meta SET identity = ?", [UuidBytes(identity)])
+        .during("get its identity")?;
+    recover(db, 1)
 }
 
 /// The number of the last batch that was applied.
