@@ -303,3 +303,51 @@ fn a_watch_ends_with_its_connection() {
     world.cancel(other, &[id]);
     assert!(world.messages(client).is_empty());
 }
+
+#[test]
+fn slow_queries_hold_up_nobody_but_who_asks() {
+    let mut world = World::new();
+    let client = world.client();
+    let id = world.submit_one(client, job("a"));
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.hold_reads();
+    for request in 1_000..1_200 {
+        let query = Query {
+            request,
+            ..Query::default()
+        };
+        world.send(client, ServerMessage::Query(query));
+    }
+    assert!(world.machine.accepts());
+    assert!(world.reads_waiting() < 100, "the store is asked a few at a time");
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker).len(), 1);
+    world.messages(client);
+    world.release_reads();
+    assert_eq!(world.messages(client).len(), 200, "all are answered in the end");
+    assert_eq!(world.status(id), Status::Completed);
+}
+
+#[test]
+fn the_watches_of_one_connection_share_their_bytes() {
+    let mut world = World::new();
+    let client = world.client();
+    let megabyte = 1024 * 1024;
+    let submitted = world.submit(client, (0..12).map(|_| job("a")).collect());
+    let watches: Vec<_> = submitted
+        .iter()
+        .map(|id| world.watch(client, &[*id], megabyte))
+        .collect();
+    let worker = world.worker(&[("a", 12)]);
+    let orders = world.orders(&worker);
+    // Nothing is answered before all of them have ended.
+    world.hold_disk();
+    for order in &orders {
+        world.completed_with(&worker, order, Some(vec![0; 1_000_000].into()));
+    }
+    world.release_disk();
+    let ended = watches.into_iter().flat_map(|watch| world.ended(client, watch));
+    let sent: usize = ended.map(|job| job.result.map_or(0, |result| result.len())).sum();
+    assert!(sent > 0 && sent <= 8 * 1024 * 1024, "{sent} bytes came unasked");
+}

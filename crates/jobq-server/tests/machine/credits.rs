@@ -1,7 +1,7 @@
 //! A worker is never given more than it asked for.
 
 use jobq_proto::ServerMessage;
-use jobq_proto::limits::MAX_HELD;
+use jobq_proto::limits::{MAX_HELD, MAX_HELD_BYTES};
 use jobq_proto::message::{Completed, CompletedRun, Credit, NameCredit, Work};
 use jobq_server::Config;
 
@@ -294,5 +294,28 @@ fn a_worker_is_not_sent_more_than_it_can_hold_while_its_reports_wait_for_the_dis
         world.orders(&worker).len(),
         step as usize,
         "what is settled makes room"
+    );
+}
+
+#[test]
+fn no_credit_lets_a_worker_hold_more_bytes_than_are_queued_for_a_connection() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.new_worker(Work {
+        bytes: u64::MAX,
+        ..work(&[("a", 99)])
+    });
+    world.hold(&worker, vec![]);
+    for _ in 0..5 {
+        world.submit(client, (0..4).map(|_| sized("a", 1_000_000)).collect());
+    }
+    let bytes: u64 = world
+        .orders(&worker)
+        .iter()
+        .map(|order| order.params.len() as u64)
+        .sum();
+    assert!(
+        bytes > 0 && bytes <= MAX_HELD_BYTES,
+        "{bytes} bytes are the worker's"
     );
 }

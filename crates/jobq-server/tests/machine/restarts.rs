@@ -369,3 +369,20 @@ fn each_life_of_the_server_has_a_greater_epoch_and_other_session_numbers() {
         world.crash_and_restart();
     }
 }
+
+#[test]
+fn a_start_that_takes_long_costs_no_session_its_time() {
+    let mut world = World::new();
+    let client = world.client();
+    let id = world.submit_one(client, job("a"));
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.started(&worker, &order);
+    world.advance(millis(250));
+    world.crash_and_restart_slowly(secs(60));
+    world.advance(secs(29));
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+    assert_eq!(world.status(id), Status::Completed);
+}

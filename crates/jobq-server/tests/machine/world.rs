@@ -335,6 +335,11 @@ impl World {
 
     /// The server loses its power, what is not durable is lost, and it starts again at once.
     pub(super) fn crash_and_restart(&mut self) {
+        self.crash_and_restart_slowly(Duration::ZERO);
+    }
+
+    /// The same, and it takes so long to load its jobs before anybody can connect.
+    pub(super) fn crash_and_restart_slowly(&mut self, loading: Duration) {
         self.batches_out = 0;
         self.reads.clear();
         self.reads_held = false;
@@ -344,6 +349,9 @@ impl World {
         let (machine, store) = start(&self.disk, &self.config, self.seed, self.now);
         self.machine = machine;
         self.store = store;
+        self.now.mono = self.now.mono.plus(loading);
+        self.now.wall = self.now.wall.plus(loading);
+        self.machine.begin(self.now);
         self.run();
     }
 

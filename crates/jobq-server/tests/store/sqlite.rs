@@ -141,6 +141,19 @@ async fn a_database_that_lost_reported_commits_is_refused_until_the_loss_is_acce
 }
 
 #[tokio::test]
+async fn a_database_without_its_watermark_is_another_store() {
+    let dir = TempDir::new().unwrap();
+    let store = Disk::open(&dir);
+    let identity = store.recovered().identity;
+    store.close().await.unwrap();
+    let store = Disk::open(&dir);
+    assert_eq!(store.recovered().identity, identity, "it stays what it is");
+    store.close().await.unwrap();
+    std::fs::remove_file(dir.path().join("watermark")).unwrap();
+    assert_ne!(Disk::open(&dir).recovered().identity, identity);
+}
+
+#[tokio::test]
 async fn the_epoch_is_above_that_of_a_newer_life_whose_database_is_gone() {
     let dir = TempDir::new().unwrap();
     for _ in 0..3 {
