@@ -110,6 +110,53 @@ async fn a_dash_for_the_name_means_many_jobs_from_standard_input() {
 }
 
 #[tokio::test]
+async fn what_makes_no_sense_and_what_is_not_there_have_exit_codes_of_their_own() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    for (command, code) in [
+        (&["submit", "x", "--in", "400d"][..], USAGE),
+        (&["submit", "x", "--timeout", "366d"], USAGE),
+        (&["list", "--name", "a b"], USAGE),
+        (&["show", "99"], PARTIAL),
+        (&["cancel", "99"], PARTIAL),
+    ] {
+        program()
+            .run(command.iter().copied().chain(at))
+            .await
+            .failure(code);
+    }
+    let array = "[\"x\",null,null,null,null,null,null,null,null,null]\n";
+    let said = program()
+        .run_with_input(["submit", "-"].into_iter().chain(at), array)
+        .await
+        .failure(PARTIAL);
+    assert!(said.contains("no JSON object"), "{said}");
+}
+
+#[tokio::test]
+async fn a_listing_that_is_cut_says_so() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    let none = program().run(["list"].into_iter().chain(at)).await;
+    assert!(none.stderr.contains("no jobs match"), "{none}");
+    let lines = "{\"name\": \"x\"}\n".repeat(3);
+    program()
+        .run_with_input(["submit"].into_iter().chain(at), &lines)
+        .await
+        .success();
+    let cut = program()
+        .run(["list", "--limit", "2"].into_iter().chain(at))
+        .await;
+    assert!(cut.stderr.contains("--limit"), "{cut}");
+    let whole = program()
+        .run(["list", "--limit", "3"].into_iter().chain(at))
+        .await;
+    assert!(!whole.stderr.contains("--limit"), "{whole}");
+}
+
+#[tokio::test]
 async fn a_listing_whose_reader_has_seen_enough_ends_quietly() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;

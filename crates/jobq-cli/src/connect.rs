@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use jobq_client::{AskError, Client, ConnectError, Endpoint, SessionError};
+use jobq_client::{AskError, Client, ConnectError, Endpoint, ErrorCode, SessionError};
 
 use crate::cli::Global;
 use crate::exit::Exit;
@@ -76,7 +76,7 @@ pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
         SessionError::Connect { .. } => {
             "start one with `jobq serve`, or say where it is with --server or JOBQ_SERVER"
         }
-        SessionError::Refused { error, .. } if error.code == jobq_client::ErrorCode::BadToken => {
+        SessionError::Refused { error, .. } if error.code == ErrorCode::BadToken => {
             "give the server's token by JOBQ_TOKEN or --token-file"
         }
         _ => return Exit::Unreachable.because(error),
@@ -84,11 +84,24 @@ pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
     Exit::Unreachable.because(anyhow!("{error}; {advice}"))
 }
 
+/// How the program ends when the server refuses something for this reason.
+pub(crate) fn refused(code: ErrorCode) -> Exit {
+    use ErrorCode as E;
+    match code {
+        E::BadName | E::BadUsername | E::BadPriority | E::BadTime | E::BadRetryPolicy | E::BadRequest => {
+            Exit::Usage
+        }
+        code if code.may_repeat() => Exit::Unreachable,
+        _ => Exit::Partial,
+    }
+}
+
 /// The error of a question, with its exit code.
 pub(crate) fn unanswered(error: AskError) -> anyhow::Error {
     match error {
         AskError::Session(error) => unreachable(error),
         AskError::TimedOut(_) => Exit::Unknown.because(error),
+        AskError::Refused(ref refusal) => refused(refusal.code).because(error),
         error => error.into(),
     }
 }

@@ -18,7 +18,7 @@ ended before.
 
 Examples:
   jobq cancel 7 8 9
-  jobq list --name report --status queued --json | jq .id | xargs jobq cancel")]
+  jobq list --name report --status queued --limit 100000 --json | jq .id | xargs -r jobq cancel")]
 pub(crate) struct Args {
     /// The jobs' numbers
     #[arg(value_name = "ID", required = true)]

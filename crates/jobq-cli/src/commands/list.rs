@@ -1,5 +1,7 @@
 //! `jobq list`: jobs, newest first, page by page.
 
+use std::io::Write;
+
 use anyhow::Context;
 use jobq_client::{Client, JobFilter, JobView, Status};
 
@@ -58,6 +60,7 @@ async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
     };
     let mut left = args.limit;
     let mut first = true;
+    let mut more = false;
     while left > 0 {
         filter.limit = Some(left.min(PAGE));
         let page = client
@@ -73,6 +76,10 @@ async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
         } else if !page.jobs.is_empty() {
             write_rows(&mut output, &page.jobs, first)?;
         }
+        more = page.next.is_some();
+        if first && page.jobs.is_empty() && !more && !args.json {
+            note("no jobs match");
+        }
         first = false;
         match page.next {
             Some(next) => filter.before = Some(next),
@@ -80,7 +87,19 @@ async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
         }
     }
     output.finish()?;
+    if more {
+        note(&format!(
+            "there are more than these {}; --limit shows them",
+            args.limit
+        ));
+    }
     Ok(Exit::Ok)
+}
+
+/// Says something beside the listing, where it does not mix with it.
+fn note(text: &str) {
+    // There is nobody to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "jobq: {text}");
 }
 
 fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Result<()> {

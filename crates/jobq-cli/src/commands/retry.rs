@@ -17,7 +17,7 @@ Repeating the command gives the same new jobs and no others.
 
 Examples:
   jobq retry 7
-  jobq list --status failed --json | jq .id | xargs jobq retry")]
+  jobq list --status failed --limit 100000 --json | jq .id | xargs -r jobq retry")]
 pub(crate) struct Args {
     /// The ended jobs' numbers
     #[arg(value_name = "ID", required = true)]

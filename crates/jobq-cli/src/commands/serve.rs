@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// Write the addresses to this file once it is up, one a line
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Stop when the process that started this one ends, however it ends
+    #[cfg(target_os = "linux")]
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 /// Shortest time-to-live of a session: workers have to have a few beats within it.
@@ -74,6 +78,11 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let config = config(&args, global.token()?);
     warn_of_strangers(&args.listen, &config);
+    #[cfg(target_os = "linux")]
+    if args.with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+            .context("failed to be told of the parent's end")?;
+    }
     let server = args.listen.iter().cloned().fold(Server::new(), Server::listen);
     let mut server = server
         .config(config)
@@ -158,28 +167,28 @@ fn cannot_start(error: StartError) -> anyhow::Error {
     Exit::CannotStart.because(anyhow!("failed to start the server: {error}{advice}"))
 }
 
-/// Tells whoever waits for it where the server listens.
+/// Tells whoever waits for it where the server listens: the file first, since it may not be possible to write it.
 fn announce(server: &RunningServer, args: &Args) -> anyhow::Result<()> {
+    if let Some(path) = &args.ready_file {
+        let text: String = server
+            .addresses()
+            .iter()
+            .map(|address| format!("{address}\n"))
+            .collect();
+        write_at_once(path, &text).map_err(|error| {
+            Exit::CannotStart.because(anyhow!(
+                "failed to write the ready file {}: {error}",
+                path.display()
+            ))
+        })?;
+    }
     let mut stdout = std::io::stdout().lock();
     for address in server.addresses() {
         // A server goes on without anybody reading its output.
         let _ = writeln!(stdout, "listening on {address}");
     }
     let _ = stdout.flush();
-    let Some(path) = &args.ready_file else {
-        return Ok(());
-    };
-    let text: String = server
-        .addresses()
-        .iter()
-        .map(|address| format!("{address}\n"))
-        .collect();
-    write_at_once(path, &text).map_err(|error| {
-        Exit::CannotStart.because(anyhow!(
-            "failed to write the ready file {}: {error}",
-            path.display()
-        ))
-    })
+    Ok(())
 }
 
 /// Whoever sees the file sees all of it.

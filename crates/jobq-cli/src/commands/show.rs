@@ -90,7 +90,9 @@ async fn fetch(client: &Client, job: Which, include: Option<Include>) -> anyhow:
             Which::Id(id) => format!("job {id}"),
             Which::Uuid(uuid) => format!("job of uuid {uuid}"),
         };
-        anyhow!("failed to show the job: there is no {named}, or its record is no longer kept")
+        Exit::Partial.because(anyhow!(
+            "failed to show the job: there is no {named}, or its record is no longer kept"
+        ))
     })
 }
 

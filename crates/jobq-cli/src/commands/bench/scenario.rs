@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jobq_client::Client;
 use jobq_worker::Summary;
 
@@ -135,6 +135,8 @@ pub(super) struct Bench {
     pub(super) clients: Vec<Client>,
     pub(super) server: Server,
     pub(super) clock: StampClock,
+    /// Bars that are shown at the same time, below each other.
+    bars: MultiProgress,
     fdatasync: Duration,
 }
 
@@ -157,6 +159,7 @@ impl Bench {
         Ok(Self {
             setting: setting.clone(),
             clients,
+            bars: MultiProgress::new(),
             server,
             clock: StampClock::new(),
             fdatasync,
@@ -170,7 +173,7 @@ impl Bench {
             batch: self.setting.batch,
             clock: self.clock,
         };
-        let bar = bar(self.setting.jobs, what);
+        let bar = self.bars.add(bar(self.setting.jobs, what));
         let taken = submitting::submit_all(&self.clients, self.setting.jobs, &load, acknowledged, &bar).await;
         bar.finish_and_clear();
         taken
@@ -183,7 +186,7 @@ impl Bench {
             concurrency,
             ..
         } = self.setting;
-        let bar = bar(jobs, what);
+        let bar = self.bars.add(bar(jobs, what));
         let summary = working::work_all(self.server.address(), workers, concurrency, ledger, &bar).await;
         bar.finish_and_clear();
         summary
@@ -227,8 +230,13 @@ impl Bench {
 
 /// A bar on standard error; none where that is no terminal.
 pub(super) fn bar(jobs: u64, what: &'static str) -> ProgressBar {
-    let template = "{msg:18} {bar:30} {human_pos}/{human_len}  {per_sec}  {eta}";
-    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    let template = "{msg:18} {bar:30} {human_pos}/{human_len}  {rate}/s  {eta} left";
+    let style = ProgressStyle::with_template(template)
+        .expect("the template is well formed")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing to a text does not fail.
+            let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
+        });
     ProgressBar::new(jobs).with_style(style).with_message(what)
 }
 

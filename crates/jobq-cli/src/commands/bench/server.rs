@@ -141,9 +141,14 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        #[cfg(target_os = "linux")]
+        let linux = ["--with-parent"];
+        #[cfg(not(target_os = "linux"))]
+        let linux: [&str; 0] = [];
         let mut child = command
             .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", log, "--data"])
             .arg(data)
+            .args(linux)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

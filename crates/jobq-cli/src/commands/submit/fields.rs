@@ -79,6 +79,10 @@ impl Defaults {
     /// # Errors
     /// What is wrong with it, and in which column where that is known.
     pub(super) fn request(&self, line: &[u8]) -> Result<JobRequest, String> {
+        // serde would take an array for an object as well.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return Err("it is no JSON object".to_owned());
+        }
         let line: Line<'_> = serde_json::from_slice(line).map_err(|error| describe(&error))?;
         let name = line
             .name

@@ -14,7 +14,7 @@ use jobq_proto::JobName;
 use uuid::Uuid;
 
 use crate::cli::Global;
-use crate::connect::unreachable;
+use crate::connect::{refused, unreachable};
 use crate::exit::Exit;
 use fields::Fields;
 
@@ -104,6 +104,7 @@ fn not_submitted(error: SubmitError) -> anyhow::Error {
         SubmitError::Unknown { .. } => Exit::Unknown.because(error),
         SubmitError::TimedOut { .. } => Exit::Unreachable.because(error),
         SubmitError::Session(error) => unreachable(error),
+        SubmitError::Refused(ref refusal) => refused(refusal.code).because(error),
         error => error.into(),
     }
 }

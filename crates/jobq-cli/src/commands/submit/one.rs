@@ -12,6 +12,7 @@ use crate::cli::Global;
 use crate::connect::{unanswered, unreachable};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::signals::Signals;
 use crate::view;
 
 /// Longest params as JSON; the server's limit counts their CBOR, which is shorter.
@@ -39,7 +40,17 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
         .map_err(not_submitted)
         .context("failed to submit the job")?;
     if args.wait {
-        let outcome = client.wait(receipt.id).await.map_err(not_waited)?;
+        // From here on a signal ends the wait and not the program, which has the job's number to tell.
+        let mut signals = Signals::new()?;
+        let outcome = tokio::select! {
+            outcome = client.wait(receipt.id) => outcome.map_err(not_waited)?,
+            () = signals.recv() => {
+                return Err(Exit::Interrupted.because(anyhow!(
+                    "interrupted; job {} goes on, and `jobq show {0}` tells what became of it",
+                    receipt.id
+                )));
+            }
+        };
         return write_outcome(&receipt, &outcome, args.json);
     }
     let mut output = Output::new();

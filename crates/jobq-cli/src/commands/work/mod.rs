@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[arg(value_parser = name)]
     name: String,
     /// Run so many at a time
-    #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     jobs: u32,
     /// Stop a run after so long, beside the job's own time-out; it counts as a failed attempt
     #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]

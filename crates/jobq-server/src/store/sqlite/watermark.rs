@@ -59,7 +59,11 @@ impl Watermark {
             file.read_exact_at(&mut slot, offset).ok()?;
             decode(&slot)
         });
-        Ok(slots.into_iter().flatten().max())
+        let mark = slots.into_iter().flatten().max();
+        if mark.is_none() {
+            tracing::warn!(path = %path.display(), "the watermark is damaged: commits that were lost would not be noticed");
+        }
+        Ok(mark)
     }
 
     /// Writes both slots anew, at the start of a life, and syncs them.
