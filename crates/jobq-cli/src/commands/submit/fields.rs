@@ -240,7 +240,8 @@ mod tests {
             (r#"{"name":"a","in":"soon"}"#, "\"soon\": it is no duration"),
             (r#"{"name":"a","priority":"top"}"#, "\"top\": it is not high"),
             (r#"{"name":"a"} {"name":"b"}"#, "trailing characters at column 14"),
-            ("7", "expected struct"),
+            ("7", "no JSON object"),
+            (r#"["a"]"#, "no JSON object"),
         ] {
             let error = read(line).expect_err(line);
             assert!(error.contains(expected), "{line}: {error}");
