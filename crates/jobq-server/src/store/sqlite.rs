@@ -9,6 +9,7 @@
 mod apply;
 mod endings;
 mod inserts;
+mod live;
 mod lookup;
 mod names;
 mod query;

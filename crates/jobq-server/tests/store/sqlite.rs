@@ -65,7 +65,7 @@ async fn a_visitor_reads_beside_the_server_and_harms_nothing() {
     client
         .commit(vec![insert(job(101)), ended(1, 1, Status::Completed)])
         .await;
-    assert_eq!((count("live"), count("done")), (100, 1));
+    assert_eq!((count("jobs"), count("done")), (101, 1));
     visitor.close().unwrap();
     client.commit(vec![insert(job(102))]).await;
     drop(client);

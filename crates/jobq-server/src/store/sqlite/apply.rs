@@ -2,11 +2,11 @@
 
 use std::mem::discriminant;
 
-use jobq_proto::JobId;
 use rusqlite::{Connection, ErrorCode, Statement, params};
 
 use super::endings::Endings;
 use super::inserts::Inserts;
+use super::live::LiveIds;
 use super::names::Names;
 use super::values::{Code, During, Micros, Unsigned};
 use crate::store::{Batch, Change, InsertOutcome, Leased, Requeued, SessionRecord, StoreError, Stored};
@@ -18,6 +18,7 @@ const BUSY_TRIES: u32 = 30;
 pub(super) struct Applier<'db> {
     db: &'db Connection,
     names: Names,
+    live: LiveIds<'db>,
     last_batch: u64,
     inserts: Inserts<'db>,
     endings: Endings<'db>,
@@ -37,21 +38,28 @@ impl<'db> Applier<'db> {
         Ok(Self {
             db,
             names: Names::default(),
+            live: LiveIds::read(db)?,
             last_batch,
             inserts: Inserts::new(db)?,
             endings: Endings::new(db)?,
             begin: db.prepare("BEGIN IMMEDIATE")?,
             commit: db.prepare("COMMIT")?,
             lease: db.prepare(
-                "UPDATE live SET lease_session = ?2, lease_epoch = ?3, lease_seq = ?4, lease_started = ?5, \
-                 lease_at = ?6 WHERE id = ?1",
+                "INSERT INTO live (id, lease_session, lease_epoch, lease_seq, lease_started, lease_at) \
+                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET lease_session = excluded.lease_session, \
+                 lease_epoch = excluded.lease_epoch, lease_seq = excluded.lease_seq, \
+                 lease_started = excluded.lease_started, lease_at = excluded.lease_at",
             )?,
             requeue: db.prepare(
-                "UPDATE live SET due = ?2, attempts = ?3, charges = ?4, floor_epoch = ?5, floor_seq = ?6, \
-                 floor_end = ?7, lease_session = NULL, lease_epoch = NULL, lease_seq = NULL, \
-                 lease_started = NULL, lease_at = NULL WHERE id = ?1",
+                "INSERT INTO live (id, due, attempts, charges, floor_epoch, floor_seq, floor_end) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET due = excluded.due, \
+                 attempts = excluded.attempts, charges = excluded.charges, floor_epoch = excluded.floor_epoch, \
+                 floor_seq = excluded.floor_seq, floor_end = excluded.floor_end, lease_session = NULL, \
+                 lease_epoch = NULL, lease_seq = NULL, lease_started = NULL, lease_at = NULL",
             )?,
-            cancel: db.prepare("UPDATE live SET cancelling = 1 WHERE id = ?")?,
+            cancel: db.prepare(
+                "INSERT INTO live (id, cancelling) VALUES (?, 1) ON CONFLICT DO UPDATE SET cancelling = 1",
+            )?,
             open_session: db.prepare(
                 "INSERT OR REPLACE INTO sessions (id, label, secret_hash, names, ttl) VALUES (?, ?, ?, ?, ?)",
             )?,
@@ -81,6 +89,7 @@ impl<'db> Applier<'db> {
             });
         }
         self.endings.write_totals().during("count ended jobs")?;
+        self.live.write().during("write which jobs are live")?;
         if let Some(last) = batches.last() {
             let meta = params![Unsigned(last.number), Unsigned(last.next_id.0), last.clock.0];
             self.set_meta.execute(meta).during("write its state")?;
@@ -112,23 +121,30 @@ impl<'db> Applier<'db> {
             [Change::Insert { .. }, ..] => {
                 return self
                     .inserts
-                    .insert(self.db, &mut self.names, changes, inserts)
+                    .insert(self.db, &mut self.names, &mut self.live, changes, inserts)
                     .during("insert jobs");
             }
-            [Change::Ended(_), ..] => return self.endings.end(self.db, &mut self.names, changes),
+            [Change::Ended(_), ..] => {
+                return self
+                    .endings
+                    .end(self.db, &mut self.names, &mut self.live, changes);
+            }
             _ => {}
         }
         for change in changes {
             match change {
                 Change::Leased(leased) => {
-                    live(leased.id, self.lease(leased).during("record a lease")?)?;
+                    self.live.touch(leased.id)?;
+                    self.lease(leased).during("record a lease")?;
                 }
                 Change::Requeued(requeued) => {
-                    live(requeued.id, self.requeue(requeued).during("requeue a job")?)?;
+                    self.live.touch(requeued.id)?;
+                    self.requeue(requeued).during("requeue a job")?;
                 }
                 Change::CancelMarked { id } => {
-                    let changed = self.cancel.execute([Unsigned(id.0)]);
-                    live(*id, changed.during("mark a cancellation")?)?;
+                    self.live.touch(*id)?;
+                    let marked = self.cancel.execute([Unsigned(id.0)]);
+                    marked.during("mark a cancellation")?;
                 }
                 Change::SessionOpened(session) => {
                     self.open_session(session).during("record a session")?;
@@ -184,14 +200,5 @@ impl<'db> Applier<'db> {
             Micros(session.ttl),
         ])?;
         Ok(())
-    }
-}
-
-/// Whether a change found its job live.
-pub(super) fn live(id: JobId, changed: usize) -> Result<(), StoreError> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::not_live(id))
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jobq_proto::{Fence, JobId, Status};
 use rusqlite::{Connection, Statement, params};
 
-use super::apply::live;
+use super::live::LiveIds;
 use super::names::Names;
-use super::rows::{Binder, ROWS, RowStatement};
+use super::rows::{Binder, RowStatement};
 use super::values::{Code, During, Micros, Unsigned};
 use crate::store::{Change, Ended, RunEnd, StoreError};
 use crate::time::Wall;
@@ -15,7 +15,8 @@ use crate::time::Wall;
 /// The statements that end jobs and runs, and what they have not counted yet.
 pub(super) struct Endings<'db> {
     done: RowStatement<'db>,
-    live: RowStatement<'db>,
+    keep_due: Statement<'db>,
+    live: Statement<'db>,
     runs: Statement<'db>,
     totals: Statement<'db>,
     /// How many jobs of each name ended since the totals were last written: completed, failed, cancelled.
@@ -27,15 +28,14 @@ impl<'db> Endings<'db> {
         Ok(Self {
             done: RowStatement::new(
                 db,
-                "WITH e (id, status, ended, started, ran, attempts, charges, epoch, seq, run_end, reason, result) \
-                 AS (VALUES",
-                12,
-                ") INSERT OR FAIL INTO done (id, name_id, due, status, ended, started, ran, attempts, charges, epoch, seq, \
-                 run_end, reason, result) SELECT e.id, l.name_id, l.due, e.status, e.ended, e.started, e.ran, \
-                 e.attempts, e.charges, e.epoch, e.seq, e.run_end, e.reason, e.result \
-                 FROM e CROSS JOIN live l ON l.id = e.id",
+                "INSERT OR FAIL INTO done (id, name_id, status, ended, started, ran, attempts, charges, epoch, seq, \
+                 run_end, reason, result) VALUES",
+                13,
+                "",
             )?,
-            live: RowStatement::new(db, "DELETE FROM live WHERE (id) IN (VALUES", 1, ")")?,
+            keep_due: db
+                .prepare("UPDATE done SET due = (SELECT due FROM live WHERE id = ?1) WHERE id = ?1")?,
+            live: db.prepare("DELETE FROM live WHERE id = ?")?,
             runs: db
                 .prepare("INSERT INTO runs (job, epoch, seq, end, at, reason) VALUES (?, ?, ?, ?, ?, ?)")?,
             totals: db.prepare(
@@ -51,16 +51,16 @@ impl<'db> Endings<'db> {
         &mut self,
         db: &Connection,
         names: &mut Names,
+        live: &mut LiveIds<'_>,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        let jobs: Vec<&Ended> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Ended(ended) => Some(ended),
-                _ => None,
-            })
-            .collect();
-        for ended in &jobs {
+        let mut jobs = Vec::with_capacity(changes.len());
+        let mut touched = Vec::new();
+        for change in changes {
+            let Change::Ended(ended) = change else { continue };
+            if live.remove(ended.id)? {
+                touched.push(Unsigned(ended.id.0));
+            }
             if let Some((fence, end)) = ended.run {
                 self.record_run(ended.id, fence, end, ended.at, ended.reason.as_deref())
                     .during("record a run")?;
@@ -72,16 +72,12 @@ impl<'db> Endings<'db> {
                 Status::Failed => *failed += 1,
                 _ => *cancelled += 1,
             }
+            jobs.push((ended, name));
         }
-        for jobs in jobs.chunks(ROWS) {
-            let inserted = self.done.execute(jobs, bind_done).during("end jobs")?;
-            let bind = |ended: &&Ended, row: &mut Binder<'_, '_>| row.put(Unsigned(ended.id.0));
-            let deleted = self.live.execute(jobs, bind).during("end jobs")?;
-            // All of them were live, or the batch is refused; its first job stands for those that were not.
-            live(
-                jobs[0].id,
-                usize::from(inserted == jobs.len() && deleted == jobs.len()),
-            )?;
+        self.done.execute(&jobs, bind_done).during("end jobs")?;
+        for id in touched {
+            self.keep_due.execute([id]).during("end jobs")?;
+            self.live.execute([id]).during("end jobs")?;
         }
         Ok(())
     }
@@ -117,8 +113,9 @@ impl<'db> Endings<'db> {
     }
 }
 
-fn bind_done(ended: &&Ended, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+fn bind_done((ended, name): &(&Ended, i64), row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
     row.put(Unsigned(ended.id.0))?;
+    row.put(name)?;
     row.put(Code(ended.status))?;
     row.put(ended.at.0)?;
     row.put(ended.started.map(|at| at.0))?;

@@ -3,6 +3,7 @@
 use jobq_proto::JobId;
 use rusqlite::{Connection, Statement};
 
+use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, ROWS, RowStatement};
 use super::values::{Code, Micros, Unsigned, UuidBytes};
@@ -19,7 +20,6 @@ pub(super) struct Inserts<'db> {
     /// much as binding the others.
     plain_jobs: RowStatement<'db>,
     jobs: RowStatement<'db>,
-    live: RowStatement<'db>,
     known: Statement<'db>,
 }
 
@@ -42,14 +42,8 @@ impl<'db> Inserts<'db> {
             jobs: RowStatement::new(
                 db,
                 "INSERT OR IGNORE INTO jobs (id, uuid, name_id, priority, created, username, max_attempts, timeout, \
-                 backoff_base, backoff_exponent, backoff_max, retry_of, params) VALUES",
-                13,
-                "",
-            )?,
-            live: RowStatement::new(
-                db,
-                "INSERT OR FAIL INTO live (id, name_id, priority, due, params_bytes) VALUES",
-                5,
+                 backoff_base, backoff_exponent, backoff_max, retry_of, due, params) VALUES",
+                14,
                 "",
             )?,
             known: db.prepare("SELECT id, name_id, params FROM jobs WHERE uuid = ?")?,
@@ -62,6 +56,7 @@ impl<'db> Inserts<'db> {
         &mut self,
         db: &Connection,
         names: &mut Names,
+        live: &mut LiveIds<'_>,
         changes: &[Change],
         outcomes: &mut Vec<InsertOutcome>,
     ) -> rusqlite::Result<()> {
@@ -77,20 +72,22 @@ impl<'db> Inserts<'db> {
         }
         // In the pieces that are one statement each, so that only those with a known uuid are looked at one by one.
         for jobs in jobs.chunks(ROWS) {
-            let inserted = if jobs.iter().all(|job| is_plain(job.record)) {
+            let inserted = if jobs.iter().all(New::is_plain) {
                 self.plain_jobs.execute(jobs, bind_plain_job)?
             } else {
                 self.jobs.execute(jobs, bind_job)?
             };
             if inserted == jobs.len() {
-                self.live.execute(jobs, bind_live)?;
+                for job in jobs {
+                    live.insert(job.record.id);
+                }
                 outcomes.resize(outcomes.len() + jobs.len(), InsertOutcome::Inserted);
                 continue;
             }
             for job in jobs {
                 let outcome = self.outcome(job)?;
                 if outcome == InsertOutcome::Inserted {
-                    self.live.execute(std::slice::from_ref(job), bind_live)?;
+                    live.insert(job.record.id);
                 }
                 outcomes.push(outcome);
             }
@@ -116,9 +113,14 @@ impl<'db> Inserts<'db> {
     }
 }
 
-/// Whether a job has only what every job has.
-fn is_plain(record: &JobRecord) -> bool {
-    record.username.is_none() && record.retry_of.is_none() && record.policy == Policy::default()
+impl New<'_> {
+    /// Whether the job has only what every job has.
+    fn is_plain(&self) -> bool {
+        self.due == self.record.created
+            && self.record.username.is_none()
+            && self.record.retry_of.is_none()
+            && self.record.policy == Policy::default()
+    }
 }
 
 fn bind_plain_job(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
@@ -146,13 +148,6 @@ fn bind_job(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
     row.put(policy.backoff.map(|backoff| backoff.exponent))?;
     row.put(policy.backoff.map(|backoff| Unsigned(backoff.max)))?;
     row.put(record.retry_of.map(|id| Unsigned(id.0)))?;
+    row.put((job.due != record.created).then_some(job.due.0))?;
     row.put(&record.params[..])
-}
-
-fn bind_live(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
-    row.put(Unsigned(job.record.id.0))?;
-    row.put(job.name)?;
-    row.put(Code(job.record.priority))?;
-    row.put(job.due.0)?;
-    row.put(Unsigned(job.record.params.len() as u64))
 }

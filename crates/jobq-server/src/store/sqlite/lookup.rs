@@ -6,7 +6,7 @@ use jobq_proto::{Fence, JobId, Username};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::names::Names;
-use super::recover::{FLOOR_AT, LIVE_COLUMNS, LIVE_WIDTH, live_job};
+use super::recover::{FLOOR_AT, LIVE_COLUMNS, LIVE_TABLES, LIVE_WIDTH, POLICY_AT, live_job};
 use super::values::{Code, Item, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
 use crate::store::{JobRecord, JobState, RunEnd, RunStatus};
 use crate::time::Wall;
@@ -48,29 +48,25 @@ impl<'a> Lookup<'a> {
         ids: &[JobId],
         mut result_bytes: u64,
     ) -> rusqlite::Result<Vec<Option<JobState>>> {
-        let mut live = self.db.prepare_cached(&format!(
-            "SELECT {LIVE_COLUMNS}, {POLICY_COLUMNS} FROM live l JOIN jobs j ON j.id = l.id WHERE l.id = ?"
+        let mut states_of = self.db.prepare_cached(&format!(
+            "SELECT {LIVE_COLUMNS}, d.status, d.reason, length(d.result), \
+             CASE WHEN length(d.result) <= ?2 THEN d.result END \
+             FROM {LIVE_TABLES} LEFT JOIN done d ON d.id = j.id WHERE j.id = ?1",
         ))?;
-        let mut done = self.db.prepare_cached(
-            "SELECT status, reason, length(result), CASE WHEN length(result) <= ?2 THEN result END \
-             FROM done WHERE id = ?1",
-        )?;
         let mut states = Vec::with_capacity(ids.len());
         for id in ids {
-            let mut rows = live.query([Unsigned(id.0)])?;
-            if let Some(row) = rows.next()? {
-                let name = self.names.by_id(&self.db, row.get(1)?)?;
-                let policy = policy(row, LIVE_WIDTH)?;
-                states.push(Some(JobState::Live {
-                    job: live_job(row, name, || Ok(policy))?,
-                    policy,
-                    floor: fence(row, FLOOR_AT)?,
-                }));
-                continue;
-            }
-            let state = done
-                .query_row(params![Unsigned(id.0), Unsigned(result_bytes)], ended)
-                .optional()?;
+            let mut rows = states_of.query(params![Unsigned(id.0), Unsigned(result_bytes)])?;
+            let state = match rows.next()? {
+                None => None,
+                Some(row) => Some(match ended(row)? {
+                    Some(ended) => ended,
+                    None => JobState::Live {
+                        job: live_job(row, self.names.by_id(&self.db, row.get(1)?)?)?,
+                        policy: policy(row, POLICY_AT)?,
+                        floor: fence(row, FLOOR_AT)?,
+                    },
+                }),
+            };
             if let Some(JobState::Ended {
                 result: Some(result), ..
             }) = &state
@@ -132,15 +128,19 @@ fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result
     })
 }
 
-fn ended(row: &Row<'_>) -> rusqlite::Result<JobState> {
-    let length: Option<Unsigned> = row.get(2)?;
-    let result: Option<Item> = row.get(3)?;
-    Ok(JobState::Ended {
-        status: row.get::<_, Code<_>>(0)?.0,
-        reason: row.get(1)?,
+/// How the job ended, if it did, from the columns after [`LIVE_COLUMNS`].
+fn ended(row: &Row<'_>) -> rusqlite::Result<Option<JobState>> {
+    let Some(Code(status)) = row.get(LIVE_WIDTH)? else {
+        return Ok(None);
+    };
+    let length: Option<Unsigned> = row.get(LIVE_WIDTH + 2)?;
+    let result: Option<Item> = row.get(LIVE_WIDTH + 3)?;
+    Ok(Some(JobState::Ended {
+        status,
+        reason: row.get(LIVE_WIDTH + 1)?,
         omitted: length.is_some() && result.is_none(),
         result: result.map(|item| item.0),
-    })
+    }))
 }
 
 /// How the run whose fence is in two columns from `at`, and its end after them, ended, if it is this one.

@@ -6,8 +6,9 @@ use jobq_proto::{JobId, JobName};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::values::{Code, During, Micros, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
-use crate::store::{Lease, LiveJob, NameTotals, Policy, Recovered, SessionId, SessionRecord, StoreError};
+use super::live::{BLOCK, Bits};
+use super::values::{Code, During, Micros, Unsigned, UuidBytes, fence, policy, wrong};
+use crate::store::{Lease, LiveJob, NameTotals, Recovered, SessionId, SessionRecord, StoreError};
 use crate::time::Wall;
 
 /// Begins a new life: raises the epoch, durably, to more than it was and to at least `least_epoch`, and reads the
@@ -96,30 +97,34 @@ fn checked_name(name: &str, at: usize) -> rusqlite::Result<Arc<JobName>> {
     })
 }
 
-/// The columns of a live job, for [`live_job`].
-pub(super) const LIVE_COLUMNS: &str = "l.id, l.name_id, l.priority, l.due, l.params_bytes, l.attempts, \
-     l.charges, l.cancelling, l.lease_session, l.lease_epoch, l.lease_seq, l.lease_started, l.lease_at, \
-     l.floor_epoch, l.floor_seq, l.floor_end";
+/// The columns of a live job, for [`live_job`], from [`LIVE_TABLES`].
+pub(super) const LIVE_COLUMNS: &str = "j.id, j.name_id, j.priority, coalesce(l.due, j.due, j.created), \
+     length(j.params), coalesce(l.attempts, 0), coalesce(l.charges, 0), coalesce(l.cancelling, 0), \
+     l.lease_session, l.lease_epoch, l.lease_seq, l.lease_started, l.lease_at, \
+     l.floor_epoch, l.floor_seq, l.floor_end, \
+     j.max_attempts, j.timeout, j.backoff_base, j.backoff_exponent, j.backoff_max";
 
-/// How many columns [`LIVE_COLUMNS`] has.
-pub(super) const LIVE_WIDTH: usize = 16;
+/// Where [`LIVE_COLUMNS`] come from.
+pub(super) const LIVE_TABLES: &str = "jobs j LEFT JOIN live l ON l.id = j.id";
 
 /// Where [`LIVE_COLUMNS`] has the floor.
 pub(super) const FLOOR_AT: usize = 13;
 
+/// Where [`LIVE_COLUMNS`] has the policy.
+pub(super) const POLICY_AT: usize = 16;
+
+/// How many columns [`LIVE_COLUMNS`] has.
+pub(super) const LIVE_WIDTH: usize = 21;
+
 /// A live job from [`LIVE_COLUMNS`].
-pub(super) fn live_job(
-    row: &Row<'_>,
-    name: Arc<JobName>,
-    read_policy: impl FnOnce() -> rusqlite::Result<Policy>,
-) -> rusqlite::Result<LiveJob> {
+pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<LiveJob> {
     let lease = match (row.get(8)?, fence(row, 9)?) {
         (Some(Unsigned(session)), Some(fence)) => Some(Lease {
             fence,
             session: SessionId(session),
             started: row.get(11)?,
             at: Wall(row.get(12)?),
-            policy: read_policy()?,
+            policy: policy(row, POLICY_AT)?,
         }),
         _ => None,
     };
@@ -136,24 +141,50 @@ pub(super) fn live_job(
     })
 }
 
-/// A page of live jobs by id. Reads the jobs' own table only for those that are leased.
+/// A page of live jobs by id: the live ids of some blocks, and the jobs' rows in runs of ids that follow each other.
 pub(super) fn live_page(
     db: &Connection,
     names: &mut super::names::Names,
     after: JobId,
     limit: usize,
 ) -> rusqlite::Result<Vec<LiveJob>> {
-    let mut policies = db.prepare_cached(&format!("SELECT {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"))?;
-    let mut page = db.prepare_cached(&format!(
-        "SELECT {LIVE_COLUMNS} FROM live l WHERE l.id > ? ORDER BY l.id LIMIT ?"
-    ))?;
-    let mut rows = page.query(params![Unsigned(after.0), Unsigned(limit as u64)])?;
     let mut jobs = Vec::new();
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let name = names.by_id(db, row.get(1)?)?;
-        let policy = || policies.query_row([id], |row| policy(row, 0));
-        jobs.push(live_job(row, name, policy)?);
+    let ids = live_ids(db, after.0.saturating_add(1), limit)?;
+    let mut read = db.prepare_cached(&format!(
+        "SELECT {LIVE_COLUMNS} FROM {LIVE_TABLES} WHERE j.id BETWEEN ? AND ? ORDER BY j.id"
+    ))?;
+    for run in ids.chunk_by(|a, b| a + 1 == *b) {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let mut rows = read.query(params![Unsigned(first), Unsigned(last)])?;
+        while let Some(row) = rows.next()? {
+            let name = names.by_id(db, row.get(1)?)?;
+            jobs.push(live_job(row, name)?);
+        }
     }
     Ok(jobs)
+}
+
+/// Up to `limit` live ids from `from` on.
+fn live_ids(db: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<u64>> {
+    let mut blocks =
+        db.prepare_cached("SELECT block, bits FROM live_ids WHERE block >= ? ORDER BY block LIMIT ?")?;
+    // Each block has a live id, though the first may have none from here on.
+    let mut rows = blocks.query(params![
+        Unsigned(from / BLOCK),
+        Unsigned((limit as u64).saturating_add(1))
+    ])?;
+    let mut ids = Vec::new();
+    while ids.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let first = row.get::<_, Unsigned>(0)?.0.saturating_mul(BLOCK);
+        let bits: Bits = row.get(1)?;
+        ids.extend(
+            bits.places()
+                .map(|place| first + place)
+                .filter(|id| *id >= from)
+                .take(limit - ids.len()),
+        );
+    }
+    Ok(ids)
 }

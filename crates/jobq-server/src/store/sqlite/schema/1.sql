@@ -39,19 +39,25 @@ CREATE TABLE jobs (
     backoff_exponent INTEGER,
     backoff_max      INTEGER,
     retry_of         INTEGER,
+    due              INTEGER, -- from when on it may run; null for at once, from `created` on
     params           BLOB NOT NULL
 ) STRICT;
 -- Costs nothing for jobs without a username. An index by name would cost every insert a fifth: names are looked
 -- through instead.
 CREATE INDEX jobs_by_username ON jobs (username, id) WHERE username IS NOT NULL;
 
--- What changes while a job waits and runs, and nothing else: small, however long the history.
+-- The ids of the jobs that have not ended, 1024 to a block: bit `i % 8` of byte `i / 8` stands for the id
+-- `1024 * block + i`. A block without a live job has no row. It repeats what `jobs` and `done` say, so that the start
+-- passes over no history; a row for each job would cost a submit and a settlement a fifth each.
+CREATE TABLE live_ids (
+    block INTEGER PRIMARY KEY,
+    bits  BLOB NOT NULL
+) STRICT;
+
+-- What has happened to live jobs since they arrived. Jobs to which nothing has happened, as to most, have no row.
 CREATE TABLE live (
     id            INTEGER PRIMARY KEY,
-    name_id       INTEGER NOT NULL,
-    priority      INTEGER NOT NULL,
-    due           INTEGER NOT NULL,
-    params_bytes  INTEGER NOT NULL,
+    due           INTEGER, -- null: as the job says
     attempts      INTEGER NOT NULL DEFAULT 0,
     charges       INTEGER NOT NULL DEFAULT 0,
     cancelling    INTEGER NOT NULL DEFAULT 0,
@@ -70,7 +76,7 @@ CREATE INDEX live_leased ON live (id) WHERE lease_session IS NOT NULL;
 CREATE TABLE done (
     id       INTEGER PRIMARY KEY,
     name_id  INTEGER NOT NULL,
-    due      INTEGER NOT NULL,
+    due      INTEGER, -- null: as the job says
     status   INTEGER NOT NULL,
     ended    INTEGER NOT NULL,
     started  INTEGER,
@@ -116,15 +122,15 @@ SELECT
     CASE
         WHEN d.id IS NOT NULL THEN CASE d.status WHEN 0 THEN 'Completed' WHEN 1 THEN 'Failed' ELSE 'Cancelled' END
         WHEN l.lease_session IS NOT NULL THEN 'Processing'
-        WHEN l.due > unixepoch('now', 'subsec') * 1000000 THEN 'Scheduled'
+        WHEN coalesce(l.due, j.due, j.created) > unixepoch('now', 'subsec') * 1000000 THEN 'Scheduled'
         ELSE 'Queued'
     END AS status,
     strftime('%Y-%m-%dT%H:%M:%fZ', j.created / 1e6, 'unixepoch') AS created,
-    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(l.due, d.due) / 1e6, 'unixepoch') AS due,
+    strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(l.due, d.due, j.due, j.created) / 1e6, 'unixepoch') AS due,
     strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(l.lease_at, d.started) / 1e6, 'unixepoch') AS started,
     strftime('%Y-%m-%dT%H:%M:%fZ', d.ended / 1e6, 'unixepoch') AS ended,
     d.ran / 1e6 AS ran_seconds,
-    coalesce(l.attempts, d.attempts) AS attempts,
+    coalesce(d.attempts, l.attempts, 0) AS attempts,
     d.reason,
     j.retry_of,
     j.params,
