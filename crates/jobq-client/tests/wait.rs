@@ -122,6 +122,8 @@ async fn a_result_that_was_left_out_is_fetched() {
             params_bytes: 1,
             params: None,
             result: completed(1, "large").result,
+            progress: None,
+            runs: Vec::new(),
         };
         let jobs = Jobs {
             request: query.request,

@@ -70,7 +70,8 @@ pub enum ErrorCode {
     NotEnded,
     /// The store has no room. Repeat later.
     StorageFull,
-    /// The server knows as many job names as it takes, and this is a new one. Repeat later.
+    /// As many jobs or bytes of params are queued as the server takes, over all or of this name, or it knows as many
+    /// names as it takes, and this is a new one. Repeat later.
     QueueFull,
     /// The server is going down. Repeat when it is back.
     ShuttingDown,

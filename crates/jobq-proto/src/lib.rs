@@ -32,6 +32,6 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// The port that jobq uses unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7420;
 
-/// How deep a message may nest CBOR arrays, maps and tags. The deepest of ours has 5 levels; params and results
+/// How deep a message may nest CBOR arrays, maps and tags. The deepest of ours has 7 levels; params and results
 /// do not count, since they travel as byte strings.
 pub const MAX_DEPTH: usize = 32;

@@ -8,6 +8,9 @@ pub const MAX_NAME: usize = 128;
 /// Longest reason of a failure, in bytes. A longer one is cut by whoever sends it, and by the server.
 pub const MAX_REASON: usize = 4 * 1024;
 
+/// Longest text of a progress report, in bytes. A longer one is cut by whoever sends it, and by the server.
+pub const MAX_PROGRESS_TEXT: usize = 256;
+
 /// Most runs that a worker holds at a time, whatever its credits: those that wait or run, and those that it has
 /// reported and that are not settled. The server sends no Order beyond it, and Holding never names more.
 pub const MAX_HELD: usize = 10_000;
@@ -80,7 +83,7 @@ pub struct Window {
 impl Default for Window {
     fn default() -> Self {
         Self {
-            jobs: 32 * 1024,
+            jobs: 8 * 1024,
             bytes: 8 * 1024 * 1024,
         }
     }

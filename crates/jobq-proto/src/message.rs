@@ -13,13 +13,14 @@ mod submit;
 use serde::{Deserialize, Serialize};
 
 pub use ask::{
-    Beat, CancelJobs, CancelOutcome, CancelResult, Cancelled, Closing, Ended, EndedJob, ErrorMessage,
-    Include, JobView, Jobs, NameStats, Query, Refused, Retried, RetryJobs, Stats, StatsQuery, Unwatch, Watch,
+    Beat, CancelJobs, CancelOutcome, CancelResult, Cancelled, Closing, Ended, EndedJob, EndedRun,
+    ErrorMessage, Include, JobProgress, JobView, Jobs, NameStats, Progressed, ProgressedJob, Query, Refused,
+    Retried, RetryJobs, Stats, StatsQuery, Unwatch, Watch,
 };
 pub use hello::{Goodbye, Hello, NameCredit, Resume, Welcome, Work};
 pub use run::{
     Cancel, Completed, CompletedRun, Credit, Failed, FailedRun, HeldRun, Holding, Order, OrderedJob,
-    Released, RunRef, RunState, SettleOutcome, Settled, SettledRun, Started,
+    Progress, Released, RunProgress, RunRef, RunState, SettleOutcome, Settled, SettledRun, Started,
 };
 pub use submit::{Acknowledged, Receipt, Request, Submission};
 
@@ -35,6 +36,8 @@ pub enum ServerMessage {
     Credit(Credit),
     /// Runs whose handler is about to be called. Unanswered.
     Started(Started),
+    /// How far runs have come. Unanswered.
+    Progress(Progress),
     /// Runs that ended well. Answered by `Settled`.
     Completed(Completed),
     /// Runs that ended badly. Answered by `Settled`.
@@ -68,6 +71,7 @@ impl ServerMessage {
         "Request",
         "Credit",
         "Started",
+        "Progress",
         "Completed",
         "Failed",
         "Released",
@@ -105,6 +109,8 @@ pub enum ClientMessage {
     Jobs(Jobs),
     /// Watched jobs that have ended.
     Ended(Ended),
+    /// How far watched jobs have come.
+    Progressed(Progressed),
     /// The answer to a Cancel.
     Cancelled(Cancelled),
     /// The answer to a Retry.
@@ -129,6 +135,7 @@ impl ClientMessage {
         "Closing",
         "Jobs",
         "Ended",
+        "Progressed",
         "Cancelled",
         "Retried",
         "Stats",

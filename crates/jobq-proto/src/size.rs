@@ -2,7 +2,8 @@
 
 use crate::error::WireError;
 use crate::message::{
-    CompletedRun, EndedJob, FailedRun, HeldRun, JobView, OrderedJob, Receipt, RunRef, SettledRun, Submission,
+    CompletedRun, EndedJob, EndedRun, FailedRun, HeldRun, JobProgress, JobView, OrderedJob, ProgressedJob,
+    Receipt, RunProgress, RunRef, SettledRun, Submission,
 };
 
 /// An upper bound of the encoded length of one item of a batch, in bytes. Cheap: it adds up lengths and constants.
@@ -71,6 +72,30 @@ impl WireSize for RunRef {
     }
 }
 
+impl WireSize for RunProgress {
+    fn wire_size(&self) -> usize {
+        1 + 3 + HEAD + 6 + FENCE + 5 + HEAD + 5 + text(&self.text)
+    }
+}
+
+impl WireSize for JobProgress {
+    fn wire_size(&self) -> usize {
+        1 + 5 + HEAD + 5 + text(&self.text)
+    }
+}
+
+impl WireSize for ProgressedJob {
+    fn wire_size(&self) -> usize {
+        1 + 3 + HEAD + 8 + HEAD + 9 + self.progress.wire_size()
+    }
+}
+
+impl WireSize for EndedRun {
+    fn wire_size(&self) -> usize {
+        1 + 6 + FENCE + 4 + text(&self.end) + 3 + HEAD + 7 + optional_text(&self.reason)
+    }
+}
+
 impl WireSize for HeldRun {
     fn wire_size(&self) -> usize {
         1 + 3 + HEAD + 6 + FENCE + 6 + 10
@@ -103,8 +128,9 @@ impl WireSize for EndedJob {
 
 impl WireSize for JobView {
     fn wire_size(&self) -> usize {
-        // Keys: 176 bytes with their heads. Values: uuid 17, eleven numbers, a fence, a status.
-        180 + 17
+        // Keys: 190 bytes with their heads. Values: uuid 17, eleven numbers, a fence, a status.
+        194 + 17
+            + HEAD
             + 11 * HEAD
             + FENCE
             + 12
@@ -114,5 +140,7 @@ impl WireSize for JobView {
             + optional_text(&self.reason)
             + optional_bytes(&self.params)
             + optional_bytes(&self.result)
+            + self.progress.as_ref().map_or(0, WireSize::wire_size)
+            + self.runs.iter().map(WireSize::wire_size).sum::<usize>()
     }
 }

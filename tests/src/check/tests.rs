@@ -67,6 +67,8 @@ fn completed(number: u64, fence: Fence) -> JobView {
         params_bytes: 1,
         params: Some(params(number)),
         result: None,
+        progress: None,
+        runs: Vec::new(),
     }
 }
 

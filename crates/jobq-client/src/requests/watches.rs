@@ -197,7 +197,12 @@ impl Watches {
                 left,
             },
         );
-        Some(ServerMessage::Watch(Watch { request, ids, bytes }))
+        Some(ServerMessage::Watch(Watch {
+            request,
+            ids,
+            bytes,
+            progress: false,
+        }))
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<(u64, WatchEvent)> {

@@ -45,6 +45,15 @@ pub struct Query {
     /// Only jobs for this username.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
+    /// Only jobs that arrived at this time or later, in microseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// Only jobs that arrived before this time, in microseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// Only jobs whose reason has this text somewhere in it, letter for letter: 1 to 128 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Only jobs before this id: the `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
@@ -56,7 +65,7 @@ pub struct Query {
     pub include: Option<Include>,
 }
 
-/// What a Query wants beside the jobs' states. Never both: one message holds one item of the greatest length.
+/// What a Query wants beside the jobs' states. One of them at a time: a message holds one item of the greatest length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Include {
@@ -64,6 +73,8 @@ pub enum Include {
     Params,
     /// The results.
     Result,
+    /// The runs that neither completed their job nor gave it back, with their reasons.
+    Runs,
     /// Something that this version does not know; counts as absent.
     #[serde(other)]
     Unknown,
@@ -124,6 +135,9 @@ pub struct JobView {
     /// Somebody asked for its run to be cancelled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancelling: bool,
+    /// How far its run has come, as its worker reported it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<JobProgress>,
     /// Why its last failed attempt failed, or why it ended as it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -138,6 +152,35 @@ pub struct JobView {
     /// One encoded CBOR item, where asked for and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Bytes>,
+    /// Its runs that neither completed it nor gave it back, the earliest first, where asked for: the latest of them
+    /// where not all fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<EndedRun>,
+}
+
+/// How far a job's run has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// The part that is done, in millionths: 0 to 1,000,000. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
+    /// What the run is doing, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// A run that neither completed its job nor gave it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRun {
+    /// The run.
+    pub fence: Fence,
+    /// How it ended: `Failed`, `Lost` (its worker was) or `TimedOut` (the server took it away); may grow.
+    pub end: String,
+    /// When it ended, in microseconds since 1970 (UTC).
+    pub at: i64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Tell when these jobs have ended.
@@ -151,6 +194,29 @@ pub struct Watch {
     /// for with a Query.
     #[serde(default)]
     pub bytes: u64,
+    /// Tell how far the jobs have come as well, by `Progressed`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub progress: bool,
+}
+
+/// How far watched jobs have come: the latest report of each. Reports in between may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progressed {
+    /// The Watch's number.
+    pub request: u64,
+    /// The jobs.
+    pub jobs: Vec<ProgressedJob>,
+}
+
+/// How far one watched job has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressedJob {
+    /// The job.
+    pub id: u64,
+    /// Which of its attempts this is, from 1.
+    pub attempt: u32,
+    /// How far it has come.
+    pub progress: JobProgress,
 }
 
 /// End a watch.

@@ -69,6 +69,30 @@ pub struct Started {
     pub runs: Vec<RunRef>,
 }
 
+/// How far runs have come. Whoever reports often keeps the latest report of each run and sends it now and then: the
+/// server keeps the last one, in memory, as long as the run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The runs.
+    pub runs: Vec<RunProgress>,
+}
+
+/// How far one run has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProgress {
+    /// The job.
+    pub id: u64,
+    /// The run.
+    pub fence: Fence,
+    /// The part that is done, in millionths: 0 to 1,000,000, and a greater one counts as that. Absent where it is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
+    /// What the run is doing, for people: at most [`crate::limits::MAX_PROGRESS_TEXT`] bytes; the rest is cut.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
 /// Runs that ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completed {

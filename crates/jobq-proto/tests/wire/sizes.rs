@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use jobq_proto::message::{
-    CompletedRun, EndedJob, FailedRun, HeldRun, JobView, OrderedJob, Receipt, RunRef, RunState,
-    SettleOutcome, SettledRun, Submission,
+    CompletedRun, EndedJob, EndedRun, FailedRun, HeldRun, JobProgress, JobView, OrderedJob, ProgressedJob,
+    Receipt, RunProgress, RunRef, RunState, SettleOutcome, SettledRun, Submission,
 };
 use jobq_proto::{Backoff, ErrorCode, Fence, Status, WireError, WireSize};
 use proptest::collection::vec;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::examples::encode;
 
 /// How much larger than the encoding a bound may be, in bytes.
-const SLACK: usize = 260;
+const SLACK: usize = 400;
 
 fn check(item: &(impl WireSize + Serialize)) -> Result<(), TestCaseError> {
     let (bound, len) = (item.wire_size(), encode(item).len());
@@ -115,6 +115,18 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn job_progress()(part in option::of(small_number()), text in text()) -> JobProgress {
+        JobProgress { part, text }
+    }
+}
+
+prop_compose! {
+    fn ended_run()(fence in fence(), end in text(), at in time(), reason in option::of(text())) -> EndedRun {
+        EndedRun { fence, end, at, reason }
+    }
+}
+
+prop_compose! {
     fn job_view()(
         (id, uuid, status, fence) in (number(), uuid(), status(), option::of(fence())),
         (name, username, priority) in (text(), option::of(text()), text()),
@@ -123,10 +135,11 @@ prop_compose! {
         (attempts, max_attempts, charges) in (small_number(), small_number(), small_number()),
         (cancelling, reason) in (any::<bool>(), option::of(text())),
         (params, result) in (option::of(bytes()), option::of(bytes())),
+        (progress, runs) in (option::of(job_progress()), vec(ended_run(), 0..4)),
     ) -> JobView {
         JobView {
             id, uuid, name, username, priority, status, created, due, started, ended, ran, attempts, max_attempts,
-            charges, fence, cancelling, reason, retry_of, params_bytes, params, result,
+            charges, fence, cancelling, reason, retry_of, params_bytes, params, result, progress, runs,
         }
     }
 }
@@ -150,6 +163,19 @@ proptest! {
     #[test]
     fn run_references_are_bounded(id in number(), fence in fence()) {
         check(&RunRef { id, fence })?;
+    }
+
+    #[test]
+    fn reports_of_progress_are_bounded(
+        id in number(),
+        fence in fence(),
+        part in option::of(small_number()),
+        text in text(),
+        attempt in small_number(),
+        progress in job_progress(),
+    ) {
+        check(&RunProgress { id, fence, part, text })?;
+        check(&ProgressedJob { id, attempt, progress })?;
     }
 
     #[test]

@@ -209,8 +209,8 @@ fn the_deepest_message_has_the_depth_that_the_documentation_gives() {
         .max();
     assert_eq!(
         deepest,
-        Some(5),
-        "the documentation of MAX_DEPTH and PROTOCOL.md say 5"
+        Some(7),
+        "the documentation of MAX_DEPTH and PROTOCOL.md say 7"
     );
     const { assert!(MAX_DEPTH == 32) };
 }

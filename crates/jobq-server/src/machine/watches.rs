@@ -125,7 +125,12 @@ impl Watches {
 impl Machine {
     /// Begins a watch. Whether its jobs have ended already is asked afterwards, so that no end falls between.
     pub(super) fn watch(&mut self, peer: PeerId, watch: Watch) {
-        let Watch { request, ids, bytes } = watch;
+        let Watch {
+            request,
+            ids,
+            bytes,
+            progress: _,
+        } = watch;
         if let Err(error) = self.check_number(peer, request) {
             return self.refuse(peer, request, error);
         }

@@ -258,6 +258,7 @@ fn an_ended_watch_is_answered_no_more_and_its_number_is_free() {
         request,
         ids: vec![submitted[1]],
         bytes: 0,
+        progress: false,
     };
     world.send(client, ServerMessage::Watch(watch.clone()));
     assert_eq!(world.refusal(client, request), Some(ErrorCode::RequestInUse));

@@ -160,6 +160,7 @@ fn a_request_number_that_is_in_use_is_refused_and_the_first_one_goes_on() {
             request,
             ids,
             bytes: 0,
+            progress: false,
         }),
     );
     assert_eq!(world.refusal(client, request), Some(ErrorCode::RequestInUse));

@@ -1,7 +1,7 @@
 use jobq_proto::message::{
-    Acknowledged, Beat, Cancel, CancelOutcome, CancelResult, Cancelled, Closing, Ended, EndedJob,
-    ErrorMessage, JobView, Jobs, NameStats, Order, OrderedJob, Receipt, Refused, Retried, RunRef,
-    SettleOutcome, Settled, SettledRun, Stats, Welcome,
+    Acknowledged, Beat, Cancel, CancelOutcome, CancelResult, Cancelled, Closing, Ended, EndedJob, EndedRun,
+    ErrorMessage, JobProgress, JobView, Jobs, NameStats, Order, OrderedJob, Progressed, ProgressedJob,
+    Receipt, Refused, Retried, RunRef, SettleOutcome, Settled, SettledRun, Stats, Welcome,
 };
 use jobq_proto::{ClientMessage as C, ErrorCode, Limits, Status, Window, WireError};
 
@@ -178,7 +178,32 @@ fn answers() -> Vec<(&'static str, C)> {
                 ],
             }),
         ),
+        (
+            "Progressed.full",
+            C::Progressed(Progressed {
+                request: 4,
+                jobs: vec![
+                    ProgressedJob {
+                        id: 1003,
+                        attempt: 2,
+                        progress: progress(),
+                    },
+                    ProgressedJob {
+                        id: 1005,
+                        attempt: 1,
+                        progress: JobProgress::default(),
+                    },
+                ],
+            }),
+        ),
     ]
+}
+
+fn progress() -> JobProgress {
+    JobProgress {
+        part: Some(250_000),
+        text: "page 3 of 12".to_owned(),
+    }
 }
 
 fn ended(id: u64, status: Option<Status>) -> EndedJob {
@@ -214,6 +239,8 @@ fn jobs() -> Vec<(&'static str, C)> {
         params_bytes: 1,
         params: None,
         result: None,
+        progress: None,
+        runs: Vec::new(),
     };
     let running = JobView {
         id: 1003,
@@ -233,6 +260,7 @@ fn jobs() -> Vec<(&'static str, C)> {
         retry_of: Some(640),
         params_bytes: 6,
         params: Some(params()),
+        progress: Some(progress()),
         ..queued.clone()
     };
     let completed = JobView {
@@ -245,6 +273,31 @@ fn jobs() -> Vec<(&'static str, C)> {
         attempts: 1,
         fence: Some(fence(17)),
         result: Some(result()),
+        ..queued.clone()
+    };
+    let failed = JobView {
+        id: 1002,
+        uuid: uuid(2),
+        status: Status::Failed,
+        ended: Some(1_795_370_009_000_000),
+        attempts: 2,
+        max_attempts: 2,
+        fence: Some(fence(18)),
+        reason: Some("no such file: a.png".to_owned()),
+        runs: vec![
+            EndedRun {
+                fence: fence(9),
+                end: "Lost".to_owned(),
+                at: 1_795_370_005_000_000,
+                reason: None,
+            },
+            EndedRun {
+                fence: fence(18),
+                end: "Failed".to_owned(),
+                at: 1_795_370_009_000_000,
+                reason: Some("no such file: a.png".to_owned()),
+            },
+        ],
         ..queued.clone()
     };
     let name = |name: &str| NameStats {
@@ -288,6 +341,14 @@ fn jobs() -> Vec<(&'static str, C)> {
             C::Jobs(Jobs {
                 request: 3,
                 jobs: vec![completed],
+                next: None,
+            }),
+        ),
+        (
+            "Jobs.runs",
+            C::Jobs(Jobs {
+                request: 3,
+                jobs: vec![failed],
                 next: None,
             }),
         ),

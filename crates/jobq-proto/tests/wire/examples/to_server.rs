@@ -1,7 +1,7 @@
 use jobq_proto::message::{
     Beat, CancelJobs, Completed, CompletedRun, Credit, Failed, FailedRun, Goodbye, HeldRun, Hello, Holding,
-    Include, NameCredit, Query, Released, Request, Resume, RetryJobs, RunRef, RunState, Started, StatsQuery,
-    Submission, Unwatch, Watch, Work,
+    Include, NameCredit, Progress, Query, Released, Request, Resume, RetryJobs, RunProgress, RunRef,
+    RunState, Started, StatsQuery, Submission, Unwatch, Watch, Work,
 };
 use jobq_proto::{Backoff, ServerMessage as S, Status};
 
@@ -159,6 +159,28 @@ fn runs() -> Vec<(&'static str, S)> {
             }),
         ),
         (
+            "Progress.minimal",
+            S::Progress(Progress {
+                runs: vec![RunProgress {
+                    id: 1001,
+                    fence: fence(17),
+                    part: None,
+                    text: String::new(),
+                }],
+            }),
+        ),
+        (
+            "Progress.full",
+            S::Progress(Progress {
+                runs: vec![RunProgress {
+                    id: 1001,
+                    fence: fence(17),
+                    part: Some(250_000),
+                    text: "page 3 of 12".to_owned(),
+                }],
+            }),
+        ),
+        (
             "Completed.minimal",
             S::Completed(Completed {
                 runs: vec![completed.clone()],
@@ -233,6 +255,9 @@ fn questions() -> Vec<(&'static str, S)> {
                 status: Some(Status::Failed),
                 name: Some("thumbnail".to_owned()),
                 username: Some("ada".to_owned()),
+                since: Some(1_795_370_000_000_000),
+                until: Some(1_795_456_400_000_000),
+                reason: Some("no such file".to_owned()),
                 before: Some(1003),
                 limit: Some(50),
                 include: Some(Include::Params),
@@ -244,6 +269,14 @@ fn questions() -> Vec<(&'static str, S)> {
             S::Query(Query {
                 ids: vec![1001, 1002],
                 include: Some(Include::Result),
+                ..everything.clone()
+            }),
+        ),
+        (
+            "Query.runs",
+            S::Query(Query {
+                ids: vec![1002],
+                include: Some(Include::Runs),
                 ..everything.clone()
             }),
         ),
@@ -260,6 +293,7 @@ fn questions() -> Vec<(&'static str, S)> {
                 request: 4,
                 ids: vec![1001],
                 bytes: 0,
+                progress: false,
             }),
         ),
         (
@@ -268,6 +302,7 @@ fn questions() -> Vec<(&'static str, S)> {
                 request: 4,
                 ids: vec![1001, 1002, 9999],
                 bytes: 65_536,
+                progress: true,
             }),
         ),
         ("Unwatch.full", S::Unwatch(Unwatch { request: 4 })),

@@ -136,6 +136,8 @@ impl Job {
             params_bytes: record.params.len() as u64,
             params: query.params.then(|| record.params.clone()),
             result: None,
+            progress: None,
+            runs: Vec::new(),
         };
         match &self.standing {
             Standing::Live(live) => {

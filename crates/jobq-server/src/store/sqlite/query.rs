@@ -339,6 +339,8 @@ fn asked_for(row: &Row<'_>, names: &mut Names, db: &Connection, query: &Query) -
         params_bytes: row.get::<_, Unsigned>(8)?.0,
         params: row.get::<_, Option<Item>>(9)?.map(|item| item.0),
         result: None,
+        progress: None,
+        runs: Vec::new(),
     })
 }
 

@@ -206,7 +206,15 @@ impl World {
     pub(in crate::machine) fn watch(&mut self, peer: PeerId, ids: &[u64], bytes: u64) -> u64 {
         let request = self.next_request();
         let ids = ids.to_vec();
-        self.send(peer, ServerMessage::Watch(Watch { request, ids, bytes }));
+        self.send(
+            peer,
+            ServerMessage::Watch(Watch {
+                request,
+                ids,
+                bytes,
+                progress: false,
+            }),
+        );
         request
     }
 
