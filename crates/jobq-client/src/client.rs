@@ -3,6 +3,7 @@
 mod ask;
 mod builder;
 mod driver;
+mod list;
 mod submit;
 mod submitter;
 mod wait;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use jobq_proto::message::Welcome;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-pub use ask::{JobFilter, Page, RetryReceipt};
+pub use ask::RetryReceipt;
 pub use builder::{ClientBuilder, IntoEndpoint};
+pub use list::{JobFilter, Listing, Page};
 pub use submit::Receipt;
 pub use submitter::Submitter;
 pub use wait::{Outcome, Outcomes};

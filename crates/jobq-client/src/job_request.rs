@@ -84,11 +84,7 @@ impl JobRequest {
 
     /// Not before this time. As [`JobRequest::run_at`].
     pub fn run_at_time(self, time: SystemTime) -> Self {
-        let micros = match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
-        };
-        self.run_at(micros)
+        self.run_at(unix_micros(time))
     }
 
     /// Not before this long after its arrival, by the server's clock: up to 365 days.
@@ -125,6 +121,14 @@ impl JobRequest {
     /// The submission's identity, as it stands.
     pub fn identity(&self) -> Uuid {
         self.submission.uuid
+    }
+}
+
+/// Microseconds since 1970 (UTC), as near as the wire can say it.
+pub(crate) fn unix_micros(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
     }
 }
 

@@ -21,7 +21,8 @@ mod session;
 mod uuids;
 
 pub use client::{
-    Client, ClientBuilder, IntoEndpoint, JobFilter, Outcome, Outcomes, Page, Receipt, RetryReceipt, Submitter,
+    Client, ClientBuilder, IntoEndpoint, JobFilter, Listing, Outcome, Outcomes, Page, Receipt, RetryReceipt,
+    Submitter,
 };
 pub use clock::BootTime;
 pub use error::{AskError, ConnectError, ResultError, SubmitError, WaitError};
@@ -31,7 +32,7 @@ pub use params::ParamsError;
 pub use session::{NotConnected, Reconnect, Session, SessionConfig, SessionError, SessionEvent};
 
 pub use jobq_proto::message::{
-    CancelOutcome, CancelResult, Include, JobView, NameStats, Stats, Welcome, Work,
+    CancelOutcome, CancelResult, EndedRun, Include, JobProgress, JobView, NameStats, Stats, Welcome, Work,
 };
 pub use jobq_proto::{Backoff, ErrorCode, JobId, Limits, Priority, Status, Window, WireError};
 pub use jobq_transport::{AddressError, Endpoint};

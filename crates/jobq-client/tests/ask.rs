@@ -1,8 +1,12 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures::{StreamExt, TryStreamExt};
 use jobq_client::{
-    AskError, CancelOutcome, CancelResult, ErrorCode, JobFilter, JobId, Stats, Status, WireError,
+    AskError, CancelOutcome, CancelResult, ErrorCode, JobFilter, JobId, JobView, Stats, Status, WireError,
 };
 use jobq_proto::message::{Cancelled, Jobs, Receipt, Refused, Retried};
 use jobq_proto::{ClientMessage, ServerMessage};
+use uuid::Uuid;
 
 use crate::fake::{FakeServer, Peer, patiently};
 
@@ -35,14 +39,15 @@ async fn a_question_is_asked_again_on_the_next_connection() {
 async fn a_listing_carries_its_filter_and_gives_the_next_page() {
     let (endpoint, mut server) = FakeServer::new();
     let (client, mut peer) = server.client(endpoint).await;
-    let filter = JobFilter {
-        status: Some(Status::Failed),
-        name: Some("ping".to_owned()),
-        limit: Some(10),
-        before: Some(JobId(900)),
-        ..JobFilter::default()
-    };
-    let (page, ()) = tokio::join!(patiently(client.list(filter)), async {
+    let filter = JobFilter::new()
+        .status(Status::Failed)
+        .name("ping")
+        .since(UNIX_EPOCH + Duration::from_secs(3))
+        .until(UNIX_EPOCH - Duration::from_secs(4))
+        .reason("no paper")
+        .limit(10)
+        .before(JobId(900));
+    let (page, ()) = tokio::join!(patiently(client.page(filter)), async {
         let Some(ServerMessage::Query(query)) = peer.read().await else {
             panic!("a Query is due");
         };
@@ -51,6 +56,8 @@ async fn a_listing_carries_its_filter_and_gives_the_next_page() {
             (Some(Status::Failed), Some(10), Some(900))
         );
         assert_eq!(query.name.as_deref(), Some("ping"));
+        assert_eq!(query.reason.as_deref(), Some("no paper"));
+        assert_eq!((query.since, query.until), (Some(3_000_000), Some(-4_000_000)));
         let jobs = Jobs {
             request: query.request,
             jobs: Vec::new(),
@@ -59,6 +66,101 @@ async fn a_listing_carries_its_filter_and_gives_the_next_page() {
         peer.send(ClientMessage::Jobs(jobs)).await;
     });
     assert_eq!(page.expect("an answer").next, Some(JobId(800)));
+}
+
+/// Answers one Query with these jobs; gives its `before` and `limit`.
+async fn answer_query(peer: &mut Peer, ids: &[u64], next: Option<u64>) -> (Option<u64>, Option<u64>) {
+    let Some(ServerMessage::Query(query)) = peer.read().await else {
+        panic!("a Query is due");
+    };
+    let jobs = Jobs {
+        request: query.request,
+        jobs: ids.iter().copied().map(view).collect(),
+        next,
+    };
+    peer.send(ClientMessage::Jobs(jobs)).await;
+    (query.before, query.limit)
+}
+
+fn view(id: u64) -> JobView {
+    JobView {
+        id,
+        uuid: Uuid::from_u128(u128::from(id)),
+        name: "ping".to_owned(),
+        username: None,
+        priority: "Normal".to_owned(),
+        status: Status::Queued,
+        created: 0,
+        due: 0,
+        started: None,
+        ended: None,
+        ran: None,
+        attempts: 0,
+        max_attempts: 20,
+        charges: 0,
+        fence: None,
+        cancelling: false,
+        progress: None,
+        reason: None,
+        retry_of: None,
+        params_bytes: 1,
+        params: None,
+        result: None,
+        runs: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_from_page_to_page_over_empty_ones_until_there_is_no_next() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let listing = client.list(JobFilter::new());
+    let (ids, ()) = tokio::join!(
+        patiently(listing.map_ok(|job| job.id).try_collect::<Vec<_>>()),
+        async {
+            assert_eq!(
+                answer_query(&mut peer, &[9, 8], Some(8)).await,
+                (None, Some(1_000))
+            );
+            assert_eq!(answer_query(&mut peer, &[], Some(5)).await.0, Some(8));
+            assert_eq!(answer_query(&mut peer, &[2], None).await.0, Some(5));
+        }
+    );
+    assert_eq!(ids.expect("three pages"), [9, 8, 2]);
+}
+
+#[tokio::test]
+async fn a_listing_asks_for_no_more_than_its_limit() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let listing = client.list(JobFilter::new().limit(3));
+    let (ids, ()) = tokio::join!(
+        patiently(listing.map_ok(|job| job.id).try_collect::<Vec<_>>()),
+        async {
+            assert_eq!(answer_query(&mut peer, &[9, 8], Some(8)).await, (None, Some(3)));
+            assert_eq!(
+                answer_query(&mut peer, &[7], Some(7)).await,
+                (Some(8), Some(1)),
+                "what is left of the limit"
+            );
+        }
+    );
+    assert_eq!(ids.expect("two pages"), [9, 8, 7]);
+}
+
+#[tokio::test]
+async fn a_listing_that_leads_nowhere_ends_with_an_error() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let mut listing = client.list(JobFilter::new());
+    let (ends, ()) = tokio::join!(
+        patiently(async { (listing.next().await, listing.next().await) }),
+        async {
+            answer_query(&mut peer, &[], Some(8)).await;
+            answer_query(&mut peer, &[], Some(8)).await;
+        }
+    );
+    assert!(matches!(ends, (Some(Err(AskError::Unexpected)), None)));
 }
 
 #[tokio::test]
@@ -106,7 +208,7 @@ async fn cancelling_and_retrying_answer_for_each_job() {
 async fn a_refused_question_is_an_error_that_says_why() {
     let (endpoint, mut server) = FakeServer::new();
     let (client, mut peer) = server.client(endpoint).await;
-    let (page, ()) = tokio::join!(patiently(client.list(JobFilter::default())), async {
+    let (page, ()) = tokio::join!(patiently(client.page(JobFilter::new())), async {
         let Some(ServerMessage::Query(query)) = peer.read().await else {
             panic!("a Query is due");
         };

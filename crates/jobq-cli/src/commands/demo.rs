@@ -40,9 +40,6 @@ const MAX_CONCURRENCY: u64 = jobq_worker::machine::MAX_HELD as u64;
 /// How long handlers may go on after an interruption. They stop at once when they are told to.
 const STOP_WITHIN: Duration = Duration::from_millis(200);
 
-/// Jobs in a page of the listing.
-const PAGE: u64 = 10_000;
-
 /// The flags of `jobq demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -203,25 +200,11 @@ impl Demo {
 
     /// Reads the times of all jobs.
     async fn list(&self, tally: &mut Tally) -> anyhow::Result<()> {
-        let mut before = None;
-        loop {
-            let filter = JobFilter {
-                name: Some(NAME.to_owned()),
-                limit: Some(PAGE),
-                before,
-                ..JobFilter::default()
-            };
-            let page = self
-                .client
-                .list(filter)
-                .await
-                .context("failed to list the jobs")?;
-            page.jobs.iter().for_each(|job| tally.listed(job));
-            match page.next {
-                Some(next) => before = Some(next),
-                None => return Ok(()),
-            }
+        let mut jobs = self.client.list(JobFilter::new().name(NAME));
+        while let Some(job) = jobs.next().await {
+            tally.listed(&job.context("failed to list the jobs")?);
         }
+        Ok(())
     }
 
     /// Stops the worker, the client and the server.

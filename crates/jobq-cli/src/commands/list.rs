@@ -52,19 +52,17 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 
 async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
     let mut output = Output::new();
-    let mut filter = JobFilter {
-        status: args.status,
-        name: args.name,
-        username: args.username,
-        ..JobFilter::default()
-    };
+    let mut filter = JobFilter::new();
+    filter.status = args.status;
+    filter.name = args.name;
+    filter.username = args.username;
     let mut left = args.limit;
     let mut first = true;
     let mut more = false;
     while left > 0 {
         filter.limit = Some(left.min(PAGE));
         let page = client
-            .list(filter.clone())
+            .page(filter.clone())
             .await
             .map_err(unanswered)
             .context("failed to list jobs")?;

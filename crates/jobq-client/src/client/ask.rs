@@ -1,7 +1,7 @@
 //! Asking about jobs, and changing them.
 
 use jobq_proto::message::{CancelJobs, CancelResult, Include, JobView, Query, RetryJobs, Stats, StatsQuery};
-use jobq_proto::{ClientMessage, JobId, ServerMessage, Status, WireError};
+use jobq_proto::{ClientMessage, JobId, ServerMessage, WireError};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -14,33 +14,6 @@ use crate::requests::asks::Unanswered;
 /// Most ids in one Cancel or Retry: even if each is answered with an error, the answer fits into a frame.
 const MAX_IDS: usize = 200;
 
-/// Which jobs to list: those that match all that is given.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JobFilter {
-    /// Only jobs in this status.
-    pub status: Option<Status>,
-    /// Only jobs of this name.
-    pub name: Option<String>,
-    /// Only jobs for this username.
-    pub username: Option<String>,
-    /// Most jobs in the page, from 1 to the server's limit (10,000 by default); 100 where absent.
-    pub limit: Option<u64>,
-    /// Only jobs before this one: the `next` of the page before.
-    pub before: Option<JobId>,
-    /// What to fetch beside the jobs' states.
-    pub include: Option<Include>,
-}
-
-/// A page of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Page {
-    /// The jobs, newest first. The server cuts pages by bytes, so there may be fewer than were asked for.
-    pub jobs: Vec<JobView>,
-    /// There is more: list again with `before` set to this.
-    pub next: Option<JobId>,
-}
-
 /// An ended job that was submitted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,25 +25,6 @@ pub struct RetryReceipt {
 }
 
 impl Client {
-    /// One page of the jobs that match, newest first.
-    ///
-    /// # Errors
-    /// No answer in time, or a filter that the server refuses.
-    pub async fn list(&self, filter: JobFilter) -> Result<Page, AskError> {
-        let query = Query {
-            status: filter.status,
-            name: filter.name,
-            username: filter.username,
-            before: filter.before.map(|id| id.0),
-            limit: filter.limit,
-            include: filter.include,
-            ..Query::default()
-        };
-        let (jobs, next) = self.query(query).await?;
-        let next = next.map(JobId);
-        Ok(Page { jobs, next })
-    }
-
     /// One job without its params and result; none if there is no such job.
     ///
     /// # Errors
@@ -79,7 +33,7 @@ impl Client {
         self.show_one(vec![id.0], Vec::new(), None).await
     }
 
-    /// As [`Client::show`], with the job's params or its result.
+    /// As [`Client::show`], with the job's params, its result or the runs that failed.
     ///
     /// # Errors
     /// No answer in time.
@@ -95,7 +49,7 @@ impl Client {
         self.show_one(Vec::new(), vec![uuid], None).await
     }
 
-    /// As [`Client::show_uuid`], with the job's params or its result.
+    /// As [`Client::show_uuid`], with the job's params, its result or the runs that failed.
     ///
     /// # Errors
     /// No answer in time.
@@ -175,7 +129,7 @@ impl Client {
         Ok(self.query(query).await?.0.pop())
     }
 
-    async fn query(&self, query: Query) -> Result<(Vec<JobView>, Option<u64>), AskError> {
+    pub(super) async fn query(&self, query: Query) -> Result<(Vec<JobView>, Option<u64>), AskError> {
         let question = move |request| ServerMessage::Query(Query { request, ..query });
         match self.ask(Box::new(question)).await? {
             ClientMessage::Jobs(answer) => Ok((answer.jobs, answer.next)),
