@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jobq_proto::message::OrderedJob;
-use jobq_proto::{Fence, JobId};
+use jobq_proto::{Fence, JobId, Limits};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -96,6 +96,7 @@ pub struct Run {
 pub(crate) struct Control {
     pub(crate) cancel: CancellationToken,
     pub(crate) drop: Notify,
+    pub(crate) limits: Limits,
 }
 
 impl Run {
@@ -109,8 +110,11 @@ impl Run {
 
     /// A run that no server knows and that is cancelled when `cancel` is, to call a handler with in a test.
     pub fn detached(fence: Fence, attempt: u32, cancel: CancellationToken) -> Self {
-        let drop = Notify::new();
-        Self::new(fence, attempt, Arc::new(Control { cancel, drop }))
+        let control = Control {
+            cancel,
+            ..Control::default()
+        };
+        Self::new(fence, attempt, Arc::new(control))
     }
 
     /// The right to report on this run. No two runs have the same, and a later run of a job has a greater one; a
@@ -137,6 +141,12 @@ impl Run {
     /// The token behind [`Run::cancelled`], to hand to what takes one. Cancelling it tells nobody but its holders.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.control.cancel
+    }
+
+    /// What the server takes, as it said when the worker connected: how long a result and a reason may be. A larger
+    /// result fails the job for good, a longer reason loses its end.
+    pub fn limits(&self) -> &Limits {
+        &self.control.limits
     }
 
     pub(crate) fn control(&self) -> &Control {

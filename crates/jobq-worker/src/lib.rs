@@ -29,7 +29,7 @@ pub use worker::Worker;
 
 /// The types that appear in this crate's interface and come from others.
 pub use jobq_client::{IntoEndpoint, SessionError};
-pub use jobq_proto::{Fence, JobId};
+pub use jobq_proto::{Fence, JobId, Limits};
 pub use jobq_transport::{AddressError, Endpoint};
 pub use tokio_util::sync::CancellationToken;
 

@@ -70,6 +70,7 @@ pub struct Runtime {
     limits: Vec<(String, u32)>,
     concurrency: u32,
     prefetch: u32,
+    default_timeout: Option<Duration>,
     credit_bytes: u64,
     label: String,
     token: Option<String>,
@@ -123,6 +124,16 @@ pub enum RuntimeError {
 impl Runtime {
     /// How many handlers run at a time, unless told otherwise.
     pub const CONCURRENCY: u32 = 8;
+    /// How long a run may take whose job has no time-out of its own; without this, for ever. Like a job's time-out it
+    /// counts from the call of the handler, and what takes longer is a failed attempt.
+    pub fn default_timeout(self, default_timeout: Duration) -> Self {
+        let default_timeout = Some(default_timeout);
+        Self {
+            default_timeout,
+            ..self
+        }
+    }
+
     /// How many bytes of params are held at a time, unless told otherwise.
     pub const CREDIT_BYTES: u64 = 8 * 1024 * 1024;
     /// How long handlers may run after the shutdown began, unless told otherwise.
@@ -140,6 +151,7 @@ impl Runtime {
             limits: Vec::new(),
             concurrency: Self::CONCURRENCY,
             prefetch: 0,
+            default_timeout: None,
             credit_bytes: Self::CREDIT_BYTES,
             label: String::new(),
             token: None,
@@ -328,6 +340,7 @@ impl Runtime {
             names: self.handlers.iter().map(|(name, _)| limit(name)).collect(),
             concurrency: self.concurrency,
             prefetch: self.prefetch,
+            default_timeout: self.default_timeout,
             cancel_grace: self.cancel_grace,
         })
     }

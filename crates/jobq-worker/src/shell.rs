@@ -202,7 +202,10 @@ impl Shell {
     }
 
     fn start(&mut self, Start { id, order }: Start) {
-        let control = Arc::new(Control::default());
+        let control = Arc::new(Control {
+            limits: *self.machine.limits(),
+            ..Control::default()
+        });
         self.controls.insert(id.fence, Arc::clone(&control));
         self.calls.push(Call {
             name: id.name,

@@ -18,6 +18,8 @@ pub struct Config {
     pub concurrency: u32,
     /// Jobs that it holds beyond those that run, so that the next is there when one ends.
     pub prefetch: u32,
+    /// How long a handler may run whose job has no time-out of its own.
+    pub default_timeout: Option<Duration>,
     /// How long a handler that was told to stop has before it is dropped.
     pub cancel_grace: Duration,
 }

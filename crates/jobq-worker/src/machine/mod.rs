@@ -84,6 +84,11 @@ impl Machine {
         }
     }
 
+    /// What the server takes, as it said last; before its first welcome, what servers take unless told otherwise.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The server said welcome, for the first time or again, to a Hello that was sent at `sent` and stated
     /// [`Config::credit`].
     pub fn handle_connected(&mut self, now: BootTime, welcome: &Welcome, sent: BootTime) {
@@ -290,7 +295,8 @@ impl Machine {
         let State::Waiting(order) = std::mem::replace(&mut run.state, running) else {
             unreachable!("a run in the line is waiting");
         };
-        if let Some(limit) = order.timeout.map(Duration::from_micros) {
+        let of_job = order.timeout.map(Duration::from_micros);
+        if let Some(limit) = of_job.or(self.config.default_timeout) {
             let at = now + limit;
             self.timers.insert((at, fence));
             run.state = State::Running {

@@ -173,7 +173,10 @@ impl Report {
     /// error after a stop is taken for the stop's doing.
     pub(super) fn of(end: End, ran: Duration, stop: Option<Stop>) -> Self {
         match (stop, end) {
-            (Some(Stop::TimedOut(limit)), _) => Self::timed_out(limit, ran),
+            (Some(Stop::TimedOut(limit)), End::Failed(error)) => {
+                Self::failed(ran, format!("timed out after {limit:?}: {}", error.reason()))
+            }
+            (Some(Stop::TimedOut(limit)), _) => Self::failed(ran, format!("timed out after {limit:?}")),
             (_, End::Completed(result)) => Self::Completed { ran, result },
             (None, End::Failed(error)) => Self::Failed { ran, error },
             (Some(Stop::Cancelled), End::Failed(error)) => {
@@ -182,10 +185,6 @@ impl Report {
             (Some(Stop::Cancelled), End::Dropped) => Self::failed(ran, "cancelled"),
             (Some(Stop::GiveBack), _) | (None, End::Dropped) => Self::Released,
         }
-    }
-
-    fn timed_out(limit: Duration, ran: Duration) -> Self {
-        Self::failed(ran, format!("timed out after {limit:?}"))
     }
 
     fn failed(ran: Duration, reason: impl Into<String>) -> Self {

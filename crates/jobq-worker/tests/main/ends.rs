@@ -199,6 +199,41 @@ async fn a_run_that_takes_too_long_fails() {
 }
 
 #[tokio::test]
+async fn the_default_time_out_is_for_jobs_that_have_none() {
+    let (_worker, mut peer) = connect(|runtime| {
+        let handler = |_: Job<()>, run: Run| async move {
+            run.cancelled().await;
+            Ok("in vain")
+        };
+        runtime
+            .handler("listens", handler)
+            .default_timeout(Duration::from_millis(20))
+    })
+    .await;
+    peer.order([job(1, "listens", &())]).await;
+    assert_eq!(peer.failed().await, (1, "timed out after 20ms".to_owned(), false));
+    let timed = jobq_proto::message::OrderedJob {
+        timeout: Some(micros(Duration::from_millis(10))),
+        ..job(2, "listens", &())
+    };
+    peer.order([timed]).await;
+    assert_eq!(peer.failed().await, (2, "timed out after 10ms".to_owned(), false));
+}
+
+#[tokio::test]
+async fn a_run_knows_the_limits_of_its_server() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime.handler(
+            "asks",
+            |_: Job<()>, run: Run| async move { Ok(run.limits().result) },
+        )
+    })
+    .await;
+    peer.order([job(1, "asks", &())]).await;
+    assert_eq!(peer.completed().await, [(1, Some(encoded(&1000)))]);
+}
+
+#[tokio::test]
 async fn a_job_without_a_result_has_none() {
     let (_worker, mut peer) = connect(|runtime| {
         runtime

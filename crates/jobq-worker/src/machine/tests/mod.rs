@@ -53,6 +53,7 @@ impl Sim {
             concurrency,
         };
         let config = Config {
+            default_timeout: None,
             names: vec![limit("a", concurrency), limit("b", 1)],
             concurrency,
             prefetch: 10,

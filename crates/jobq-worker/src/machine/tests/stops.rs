@@ -88,6 +88,16 @@ fn a_run_times_out_from_its_start_and_fails_even_if_it_completes_then() {
 }
 
 #[test]
+fn what_a_handler_said_when_its_time_was_over_is_part_of_the_reason() {
+    let mut sim = Sim::connected(1);
+    sim.order([timed(1, 3 * SECOND)]);
+    sim.pass_in_contact(3 * SECOND);
+    sim.out();
+    sim.end(1, End::Failed(JobError::never("at page 7")));
+    assert_eq!(sim.out(), [failed(1, "timed out after 3s: at page 7")]);
+}
+
+#[test]
 fn a_handler_that_ignores_its_time_out_does_not_hold_the_failure_up() {
     let mut sim = Sim::connected(1);
     sim.order([timed(1, 3 * SECOND)]);
