@@ -73,12 +73,13 @@ async fn a_database_whose_log_was_taken_away_is_refused_unless_the_loss_is_accep
     std::fs::remove_file(data.join("jobq.db-wal")).expect("what was just acknowledged is in the log");
     let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
     let said = program().run(serve).await.failure(CANNOT_START);
-    let watermark = data.join("watermark");
     assert!(
-        said.contains("commits are lost") && said.contains(text(&watermark)),
+        said.contains("was acknowledged") && said.contains("is lost") && said.contains("--accept-loss"),
         "{said}"
     );
-    std::fs::remove_file(watermark).expect("it is where the server says");
+    server.restart_with(&["--accept-loss"]).await;
+    assert!(server.log().contains("accepted: what"), "{}", server.log());
+    assert!(server.terminate().await.success());
     server.restart().await;
     server.kill().await;
     let ledger = history.ledger();

@@ -99,8 +99,15 @@ impl ServerProcess {
 
     /// Starts it anew, after its end, and waits until it listens.
     pub async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// Starts it anew with further arguments, for this life only.
+    pub async fn restart_with(&mut self, arguments: &[&str]) {
         assert_eq!(self.id(), None, "a server is started anew when it has ended");
-        self.process = serve(&self.program, &self.directory, &self.address, &self.arguments).await;
+        let further = arguments.iter().map(|&argument| argument.to_owned());
+        let arguments: Vec<String> = self.arguments.iter().cloned().chain(further).collect();
+        self.process = serve(&self.program, &self.directory, &self.address, &arguments).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::driver::{Driver, ServeError, Stop};
 use crate::lock::DataDir;
 use crate::machine::{Config, Machine};
-use crate::store::{Birth, MemoryStore, SqliteStore, Store, StoreError};
+use crate::store::{Birth, MemoryStore, SqliteSettings, SqliteStore, Store, StoreError};
 
 /// Live jobs read from the store at a time, at the start.
 const LOAD_JOBS: usize = 10_000;
@@ -49,6 +49,7 @@ pub struct Server {
     config: Config,
     router: RouterConfig,
     data: Option<PathBuf>,
+    store: SqliteSettings,
     addresses: Vec<ListenAddress>,
 }
 
@@ -79,6 +80,13 @@ impl Server {
         self
     }
 
+    /// With these settings of the store, where it keeps its jobs in a directory.
+    #[must_use]
+    pub fn store(mut self, settings: SqliteSettings) -> Self {
+        self.store = settings;
+        self
+    }
+
     /// Listens there as well.
     #[must_use]
     pub fn listen(mut self, address: ListenAddress) -> Self {
@@ -90,20 +98,21 @@ impl Server {
     /// a server that does not know its jobs.
     ///
     /// # Errors
-    /// When the directory is in use or cannot be used, the database is not one of jobq's or from a newer version,
-    /// or an address cannot be listened on.
+    /// When the directory is in use or cannot be used, the database is not one of jobq's, from a newer version or
+    /// behind what was acknowledged, or an address cannot be listened on.
     pub async fn start(self) -> Result<RunningServer, StartError> {
         let now = SystemClock.now();
         let birth = Birth {
             identity: new_identity()?,
             now: now.wall,
         };
+        let settings = self.store;
         match self.data.clone() {
             None => self.start_with(MemoryStore::new(birth)).await,
             Some(path) => {
                 let store = tokio::task::spawn_blocking(move || {
                     let lock = DataDir::lock(&path)?;
-                    Ok::<_, StoreError>(SqliteStore::open(&path, birth)?.holding(lock))
+                    Ok::<_, StoreError>(SqliteStore::open_with(&path, birth, settings)?.holding(lock))
                 })
                 .await
                 .expect("opening a store does not panic")?;

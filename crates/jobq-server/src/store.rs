@@ -27,7 +27,7 @@ pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
     Select,
 };
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteSettings, SqliteStore};
 
 use crate::time::Wall;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use jobq_server::store::SqliteSettings;
 use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
 use jobq_transport::{ListenAddress, TransportError};
 
@@ -43,6 +44,14 @@ pub(crate) struct Args {
     /// Keep the jobs in this directory; it is made if need be
     #[arg(long, value_name = "DIR", default_value = "./jobq-data")]
     data: PathBuf,
+    /// Start although the database lacks commits that were acknowledged: it becomes another store
+    ///
+    /// A server refuses to start when its database ends before the last commit that it acknowledged, as when its log
+    /// was lost or an older copy took its place. With this flag it starts with what is there. Jobs that were
+    /// submitted since are gone, jobs that ended since may run again, and workers begin new sessions. Give it once,
+    /// and not in a unit file.
+    #[arg(long)]
+    accept_loss: bool,
     /// Have at most so many jobs with workers at a time, over all workers
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_active: Option<u32>,
@@ -87,6 +96,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut server = server
         .config(config)
         .data(&args.data)
+        .store(SqliteSettings {
+            accept_loss: args.accept_loss,
+        })
         .start()
         .await
         .map_err(cannot_start)?;

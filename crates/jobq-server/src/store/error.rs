@@ -38,18 +38,17 @@ pub enum StoreError {
     },
     /// The database lacks commits that were reported: its log was lost or cut, or an older copy took its place.
     #[error(
-        "{path} ends at batch {found}, but batch {known} was reported: commits are lost; put a newer copy in its \
-         place, or accept the loss by deleting {watermark}"
+        "{path} ends with commit {found}, but commit {known} was acknowledged: what {} did is lost; put a newer copy \
+         of the database and its log in their place, or accept the loss by `jobq serve --accept-loss`",
+        lost(*.found, *.known)
     )]
     Behind {
         /// Which database.
         path: PathBuf,
-        /// The last batch that it has.
+        /// The number of the last batch that it has.
         found: u64,
-        /// The last batch that was reported.
+        /// The number of the last batch that was reported.
         known: u64,
-        /// The file that says so.
-        watermark: PathBuf,
     },
     /// The file is no database, or not one of jobq's.
     #[error("{path} is not a jobq database: {reason}")]
@@ -108,5 +107,13 @@ impl StoreError {
 
     pub(super) fn taken(id: JobId) -> Self {
         Self::Misused(format!("it inserts job {id}, and there is a job of that id"))
+    }
+}
+
+/// Which commits a database lacks.
+pub(super) fn lost(found: u64, known: u64) -> String {
+    match known.saturating_sub(found) {
+        1 => format!("commit {known}"),
+        count => format!("the {count} commits from {} to {known}", found + 1),
     }
 }

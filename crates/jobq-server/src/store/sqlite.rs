@@ -38,8 +38,16 @@ pub use self::reader::SqliteReader;
 use self::values::During;
 use self::watermark::{Mark, Watermark};
 use self::writer::{Task, Writer};
+use super::error::lost;
 use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, Stored};
 use crate::lock::DataDir;
+
+/// How an SQLite store is opened and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SqliteSettings {
+    /// Whether a database that lacks commits that were acknowledged is opened all the same. It is another store then.
+    pub accept_loss: bool,
+}
 
 /// Keeps jobs in an SQLite database.
 ///
@@ -72,22 +80,24 @@ struct Start {
 }
 
 impl SqliteStore {
+    /// Opens `jobq.db` in the directory `dir` with the default settings, as [`SqliteStore::open_with`] does.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open_with`].
+    pub fn open(dir: &Path, birth: Birth) -> Result<Self, StoreError> {
+        Self::open_with(dir, birth, SqliteSettings::default())
+    }
+
     /// Opens `jobq.db` in the directory `dir`, which must exist and which no other server may use: hold a
     /// [`crate::lock::DataDir`]. A database is made if there is none. Blocks while it recovers.
     ///
     /// # Errors
     /// When the database cannot be opened or is not ours, when it is of a newer version, or when it lacks commits
-    /// that were reported.
-    pub fn open(dir: &Path, birth: Birth) -> Result<Self, StoreError> {
+    /// that were reported and that loss is not accepted.
+    pub fn open_with(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Self, StoreError> {
         let mark = Watermark::read(dir)?;
         let db = schema::open_writer(dir, birth)?;
-        if let Some(mark) = mark {
-            watermark::check(dir, mark, recover::last_batch(&db)?)?;
-        }
-        let recovered = match mark {
-            Some(mark) => recover::recover(&db, mark.epoch.saturating_add(1))?,
-            None => recover::recover_as(&db, birth.identity)?,
-        };
+        let recovered = begin_life(dir, &db, mark, birth, settings)?;
         let watermark = Watermark::begin(
             dir,
             Mark {
@@ -140,6 +150,42 @@ impl SqliteStore {
             running.lock = Some(lock);
         }
         self
+    }
+}
+
+/// Raises the epoch above that of every life before, and reads what the server needs to know, unless the database has
+/// lost something that nobody has accepted the loss of.
+fn begin_life(
+    dir: &Path,
+    db: &Connection,
+    mark: Option<Mark>,
+    birth: Birth,
+    settings: SqliteSettings,
+) -> Result<Recovered, StoreError> {
+    let Some(mark) = mark else {
+        return recover::recover_as(db, birth.identity, 1);
+    };
+    let least_epoch = mark.epoch.saturating_add(1);
+    match watermark::check(dir, mark, recover::last_batch(db)?) {
+        Ok(()) => {
+            if settings.accept_loss {
+                tracing::warn!(
+                    "nothing is lost, so start without accepting a loss: the next one would go unnoticed"
+                );
+            }
+            recover::recover(db, least_epoch)
+        }
+        Err(StoreError::Behind { found, known, .. }) if settings.accept_loss => {
+            tracing::warn!(
+                found,
+                known,
+                "accepted: what {} did is lost; from now on this is another store, which no worker's session goes on \
+                 with",
+                lost(found, known)
+            );
+            recover::recover_as(db, birth.identity, least_epoch)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jobq_proto::{JobId, Status};
-use jobq_server::store::{MemoryDisk, SqliteStore, Store, StoreError};
+use jobq_server::store::{MemoryDisk, SqliteSettings, SqliteStore, Store, StoreError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -136,8 +136,43 @@ async fn a_database_that_lost_reported_commits_is_refused_until_the_loss_is_acce
         ),
         "{error}"
     );
-    std::fs::remove_file(dir.path().join("watermark")).unwrap();
-    drop(Disk::open(&dir));
+    let accept =
+        || SqliteStore::open_with(dir.path(), birth(), SqliteSettings { accept_loss: true }).unwrap();
+    let identity = accept().recovered().identity;
+    let store = Disk::open(&dir);
+    assert_eq!(
+        store.recovered().identity,
+        identity,
+        "the loss is accepted once and for all"
+    );
+    assert!(
+        store.recovered().epoch > 2,
+        "no fence of the lost life comes again"
+    );
+    drop(store);
+    assert_eq!(
+        accept().recovered().identity,
+        identity,
+        "nothing is lost any more"
+    );
+}
+
+#[tokio::test]
+async fn a_store_whose_loss_was_accepted_is_another_one() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    let identity = client.store.recovered().identity;
+    client.commit(vec![insert(job(1))]).await;
+    drop(client);
+    std::fs::remove_file(dir.path().join("jobq.db-wal")).unwrap();
+    assert!(matches!(open_error(dir.path()), StoreError::Behind { .. }));
+    let store = SqliteStore::open_with(dir.path(), birth(), SqliteSettings { accept_loss: true }).unwrap();
+    assert_ne!(store.recovered().identity, identity);
+    assert_eq!(
+        store.recovered().epoch,
+        2,
+        "the life whose commits are lost counts"
+    );
 }
 
 #[tokio::test]

@@ -22,13 +22,12 @@ pub(super) fn recover(db: &Connection, least_epoch: u64) -> Result<Recovered, St
     read_recovered(db).during("be read")
 }
 
-/// Begins a new life without a watermark: the store is new, or was restored from a copy, or is one whose loss was
-/// accepted. It is another store then, so that no session of the old one goes on with it, under fences that both may
-/// have issued.
-pub(super) fn recover_as(db: &Connection, identity: Uuid) -> Result<Recovered, StoreError> {
+/// Begins a new life as another store: it is new, or was restored from a copy, or is one whose loss was accepted. No
+/// session of the old one goes on with it, under fences and ids that both may have given away.
+pub(super) fn recover_as(db: &Connection, identity: Uuid, least_epoch: u64) -> Result<Recovered, StoreError> {
     db.execute("UPDATE meta SET identity = ?", [UuidBytes(identity)])
         .during("get its identity")?;
-    recover(db, 1)
+    recover(db, least_epoch)
 }
 
 /// The number of the last batch that was applied.

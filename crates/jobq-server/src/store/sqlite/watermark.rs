@@ -120,7 +120,6 @@ pub(super) fn check(dir: &Path, mark: Mark, last_batch: u64) -> Result<(), Store
         path: dir.join(super::schema::FILE),
         found: last_batch,
         known: mark.batch,
-        watermark: dir.join(FILE),
     })
 }
 
