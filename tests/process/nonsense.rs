@@ -1,14 +1,16 @@
-//! Input that makes no sense, from people and from peers.
+//! Input of people that makes no sense.
+
+use std::process::Stdio;
 
 use jobq_client::JobRequest;
 use jobq_tests::program::finish;
 use jobq_tests::server::free_port;
-use jobq_tests::{Chance, History, ServerProcess, Via, soon};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use jobq_tests::{History, ServerProcess, Via, soon};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::fixture::{connect, directory, program, seed, submit, text};
+use crate::fixture::{completed, connect, directory, program, submit, text};
 
 /// Exit codes: a command line or input that makes no sense, no server, and not all done.
 const USAGE: i32 = 2;
@@ -30,6 +32,75 @@ async fn an_unknown_flag_is_named() {
 }
 
 #[tokio::test]
+async fn flags_that_contradict_each_other_are_named() {
+    for (arguments, flag) in [
+        (
+            &["submit", "x", "--in", "1h", "--at", "2030-01-01T00:00:00Z"][..],
+            "--at",
+        ),
+        (&["submit", "--stdin", "--wait"], "--wait"),
+        (&["submit", "--stdin", "--params", "1"], "--params"),
+    ] {
+        let said = program().run(arguments).await.failure(USAGE);
+        assert!(said.contains(flag), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn values_that_make_no_sense_are_named_with_what_was_expected() {
+    for (arguments, value) in [
+        (&["list", "--status", "lost"][..], "lost"),
+        (&["list", "--limit", "many"], "many"),
+        (&["submit", "x", "--priority", "urgent"], "urgent"),
+        (&["submit", "x", "--in", "soon"], "soon"),
+        (&["submit", "x", "--at", "tomorrow"], "tomorrow"),
+        (&["submit", "x", "--max-attempts", "0"], "0"),
+        (&["show", "seven"], "seven"),
+        (&["cancel", "-1"], "-1"),
+        (&["work", "x", "-j", "0", "--", "true"], "0"),
+        (&["serve", "--ttl", "1ms"], "1ms"),
+        (&["serve", "--listen", "ftp://here"], "ftp://here"),
+        (&["serve", "--listen", "tcp://here:70000"], "70000"),
+        (&["list", "--server", "here"], "here"),
+        (&["list", "--server", "unix://"], "unix://"),
+        (&["list", "--log", "loud=very"], "loud=very"),
+    ] {
+        let said = program().run(arguments).await.failure(USAGE);
+        assert!(said.contains(value), "{arguments:?}: {said}");
+    }
+    let said = program().run(["work", "x"]).await.failure(USAGE);
+    assert!(said.contains("COMMAND"), "{said}");
+}
+
+#[tokio::test]
+async fn a_bad_name_is_refused_wherever_it_is_given() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    let long = "x".repeat(129);
+    for name in ["", "two words", "größe", "a/b", "line\nbreak", &long] {
+        for command in [
+            &["submit", name][..],
+            &["list", "--name", name],
+            &["work", name, "--", "true"],
+        ] {
+            let (flags, command_line) = match command.iter().position(|part| *part == "--") {
+                Some(end) => command.split_at(end),
+                None => (command, &[][..]),
+            };
+            let arguments = flags.iter().chain(&at).chain(command_line);
+            let said = program().run(arguments).await.failure(USAGE);
+            assert!(said.contains("name"), "{command:?}: {said}");
+        }
+    }
+    let listed = program()
+        .run(["list", "--json"].iter().chain(&at))
+        .await
+        .success();
+    assert_eq!(listed, "", "nothing was submitted");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
     let address = format!("tcp://127.0.0.1:{}", free_port());
     for command in [
@@ -39,11 +110,85 @@ async fn a_server_that_is_not_there_is_named() {
         &["show", "1"],
         &["cancel", "1"],
         &["retry", "1"],
+        &["submit", "--stdin"],
+        &["submit", "x", "--wait"],
     ] {
-        let arguments = command.iter().copied().chain(["--server", &address]);
-        let said = program().run(arguments).await.failure(UNREACHABLE);
-        assert!(said.contains(&address), "{command:?}: {said}");
+        for address in [&address, "unix:///no/such/socket"] {
+            let arguments = command.iter().copied().chain(["--server", address]);
+            let said = program().run(arguments).await.failure(UNREACHABLE);
+            assert!(said.contains(address), "{command:?}: {said}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_jobq_server_is_named_also_when_it_says_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("some port is free");
+    let address = format!("tcp://{}", listener.local_addr().expect("it has one"));
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    let said = program()
+        .run(["stats", "--server", &address])
+        .await
+        .failure(UNREACHABLE);
+    assert!(
+        said.contains(&address) && said.contains("is it a jobq server?"),
+        "{said}"
+    );
+    silent.abort();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("some port is free");
+    let address = format!("tcp://{}", listener.local_addr().expect("it has one"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    for command in [&["stats"][..], &["submit", "x"], &["work", "x"]] {
+        let run: &[&str] = if command[0] == "work" {
+            &["--", "true"]
+        } else {
+            &[]
+        };
+        let arguments = command.iter().copied().chain(["--server", &address]);
+        let said = program()
+            .run(arguments.chain(run.iter().copied()))
+            .await
+            .failure(UNREACHABLE);
+        assert!(
+            said.contains(&address) && said.contains("does not speak jobq's protocol"),
+            "{command:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_worker_says_which_server_it_misses_and_keeps_trying_until_it_is_there() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
+    let client = connect(server.address()).await;
+    let ids = submit(&client, &History::default(), vec![JobRequest::new("patient")]).await;
+    server.kill().await;
+    let address = server.address().to_owned();
+    let mut command = program().command(["work", "patient", "--server", &address, "--", "true"]);
+    let mut worker = command.stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut said = BufReader::new(worker.stderr.take().expect("it is a pipe")).lines();
+    let complaint = async {
+        while let Ok(Some(line)) = said.next_line().await {
+            if line.contains("WARN") && line.contains(&address) {
+                return;
+            }
+        }
+        panic!("the worker ended without a word about its server");
+    };
+    soon("a worker's complaint", complaint).await;
+    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+    server.restart().await;
+    completed(&client, &ids).await;
+    worker.kill().await.expect("it can be killed");
 }
 
 #[tokio::test]
@@ -179,51 +324,4 @@ async fn a_listing_whose_reader_has_seen_enough_ends_quietly() {
         assert_eq!(ended.stderr, "", "{ended}");
         assert_eq!(ended.success().lines().count(), 1);
     }
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_protocol_disturb_no_other_peer() {
-    let mut chance = Chance::new(seed(6));
-    let directory = directory();
-    let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
-    let client = connect(server.address()).await;
-    let history = History::default();
-    let mut garbage = vec![
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
-        vec![0; 1_000],
-        vec![0xff; 1_000],
-        // A frame that is announced and does not come, one of a forbidden length, and one that is no CBOR.
-        vec![0, 0, 0, 100, 0xa1],
-        vec![0x7f, 0xff, 0xff, 0xff, 0xa1],
-        vec![0, 0, 0, 2, 0xff, 0xff],
-        // A message of an unknown name.
-        b"\0\0\0\x06\xa1\x63Odd\xa0".to_vec(),
-    ];
-    for _ in 0..20 {
-        let length = chance.between(1, 300);
-        let byte = |_| u8::try_from(chance.between(0, 255)).expect("it is a byte");
-        garbage.push((0..length).map(byte).collect());
-    }
-    for bytes in garbage {
-        soon(
-            "the end of a senseless connection",
-            send_and_read_to_the_end(server.address(), &bytes),
-        )
-        .await;
-        let jobs = vec![JobRequest::new("undisturbed")];
-        submit(&client, &history, jobs).await;
-    }
-    assert!(!server.log().contains("panicked"), "{}", server.log());
-    assert!(server.terminate().await.success());
-}
-
-/// Sends bytes, says that there are no more, and reads whatever is said to that.
-async fn send_and_read_to_the_end(address: &str, bytes: &[u8]) {
-    let address = address.strip_prefix("tcp://").expect("it is an address of TCP");
-    let mut stream = TcpStream::connect(address).await.expect("the server listens");
-    // The server may hang up at any time.
-    let _ = stream.write_all(bytes).await;
-    let _ = stream.shutdown().await;
-    let mut answer = Vec::new();
-    let _ = stream.take(1024 * 1024).read_to_end(&mut answer).await;
 }

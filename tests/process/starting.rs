@@ -1,6 +1,5 @@
 //! Servers that must not start.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use jobq_client::JobRequest;
@@ -30,17 +29,83 @@ async fn a_second_server_on_the_same_data_exits_and_says_who_holds_it() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named() {
+async fn a_port_or_socket_in_use_is_named_and_its_owner_is_not_disturbed() {
+    for via in [Via::Tcp, Via::Unix] {
+        let directory = directory();
+        let mut owner = ServerProcess::start(&program(), directory.path(), via, &[]).await;
+        let client = connect(owner.address()).await;
+        let other = directory.path().join("other");
+        let serve = ["serve", "--listen", owner.address(), "--data", text(&other)];
+        let said = program().run(serve).await.failure(CANNOT_START);
+        assert!(
+            said.contains(owner.address()) && said.contains("another program listens there"),
+            "{said}"
+        );
+        submit(&client, &History::default(), vec![JobRequest::new("undisturbed")]).await;
+        assert!(owner.terminate().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_file_where_the_socket_should_be_is_named_and_left_alone() {
     let directory = directory();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    let address = format!("tcp://{}", taken.local_addr().expect("it has one"));
+    let file = directory.path().join("notes");
+    std::fs::write(&file, "mine").expect("it can be written");
+    let address = format!("unix://{}", file.display());
     let data = directory.path().join("data");
     let serve = ["serve", "--listen", &address, "--data", text(&data)];
     let said = program().run(serve).await.failure(CANNOT_START);
+    assert!(said.contains(&address), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_one_is_named() {
+    let directory = directory();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "mine").expect("it can be written");
+    // Nobody can write to the last one, not even root.
+    for data in [file.clone(), file.join("data"), "/sys/jobq".into()] {
+        let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+        let said = program().run(serve).await.failure(CANNOT_START);
+        assert!(said.contains(text(&data)) && said.contains("--data"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).expect("it can be made");
+    let database = data.join("jobq.db");
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+    let letters = "Dear diary. ".repeat(1_000);
+    std::fs::write(&database, &letters).expect("it can be written");
+    let said = program().run(serve).await.failure(CANNOT_START);
     assert!(
-        said.contains(&address) && said.contains("another program listens there"),
+        said.contains(text(&database)) && said.contains("is no SQLite database"),
         "{said}"
     );
+    assert_eq!(
+        std::fs::read_to_string(&database).expect("it is there"),
+        letters,
+        "the file was changed"
+    );
+    std::fs::remove_file(&database).expect("it is there");
+    std::fs::create_dir(&database).expect("it can be made");
+    let said = program().run(serve).await.failure(CANNOT_START);
+    assert!(said.contains(text(&database)), "{said}");
+}
+
+#[tokio::test]
+async fn a_ready_file_that_cannot_be_written_is_named() {
+    let directory = directory();
+    let (data, ready) = (directory.path().join("data"), directory.path().join("none/ready"));
+    let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
+    let serve = serve.into_iter().chain(["--ready-file", text(&ready)]);
+    let said = program().run(serve).await.failure(CANNOT_START);
+    assert!(said.contains(text(&ready)), "{said}");
 }
 
 #[tokio::test]

@@ -346,8 +346,17 @@ impl Session {
             && matches!(self.link, Link::Open(_))
         {
             let address = self.endpoint.to_string();
-            let source = source.into();
-            self.lost(SessionError::Lost { address, source }, out);
+            let error = match source {
+                TransportError::Frame(error) => SessionError::Protocol {
+                    address,
+                    what: error.to_string(),
+                },
+                source => SessionError::Lost {
+                    address,
+                    source: source.into(),
+                },
+            };
+            self.lost(error, out);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use jobq_server::store::SqliteSettings;
+use jobq_server::store::{SqliteSettings, StoreError};
 use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
 use jobq_transport::{ListenAddress, TransportError};
 
@@ -174,6 +174,9 @@ fn cannot_start(error: StartError) -> anyhow::Error {
             }
             _ => "",
         },
+        StartError::Store(StoreError::Directory { .. }) => {
+            "; it has to be a directory that this user can write to: choose another --data"
+        }
         _ => "",
     };
     Exit::CannotStart.because(anyhow!("failed to start the server: {error}{advice}"))
