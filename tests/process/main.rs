@@ -10,5 +10,6 @@ mod readme;
 mod showing;
 mod starting;
 mod stopping;
+mod strangers;
 mod submitting;
 mod working;
