@@ -7,6 +7,7 @@ mod list;
 mod submit;
 mod submitter;
 mod wait;
+mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -20,7 +21,8 @@ pub use builder::{ClientBuilder, IntoEndpoint};
 pub use list::{JobFilter, Listing, Page};
 pub use submit::Receipt;
 pub use submitter::Submitter;
-pub use wait::{Outcome, Outcomes};
+pub use wait::{Outcome, Outcomes, Results};
+pub use watch::{JobEvent, JobEvents};
 
 use crate::error::ConnectError;
 use crate::session::SessionError;
@@ -46,6 +48,8 @@ use driver::{AskCommand, Command, SubmitCommand};
 #[derive(Debug, Clone)]
 pub struct Client {
     handle: Arc<Handle>,
+    /// How long a call waits for its answer.
+    deadline: Duration,
 }
 
 #[derive(Debug)]
@@ -61,7 +65,6 @@ struct Handle {
     /// Holds at most two commands for each wait.
     commands: mpsc::UnboundedSender<Command>,
     state: Arc<State>,
-    deadline: Duration,
     next_group: AtomicU64,
 }
 
@@ -87,6 +90,28 @@ impl Client {
     /// Settings for a client.
     pub fn builder(endpoint: impl IntoEndpoint) -> ClientBuilder {
         ClientBuilder::new(endpoint)
+    }
+
+    /// The same client with another deadline for each of its calls; the one before keeps its own.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(client: jobq_client::Client) -> Result<(), jobq_client::AskError> {
+    /// let stats = client.with_deadline(Duration::from_secs(2)).stats().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Client {
+        Client {
+            handle: self.handle.clone(),
+            deadline,
+        }
+    }
+
+    /// How long each call waits for its answer.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// The server's terms, as it last stated them.

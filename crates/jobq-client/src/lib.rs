@@ -21,8 +21,8 @@ mod session;
 mod uuids;
 
 pub use client::{
-    Client, ClientBuilder, IntoEndpoint, JobFilter, Listing, Outcome, Outcomes, Page, Receipt, RetryReceipt,
-    Submitter,
+    Client, ClientBuilder, IntoEndpoint, JobEvent, JobEvents, JobFilter, Listing, Outcome, Outcomes, Page,
+    Receipt, Results, RetryReceipt, Submitter,
 };
 pub use clock::BootTime;
 pub use error::{AskError, ConnectError, ResultError, SubmitError, WaitError};

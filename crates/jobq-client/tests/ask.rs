@@ -205,6 +205,27 @@ async fn cancelling_and_retrying_answer_for_each_job() {
 }
 
 #[tokio::test]
+async fn a_call_can_have_a_deadline_of_its_own() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let hasty = client.with_deadline(Duration::from_millis(1));
+    let error = patiently(hasty.stats()).await.expect_err("nobody answers");
+    assert!(matches!(error, AskError::TimedOut(limit) if limit == Duration::from_millis(1)));
+    assert_eq!(client.deadline(), jobq_client::Client::DEADLINE);
+    // The hasty question may have been sent or not.
+    let answer_all = async {
+        loop {
+            answer_stats(&mut peer).await;
+        }
+    };
+    let stats = tokio::select! {
+        stats = patiently(client.stats()) => stats,
+        () = answer_all => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(stats.expect("it waits longer").workers, 3);
+}
+
+#[tokio::test]
 async fn a_refused_question_is_an_error_that_says_why() {
     let (endpoint, mut server) = FakeServer::new();
     let (client, mut peer) = server.client(endpoint).await;

@@ -1,9 +1,12 @@
 use futures::StreamExt;
-use jobq_client::{Include, JobId, JobView, Outcome, ResultError, Status, WaitError, params};
-use jobq_proto::message::{Ended, EndedJob, Jobs, Watch};
+use jobq_client::{
+    Include, JobEvent, JobId, JobProgress, JobView, Outcome, ResultError, Status, WaitError, params,
+};
+use jobq_proto::message::{Ended, EndedJob, Jobs, Progressed, ProgressedJob, Watch};
 use jobq_proto::{ClientMessage, ServerMessage};
 use uuid::Uuid;
 
+use crate::ask::answer_stats;
 use crate::fake::{FakeServer, Peer, patiently};
 
 fn completed(id: u64, result: &str) -> EndedJob {
@@ -61,6 +64,114 @@ async fn many_jobs_are_told_as_they_end_and_the_stream_ends_with_the_last() {
         .map(|o| o.expect("it completed").id.0)
         .collect();
     assert_eq!(ids, [3, 1, 2]);
+}
+
+#[tokio::test]
+async fn results_come_in_the_order_of_ending_and_a_failure_is_that_jobs_alone() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let results = client.results::<String>([1, 2, 3].map(JobId));
+    let (results, ()) = tokio::join!(patiently(results.collect::<Vec<_>>()), async {
+        let watch = watch(&mut peer).await;
+        end(&mut peer, &watch, completed(2, "two")).await;
+        let failed = EndedJob {
+            status: Some(Status::Failed),
+            reason: Some("no paper".to_owned()),
+            result: None,
+            ..completed(3, "")
+        };
+        end(&mut peer, &watch, failed).await;
+        end(&mut peer, &watch, completed(1, "one")).await;
+    });
+    let told: Vec<_> = results
+        .into_iter()
+        .map(|result| result.map_err(|error| error.to_string()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            Ok((JobId(2), "two".to_owned())),
+            Err("job 3 failed: no paper".to_owned()),
+            Ok((JobId(1), "one".to_owned())),
+        ]
+    );
+}
+
+async fn progressed(peer: &mut Peer, watch: &Watch, id: u64, part: u32) {
+    let job = ProgressedJob {
+        id,
+        attempt: 1,
+        progress: JobProgress {
+            part: Some(part),
+            text: format!("{part} of a million"),
+        },
+    };
+    let request = watch.request;
+    let jobs = vec![job];
+    peer.send(ClientMessage::Progressed(Progressed { request, jobs }))
+        .await;
+}
+
+#[tokio::test]
+async fn a_watched_job_says_how_far_it_has_come_and_then_how_it_ended() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let mut events = client.watch([JobId(1)]);
+    let watch = watch(&mut peer).await;
+    assert!(watch.progress);
+    progressed(&mut peer, &watch, 1, 250_000).await;
+    match patiently(events.next()).await {
+        Some(Ok(JobEvent::Progressed {
+            id,
+            attempt,
+            progress,
+        })) => {
+            assert_eq!((id, attempt, progress.fraction()), (JobId(1), 1, Some(0.25)));
+        }
+        other => panic!("progress is due, and it was {other:?}"),
+    }
+    end(&mut peer, &watch, completed(1, "done")).await;
+    let ended = patiently(events.next()).await;
+    assert!(
+        matches!(&ended, Some(Ok(JobEvent::Ended(outcome))) if outcome.status == Status::Completed),
+        "{ended:?}"
+    );
+    assert!(patiently(events.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn whoever_is_slow_to_listen_hears_the_latest_progress_of_each_job() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let mut events = client.watch([1, 2, 3].map(JobId));
+    let watch = watch(&mut peer).await;
+    for part in 1..=100 {
+        progressed(&mut peer, &watch, 1, part).await;
+        progressed(&mut peer, &watch, 2, part).await;
+    }
+    end(&mut peer, &watch, completed(2, "done")).await;
+    end(&mut peer, &watch, completed(3, "done")).await;
+    // The answer to a question comes after all that, so the client has read it.
+    tokio::join!(patiently(client.stats()), answer_stats(&mut peer))
+        .0
+        .expect("an answer");
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        match patiently(events.next()).await {
+            Some(Ok(JobEvent::Progressed { id, progress, .. })) => told.push((id.0, progress.part)),
+            Some(Ok(JobEvent::Ended(outcome))) => told.push((outcome.id.0, None)),
+            other => panic!("an event is due, and it was {other:?}"),
+        }
+    }
+    assert_eq!(told, [(2, None), (3, None), (1, Some(100))]);
+}
+
+#[tokio::test]
+async fn whoever_only_waits_does_not_ask_for_progress() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let _wait = client.wait_many([JobId(1)]);
+    assert!(!watch(&mut peer).await.progress);
 }
 
 #[tokio::test]

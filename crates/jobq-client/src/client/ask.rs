@@ -1,6 +1,9 @@
 //! Asking about jobs, and changing them.
 
-use jobq_proto::message::{CancelJobs, CancelResult, Include, JobView, Query, RetryJobs, Stats, StatsQuery};
+use futures::stream::{self, StreamExt};
+use jobq_proto::message::{
+    CancelJobs, CancelResult, Include, JobView, Query, Receipt, RetryJobs, Stats, StatsQuery,
+};
 use jobq_proto::{ClientMessage, JobId, ServerMessage, WireError};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -13,6 +16,9 @@ use crate::requests::asks::Unanswered;
 
 /// Most ids in one Cancel or Retry: even if each is answered with an error, the answer fits into a frame.
 const MAX_IDS: usize = 200;
+
+/// Cancels or Retries that are under way at a time for one call, so that the server's disk syncs several at once.
+const BATCHES_AT_ONCE: usize = 8;
 
 /// An ended job that was submitted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,49 +63,22 @@ impl Client {
         self.show_one(Vec::new(), vec![uuid], Some(include)).await
     }
 
-    /// Cancels jobs: those that wait at once, those that run by telling their worker. One answer for each, in
-    /// order; they are on disk.
+    /// Cancels jobs, any number of them: those that wait at once, those that run by telling their worker. One answer
+    /// for each, in order; they are on disk.
     ///
     /// # Errors
-    /// No answer in time; some may have been cancelled.
+    /// No answer in time; some may have been cancelled, and cancelling them again is safe.
     pub async fn cancel(&self, ids: &[JobId]) -> Result<Vec<CancelResult>, AskError> {
-        let mut results = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(MAX_IDS) {
-            let ids = plain(ids);
-            let question = |request| ServerMessage::Cancel(CancelJobs { request, ids });
-            match self.ask(Box::new(question)).await? {
-                ClientMessage::Cancelled(answer) => results.extend(answer.jobs),
-                _ => return Err(AskError::Unexpected),
-            }
-        }
-        Ok(results)
+        self.in_batches(ids, |ids| self.cancel_batch(ids)).await
     }
 
-    /// Submits ended jobs again, as new jobs. Repeating this for the same job gives the same new one. One answer for
-    /// each, in order; `not_found` and `not_ended` are those of single jobs.
+    /// Submits ended jobs again, any number of them, as new jobs. Repeating this for the same job gives the same new
+    /// one. One answer for each, in order; `not_found` and `not_ended` are those of single jobs.
     ///
     /// # Errors
-    /// No answer in time; some may have been submitted.
+    /// No answer in time; some may have been submitted, and retrying them again is safe.
     pub async fn retry(&self, ids: &[JobId]) -> Result<Vec<Result<RetryReceipt, WireError>>, AskError> {
-        let mut receipts = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(MAX_IDS) {
-            let ids = plain(ids);
-            let question = |request| ServerMessage::Retry(RetryJobs { request, ids });
-            let ClientMessage::Retried(answer) = self.ask(Box::new(question)).await? else {
-                return Err(AskError::Unexpected);
-            };
-            for receipt in answer.jobs {
-                receipts.push(match (receipt.error, receipt.id) {
-                    (Some(error), _) => Err(error),
-                    (None, Some(id)) => Ok(RetryReceipt {
-                        id: JobId(id),
-                        existing: receipt.existing,
-                    }),
-                    (None, None) => return Err(AskError::Unexpected),
-                });
-            }
-        }
-        Ok(receipts)
+        self.in_batches(ids, |ids| self.retry_batch(ids)).await
     }
 
     /// How many jobs there are, and how the server is.
@@ -112,6 +91,58 @@ impl Client {
             ClientMessage::Stats(stats) => Ok(stats),
             _ => Err(AskError::Unexpected),
         }
+    }
+
+    /// Asks for many jobs, as many at a time as a message may name and some messages at a time; the answers stand in the
+    /// jobs' order.
+    async fn in_batches<'a, T, F>(
+        &self,
+        ids: &'a [JobId],
+        ask: impl Fn(&'a [JobId]) -> F,
+    ) -> Result<Vec<T>, AskError>
+    where
+        F: Future<Output = Result<Vec<T>, AskError>>,
+    {
+        let items = usize::try_from(self.welcome().limits.items).unwrap_or(usize::MAX);
+        let mut answers = stream::iter(ids.chunks(items.clamp(1, MAX_IDS)))
+            .map(ask)
+            .buffered(BATCHES_AT_ONCE);
+        let mut all = Vec::with_capacity(ids.len());
+        while let Some(answer) = answers.next().await {
+            all.extend(answer?);
+        }
+        Ok(all)
+    }
+
+    async fn cancel_batch(&self, ids: &[JobId]) -> Result<Vec<CancelResult>, AskError> {
+        let ids = plain(ids);
+        let count = ids.len();
+        let question = |request| ServerMessage::Cancel(CancelJobs { request, ids });
+        match self.ask(Box::new(question)).await? {
+            ClientMessage::Cancelled(answer) if answer.jobs.len() == count => Ok(answer.jobs),
+            _ => Err(AskError::Unexpected),
+        }
+    }
+
+    async fn retry_batch(&self, ids: &[JobId]) -> Result<Vec<Result<RetryReceipt, WireError>>, AskError> {
+        let ids = plain(ids);
+        let count = ids.len();
+        let question = |request| ServerMessage::Retry(RetryJobs { request, ids });
+        let ClientMessage::Retried(answer) = self.ask(Box::new(question)).await? else {
+            return Err(AskError::Unexpected);
+        };
+        if answer.jobs.len() != count {
+            return Err(AskError::Unexpected);
+        }
+        let receipt = |receipt: Receipt| match (receipt.error, receipt.id) {
+            (Some(error), _) => Ok(Err(error)),
+            (None, Some(id)) => Ok(Ok(RetryReceipt {
+                id: JobId(id),
+                existing: receipt.existing,
+            })),
+            (None, None) => Err(AskError::Unexpected),
+        };
+        answer.jobs.into_iter().map(receipt).collect()
     }
 
     async fn show_one(
@@ -138,7 +169,7 @@ impl Client {
     }
 
     async fn ask(&self, question: Question) -> Result<ClientMessage, AskError> {
-        let limit = self.handle.deadline;
+        let limit = self.deadline;
         let deadline = BootTime::now() + limit;
         let permit = tokio::time::timeout(limit, self.handle.ask_permits.clone().acquire_owned())
             .await

@@ -142,9 +142,9 @@ impl ClientBuilder {
                 ask_permits: Arc::new(Semaphore::new(driver::ASKS)),
                 commands,
                 state,
-                deadline: self.deadline,
                 next_group: AtomicU64::new(0),
             }),
+            deadline: self.deadline,
         })
     }
 }

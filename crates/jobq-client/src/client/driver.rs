@@ -10,6 +10,7 @@ use jobq_proto::{ClientMessage, ServerMessage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::State;
+use super::watch::LatestProgress;
 use crate::clock::BootTime;
 use crate::requests::asks::{Asks, Unanswered};
 use crate::requests::submits::{Submit, SubmitAnswer, Submits};
@@ -47,12 +48,13 @@ pub(super) struct AskCommand {
 
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Tell when these jobs, each named once, have ended.
+    /// Tell when these jobs, each named once, have ended, and how far they have come if there is `progress`.
     Wait {
         group: u64,
         ids: Vec<u64>,
-        /// Gets no more events than there are ids.
+        /// Gets no more events than there are ids: how far they have come goes to `progress`.
         events: mpsc::UnboundedSender<WatchEvent>,
+        progress: Option<Arc<LatestProgress>>,
     },
     /// Nobody waits for this group any more.
     Forget { group: u64 },
@@ -72,7 +74,13 @@ pub(super) struct Driver {
     submits: Submits<oneshot::Sender<SubmitAnswer>>,
     asks: Asks<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     watches: Watches,
-    waiting: HashMap<u64, mpsc::UnboundedSender<WatchEvent>>,
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// Somebody who waits for jobs.
+struct Waiting {
+    events: mpsc::UnboundedSender<WatchEvent>,
+    progress: Option<Arc<LatestProgress>>,
 }
 
 /// Why the task ends.
@@ -161,9 +169,9 @@ impl Driver {
                     self.waiting.remove(&group);
                     self.watches.forget(group);
                 }
-                Some(Command::Wait { group, ids, events }) => {
-                    self.waiting.insert(group, events);
-                    self.watches.push(group, ids);
+                Some(Command::Wait { group, ids, events, progress }) => {
+                    self.watches.push(group, ids, progress.is_some());
+                    self.waiting.insert(group, Waiting { events, progress });
                 }
             },
             () = timer => {}
@@ -195,6 +203,7 @@ impl Driver {
         match message {
             ClientMessage::Acknowledged(answer) => self.submits.handle_acknowledged(now, chance, answer),
             ClientMessage::Ended(ended) => self.watches.handle_ended(ended),
+            ClientMessage::Progressed(progressed) => self.watches.handle_progressed(progressed),
             ClientMessage::Refused(refused) => {
                 let (request, error) = (refused.request, refused.error);
                 match Lane::of(request) {
@@ -264,8 +273,15 @@ impl Driver {
             let _ = token.send(answer);
         }
         while let Some((group, event)) = self.watches.poll_event() {
-            if let Some(events) = self.waiting.get(&group) {
-                let _ = events.send(event);
+            let Some(waiting) = self.waiting.get(&group) else {
+                continue;
+            };
+            match (event, &waiting.progress) {
+                (WatchEvent::Progressed(job), Some(progress)) => progress.put(job),
+                (WatchEvent::Progressed(_), None) => {}
+                (event, _) => {
+                    let _ = waiting.events.send(event);
+                }
             }
         }
     }

@@ -85,7 +85,7 @@ impl Client {
         jobs: &mut Vec<Submission>,
         repeat: bool,
     ) -> Result<oneshot::Receiver<SubmitAnswer>, NotTaken> {
-        let limit = self.handle.deadline;
+        let limit = self.deadline;
         let deadline = BootTime::now() + limit;
         let permits = &self.handle.submit_permits;
         let permit = match permits.try_acquire() {

@@ -1,23 +1,20 @@
 //! Waiting for jobs to end.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use jobq_proto::message::{EndedJob, Include};
 use jobq_proto::{JobId, Status};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use super::Client;
-use super::driver::Command;
+use super::watch::JobEvent;
 use crate::error::{ResultError, WaitError};
 use crate::params;
-use crate::requests::watches::WatchEvent;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +28,28 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// One encoded CBOR item, if it completed with a result.
     pub result: Option<Bytes>,
+}
+
+impl Outcome {
+    /// The result of a job that completed. A job without a result has that of `()`.
+    ///
+    /// # Errors
+    /// The job failed or was cancelled, or its result is of another type.
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, ResultError> {
+        let id = self.id;
+        match self.status {
+            Status::Completed => params::decode(self.result.as_deref().unwrap_or_default())
+                .map_err(|source| ResultError::Decode { id, source }),
+            Status::Cancelled => Err(ResultError::Cancelled {
+                id,
+                reason: self.reason,
+            }),
+            _ => Err(ResultError::Failed {
+                id,
+                reason: self.reason.unwrap_or_else(|| "no reason was given".to_owned()),
+            }),
+        }
+    }
 }
 
 /// The ends of the jobs that [`Client::wait_many`] waits for, in the order in which they end. Dropping it ends the
@@ -50,6 +69,26 @@ impl Stream for Outcomes {
 impl fmt::Debug for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outcomes").finish_non_exhaustive()
+    }
+}
+
+/// The results of the jobs that [`Client::results`] waits for, in the order in which they end: a [`Stream`]. Dropping
+/// it ends the wait.
+pub struct Results<T> {
+    inner: BoxStream<'static, Result<(JobId, T), ResultError>>,
+}
+
+impl<T> Stream for Results<T> {
+    type Item = Result<(JobId, T), ResultError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.as_mut().poll_next(cx)
+    }
+}
+
+impl<T> fmt::Debug for Results<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").finish_non_exhaustive()
     }
 }
 
@@ -77,26 +116,41 @@ impl Client {
 
     /// Waits for many jobs. Each is told once, as it ends, even if it is named twice.
     pub fn wait_many(&self, ids: impl IntoIterator<Item = JobId>) -> Outcomes {
-        let mut seen = HashSet::new();
-        let ids: Vec<u64> = ids
-            .into_iter()
-            .map(|id| id.0)
-            .filter(|&id| seen.insert(id))
-            .collect();
-        let (events, received) = mpsc::unbounded_channel();
-        let wait = Wait {
-            client: self.clone(),
-            group: self.next_group(),
-            left: ids.len(),
-            received,
+        let ends = self.begin_watch(ids, false).filter_map(|event| async {
+            match event {
+                Ok(JobEvent::Ended(outcome)) => Some(Ok(outcome)),
+                Ok(JobEvent::Progressed { .. }) => None,
+                Err(error) => Some(Err(error)),
+            }
+        });
+        Outcomes { inner: ends.boxed() }
+    }
+
+    /// Waits for many jobs and decodes their results, in the order in which they end. A job that fails is an error of
+    /// its own, and the next result follows.
+    ///
+    /// ```no_run
+    /// use futures::StreamExt;
+    /// use jobq_client::{Client, JobId};
+    ///
+    /// # async fn example(client: Client, ids: Vec<JobId>) {
+    /// let mut results = client.results::<u64>(ids);
+    /// while let Some(result) = results.next().await {
+    ///     match result {
+    ///         Ok((id, bytes)) => println!("job {id}: {bytes} bytes"),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn results<T: DeserializeOwned + 'static>(&self, ids: impl IntoIterator<Item = JobId>) -> Results<T> {
+        let decode = |outcome: Result<Outcome, WaitError>| {
+            let outcome = outcome?;
+            let id = outcome.id;
+            outcome.decode().map(|result| (id, result))
         };
-        if !ids.is_empty() {
-            let group = wait.group;
-            // If the task has ended, it drops `events`, and that is what the stream then finds.
-            let _ = self.handle.commands.send(Command::Wait { group, ids, events });
-        }
-        Outcomes {
-            inner: stream::unfold(wait, Wait::next).boxed(),
+        Results {
+            inner: self.wait_many(ids).map(decode).boxed(),
         }
     }
 
@@ -105,23 +159,11 @@ impl Client {
     /// # Errors
     /// The job failed or was cancelled, its result is of another type, or those of [`Client::wait`].
     pub async fn result<T: DeserializeOwned>(&self, id: JobId) -> Result<T, ResultError> {
-        let outcome = self.wait(id).await?;
-        match outcome.status {
-            Status::Completed => params::decode(outcome.result.as_deref().unwrap_or_default())
-                .map_err(|source| ResultError::Decode { id, source }),
-            Status::Cancelled => Err(ResultError::Cancelled {
-                id,
-                reason: outcome.reason,
-            }),
-            _ => Err(ResultError::Failed {
-                id,
-                reason: outcome.reason.unwrap_or_else(|| "no reason was given".to_owned()),
-            }),
-        }
+        self.wait(id).await?.decode()
     }
 
     /// What the server left out for its size is fetched now, when there is somebody to take it.
-    async fn outcome(&self, job: EndedJob) -> Result<Outcome, WaitError> {
+    pub(super) async fn outcome(&self, job: EndedJob) -> Result<Outcome, WaitError> {
         let id = JobId(job.id);
         let Some(status) = job.status else {
             return Err(WaitError::NotFound { id });
@@ -147,47 +189,7 @@ impl Client {
         })
     }
 
-    fn wait_over(&self) -> WaitError {
+    pub(super) fn wait_over(&self) -> WaitError {
         self.over().map_or(WaitError::Closed, WaitError::Session)
-    }
-}
-
-/// One call's wait; it ends the watch when it is dropped.
-struct Wait {
-    client: Client,
-    group: u64,
-    /// Jobs that have not been told.
-    left: usize,
-    received: mpsc::UnboundedReceiver<WatchEvent>,
-}
-
-impl Wait {
-    async fn next(mut self) -> Option<(Result<Outcome, WaitError>, Self)> {
-        if self.left == 0 {
-            return None;
-        }
-        let result = match self.received.recv().await {
-            Some(WatchEvent::Ended(job)) => {
-                self.left -= 1;
-                self.client.outcome(job).await
-            }
-            Some(WatchEvent::Refused(error)) => {
-                self.left = 0;
-                Err(WaitError::Refused(error))
-            }
-            None => {
-                self.left = 0;
-                Err(self.client.wait_over())
-            }
-        };
-        Some((result, self))
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        // An error means that the task has ended, and its watches with it.
-        let group = self.group;
-        let _ = self.client.handle.commands.send(Command::Forget { group });
     }
 }

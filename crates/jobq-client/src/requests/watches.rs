@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use jobq_proto::message::{Ended, EndedJob, Unwatch, Watch};
+use jobq_proto::message::{Ended, EndedJob, Progressed, ProgressedJob, Unwatch, Watch};
 use jobq_proto::{ServerMessage, WireError};
 
 use super::{Lane, Numbers, Terms};
@@ -24,6 +24,8 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 pub(crate) enum WatchEvent {
     /// One of their jobs has ended, or does not exist.
     Ended(EndedJob),
+    /// One of their jobs has come further.
+    Progressed(ProgressedJob),
     /// They will hear nothing more: the server refused.
     Refused(WireError),
 }
@@ -54,6 +56,8 @@ struct Group {
     unwatched: VecDeque<u64>,
     /// Jobs that have not ended.
     open: usize,
+    /// They want to know how far their jobs have come.
+    progress: bool,
 }
 
 #[derive(Debug)]
@@ -77,12 +81,20 @@ impl Watches {
         }
     }
 
-    /// Starts to wait for some jobs, each named once. `group` is a number of the caller's, used once.
-    pub(crate) fn push(&mut self, group: u64, ids: Vec<u64>) {
+    /// Starts to wait for some jobs, each named once, and for reports of how far they have come where `progress` says
+    /// so. `group` is a number of the caller's, used once.
+    pub(crate) fn push(&mut self, group: u64, ids: Vec<u64>, progress: bool) {
         let open = ids.len();
         self.ready.push_back(group);
         let unwatched = ids.into();
-        self.groups.insert(group, Group { unwatched, open });
+        self.groups.insert(
+            group,
+            Group {
+                unwatched,
+                open,
+                progress,
+            },
+        );
     }
 
     /// Nobody waits for these any more.
@@ -142,6 +154,18 @@ impl Watches {
         }
     }
 
+    /// Jobs that are not, or no longer, watched are left out.
+    pub(crate) fn handle_progressed(&mut self, progressed: Progressed) {
+        let Some(part) = self.parts.get(&progressed.request) else {
+            return;
+        };
+        for job in progressed.jobs {
+            if part.left.contains(&job.id) {
+                self.events.push_back((part.group, WatchEvent::Progressed(job)));
+            }
+        }
+    }
+
     pub(crate) fn handle_refused(&mut self, now: BootTime, request: u64, error: WireError) {
         let Some(part) = self.parts.remove(&request) else {
             return;
@@ -186,6 +210,7 @@ impl Watches {
         if !group.unwatched.is_empty() {
             self.ready.push_back(group_id);
         }
+        let progress = group.progress;
         let request = self.numbers.take();
         self.watched += ids.len();
         let bytes = (ids.len() as u64).saturating_mul(BYTES_PER_JOB).min(MAX_BYTES);
@@ -201,7 +226,7 @@ impl Watches {
             request,
             ids,
             bytes,
-            progress: false,
+            progress,
         }))
     }
 
@@ -263,8 +288,8 @@ mod tests {
     #[test]
     fn no_more_jobs_are_watched_than_the_server_allows() {
         let mut watches = Watches::new();
-        watches.push(1, vec![1, 2, 3, 4, 5]);
-        watches.push(2, vec![6]);
+        watches.push(1, vec![1, 2, 3, 4, 5], false);
+        watches.push(2, vec![6], false);
         watches.handle_connected(terms(3));
         let first = sent(&mut watches);
         assert_eq!(first.ids, [1, 2, 3]);
@@ -278,7 +303,7 @@ mod tests {
     #[test]
     fn jobs_that_have_not_ended_are_watched_again_on_the_next_connection() {
         let mut watches = Watches::new();
-        watches.push(1, vec![1, 2]);
+        watches.push(1, vec![1, 2], false);
         watches.handle_connected(terms(10));
         let watch = sent(&mut watches);
         end(&mut watches, watch.request, &[1]);
@@ -296,8 +321,8 @@ mod tests {
     #[test]
     fn a_watch_that_nobody_waits_for_is_ended() {
         let mut watches = Watches::new();
-        watches.push(1, vec![1, 2]);
-        watches.push(2, vec![3]);
+        watches.push(1, vec![1, 2], false);
+        watches.push(2, vec![3], false);
         watches.handle_connected(terms(2));
         let request = sent(&mut watches).request;
         watches.forget(1);
@@ -313,7 +338,7 @@ mod tests {
     #[test]
     fn a_refused_watch_is_repeated_later_if_that_can_help_and_reported_if_not() {
         let mut watches = Watches::new();
-        watches.push(1, vec![1]);
+        watches.push(1, vec![1], false);
         watches.handle_connected(terms(2));
         let request = sent(&mut watches).request;
         watches.handle_refused(NOW, request, WireError::new(ErrorCode::Internal, "not now"));

@@ -169,6 +169,17 @@ pub struct JobProgress {
     pub text: String,
 }
 
+impl JobProgress {
+    /// The whole of a job, in the unit of `part`.
+    pub const WHOLE: u32 = 1_000_000;
+
+    /// The part that is done, from 0 to 1; none where it is not known.
+    pub fn fraction(&self) -> Option<f64> {
+        let part = self.part?.min(Self::WHOLE);
+        Some(f64::from(part) / f64::from(Self::WHOLE))
+    }
+}
+
 /// A run that neither completed its job nor gave it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRun {
