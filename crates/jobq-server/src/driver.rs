@@ -33,6 +33,10 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the connections' readers then have, for one pass over what has arrived.
 const LATE_PAUSE: Duration = Duration::from_millis(2);
 
+/// What is queued for a peer, in bytes, above which it is sent only what it has to know. Far below what a router
+/// queues for one peer, so that what is said by the way never fills that.
+const MAX_QUEUED: usize = 256 * 1024;
+
 /// Why a server stopped serving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -274,11 +278,16 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         }
         while let Some(transmit) = self.machine.poll_transmit() {
             match transmit {
-                Transmit::Send(peer, message) => match self.router.send(peer, message) {
-                    Ok(()) | Err(SendError::Gone(_)) => {}
-                    // The router closes a connection that cannot be written to, and reports it.
-                    Err(error) => tracing::warn!(peer = peer.0, "a message was not sent: {error}"),
-                },
+                Transmit::Offer(peer, message) if self.router.queued(peer) > MAX_QUEUED => {
+                    self.machine.handle_no_room(self.clock.now(), peer, message);
+                }
+                Transmit::Send(peer, message) | Transmit::Offer(peer, message) => {
+                    match self.router.send(peer, message) {
+                        Ok(()) | Err(SendError::Gone(_)) => {}
+                        // The router closes a connection that cannot be written to, and reports it.
+                        Err(error) => tracing::warn!(peer = peer.0, "a message was not sent: {error}"),
+                    }
+                }
                 Transmit::Admit(peer, max_frame) => self.router.admit(peer, max_frame),
                 Transmit::Close(peer, last, why) => self.router.close(peer, last, why),
             }

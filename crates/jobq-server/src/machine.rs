@@ -28,6 +28,7 @@ mod names;
 mod payloads;
 mod peers;
 mod pending;
+mod progress;
 mod reads;
 mod recovery;
 mod sessions;
@@ -305,7 +306,7 @@ impl Machine {
         use ServerMessage as M;
         if matches!(
             message,
-            M::Started(_) | M::Completed(_) | M::Failed(_) | M::Released(_)
+            M::Started(_) | M::Progress(_) | M::Completed(_) | M::Failed(_) | M::Released(_)
         ) && !self.may_report(peer, session)
         {
             return;
@@ -321,6 +322,7 @@ impl Machine {
             M::Request(request) => self.submit(peer, request),
             M::Credit(credit) => self.set_credit(peer, session, credit),
             M::Started(started) => self.runs_started(peer, session, started),
+            M::Progress(progress) => self.runs_progressed(peer, session, progress),
             M::Completed(completed) => self.runs_completed(peer, session, completed),
             M::Failed(failed) => self.runs_failed(peer, session, failed),
             M::Released(released) => self.runs_released(peer, session, released),

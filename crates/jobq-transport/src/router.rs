@@ -162,6 +162,9 @@ pub trait Router: Send {
     /// peer reads too slowly: its connection is then closed, and reported.
     fn send(&mut self, to: PeerId, message: ClientMessage) -> Result<(), SendError>;
 
+    /// Bytes, about, that are queued for a peer and not written yet; 0 for one that is gone.
+    fn queued(&self, to: PeerId) -> usize;
+
     /// Wakes the writers of all peers that were sent something. Never waits.
     fn flush(&mut self);
 

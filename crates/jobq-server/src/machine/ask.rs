@@ -174,6 +174,7 @@ impl Machine {
                 job.fence = Some(lease.fence);
                 job.started = Some(lease.at.0);
                 job.cancelling = lease.cancelling;
+                job.progress = lease.progress.clone();
             }
             None if job.status == Status::Processing => job.status = Status::Queued,
             None => {}

@@ -79,6 +79,7 @@ impl Machine {
             phase: Phase::Fetching,
             times_out: None,
             recorded: None,
+            progress: None,
             cancelling: false,
             policy: Policy::default(),
         };

@@ -1,6 +1,6 @@
 //! The runs that workers have.
 
-use jobq_proto::message::RunRef;
+use jobq_proto::message::{JobProgress, RunRef};
 use jobq_proto::{Fence, JobId, Priority};
 
 use super::Map;
@@ -31,6 +31,8 @@ pub(super) struct Lease {
     pub(super) times_out: Option<Mono>,
     /// Whether the store knows of the run, and whether it knows that it started.
     pub(super) recorded: Option<Started>,
+    /// How far it has come, as its worker said last.
+    pub(super) progress: Option<JobProgress>,
     /// Somebody asked for the run to be cancelled.
     pub(super) cancelling: bool,
     /// How often, how long, how soon again; known once the job's record has been read.

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jobq_proto::message::{HeldRun, Holding, RunRef, RunState, SettleOutcome, SettledRun, Started};
+use jobq_proto::message::{
+    HeldRun, Holding, Progress, RunProgress, RunRef, RunState, SettleOutcome, SettledRun, Started,
+};
 use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
 
@@ -247,15 +249,23 @@ impl Machine {
             return;
         };
         let mut started = Vec::new();
+        let mut progressed = Vec::new();
         let mut reports = Vec::new();
         for ((JobId(id), fence), meanwhile) in std::mem::take(&mut work.checking) {
             let run = RunRef { id, fence };
             if meanwhile.started {
                 started.push(run);
             }
+            progressed.extend(meanwhile.progress.map(|progress| RunProgress {
+                id,
+                fence,
+                part: progress.part,
+                text: progress.text,
+            }));
             reports.extend(meanwhile.end.map(|end| (run, end)));
         }
         self.runs_started(peer, session, Started { runs: started });
+        self.runs_progressed(peer, session, Progress { runs: progressed });
         self.settle(peer, session, reports);
     }
 
@@ -289,6 +299,7 @@ impl Machine {
             phase: Phase::Ordered,
             times_out: None,
             recorded: None,
+            progress: None,
             cancelling: false,
             policy,
         };
@@ -362,6 +373,7 @@ fn recovered_lease(job: &LiveJob, lease: store::Lease, name: NameKey) -> Lease {
         },
         times_out: None,
         recorded: Some(leases::Started(lease.started)),
+        progress: None,
         cancelling: job.cancelling,
         policy: lease.policy,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jobq_proto::limits::MAX_HELD;
+use jobq_proto::message::JobProgress;
 use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
@@ -74,6 +75,7 @@ pub(super) struct WorkState {
 #[derive(Default)]
 pub(super) struct Meanwhile {
     pub(super) started: bool,
+    pub(super) progress: Option<JobProgress>,
     /// Its report; a repeated one has the same answer.
     pub(super) end: Option<End>,
 }

@@ -115,7 +115,7 @@ impl Machine {
     }
 
     /// Whether a message may name so many runs. If not, its connection is closed.
-    fn may_name(&mut self, peer: PeerId, runs: usize) -> bool {
+    pub(super) fn may_name(&mut self, peer: PeerId, runs: usize) -> bool {
         let limit = self.config.limits.items;
         if runs as u64 <= limit {
             return true;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jobq_proto::{Fence, JobId};
+use jobq_transport::PeerId;
 
 use super::Machine;
 use super::leases::{Phase, Started};
@@ -24,6 +25,8 @@ pub(super) enum Timer {
     Session(SessionId),
     /// A run's worker should have ended it by now.
     TimedOut(JobId, Fence),
+    /// A watch may be told again how far its jobs have come.
+    Progress(PeerId, u64),
 }
 
 /// All timers.
@@ -80,6 +83,7 @@ impl Machine {
             match timer {
                 Timer::Session(id) => self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
+                Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }
         }
         if self.timers.record_at.is_some_and(|at| at <= self.now.mono) {

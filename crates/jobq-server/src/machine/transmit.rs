@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use jobq_proto::message::{
-    Cancel, Ended, EndedJob, ErrorMessage, Order, OrderedJob, RunRef, Settled, SettledRun,
+    Cancel, Ended, EndedJob, ErrorMessage, Order, OrderedJob, Progressed, RunRef, Settled, SettledRun,
 };
 use jobq_proto::{ClientMessage, Limits, WireError, WireSize};
 use jobq_transport::{CloseReason, PeerId};
@@ -16,6 +16,9 @@ use super::Map;
 pub enum Transmit {
     /// Send a message.
     Send(PeerId, ClientMessage),
+    /// Send a message if little is queued for the peer; else give it back by
+    /// [`Machine::handle_no_room`](super::Machine::handle_no_room).
+    Offer(PeerId, ClientMessage),
     /// Its Hello was good: lift the first limits.
     Admit(PeerId, usize),
     /// Say something last, and close.
@@ -64,6 +67,12 @@ impl Outbox {
 
     pub(super) fn send(&mut self, peer: PeerId, message: ClientMessage) {
         self.ready.push_back(Transmit::Send(peer, message));
+    }
+
+    /// Sends what the peer does not need, as far as it has room for it.
+    pub(super) fn offer(&mut self, peer: PeerId, progressed: Progressed) {
+        let message = ClientMessage::Progressed(progressed);
+        self.ready.push_back(Transmit::Offer(peer, message));
     }
 
     pub(super) fn admit(&mut self, peer: PeerId, max_frame: usize) {

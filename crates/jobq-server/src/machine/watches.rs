@@ -8,6 +8,7 @@ use jobq_proto::{ErrorCode, JobId, Status, WireError};
 use jobq_transport::PeerId;
 
 use super::pending::Effect;
+use super::progress::Follower;
 use super::reads::Purpose;
 use super::{Machine, Map};
 use crate::store::{JobState, Read};
@@ -37,6 +38,8 @@ struct State {
     jobs: BTreeSet<JobId>,
     /// How many bytes of results and reasons may still come with its answers.
     bytes: u64,
+    /// If it wants to know how far its jobs have come.
+    follower: Option<Follower>,
 }
 
 impl Watches {
@@ -48,7 +51,12 @@ impl Watches {
         for id in &jobs {
             self.by_job.entry(*id).or_default().insert((peer, request));
         }
-        self.by_watch.insert((peer, request), State { jobs, bytes });
+        let state = State {
+            jobs,
+            bytes,
+            follower: None,
+        };
+        self.by_watch.insert((peer, request), state);
     }
 
     /// Whether a watch of this number goes on.
@@ -79,6 +87,28 @@ impl Watches {
         }
     }
 
+    /// A watch wants to know how far its jobs have come.
+    pub(super) fn follow(&mut self, peer: PeerId, request: u64, follower: Follower) {
+        if let Some(state) = self.by_watch.get_mut(&(peer, request)) {
+            state.follower = Some(follower);
+        }
+    }
+
+    /// What a watch is still to be told of its jobs' progress, if it wants to be.
+    pub(super) fn follower(&mut self, peer: PeerId, request: u64) -> Option<&mut Follower> {
+        self.by_watch.get_mut(&(peer, request))?.follower.as_mut()
+    }
+
+    /// Notes that a job's run has come further; the watches that want to know.
+    pub(super) fn note_progress(&mut self, id: JobId) -> Vec<(PeerId, u64)> {
+        let mut watches = self.watchers(id);
+        watches.retain(|(peer, request)| {
+            let follower = self.follower(*peer, *request);
+            follower.map(|follower| follower.note(id)).is_some()
+        });
+        watches
+    }
+
     fn watchers(&self, id: JobId) -> Vec<(PeerId, u64)> {
         self.by_job.get(&id).into_iter().flatten().copied().collect()
     }
@@ -89,6 +119,9 @@ impl Watches {
         let state = self.by_watch.get_mut(&(peer, request))?;
         if !state.jobs.remove(&id) {
             return None;
+        }
+        if let Some(follower) = &mut state.follower {
+            follower.forget(id);
         }
         let fits = bytes <= state.bytes;
         let mut freed = if fits { bytes } else { 0 };
@@ -129,7 +162,7 @@ impl Machine {
             request,
             ids,
             bytes,
-            progress: _,
+            progress,
         } = watch;
         if let Err(error) = self.check_number(peer, request) {
             return self.refuse(peer, request, error);
@@ -152,7 +185,11 @@ impl Machine {
             .copied()
             .filter(|id| self.leases.find(*id).is_none() && !self.payloads.knows(*id))
             .collect();
+        let followed = progress.then(|| jobs.clone());
         self.watches.begin(peer, request, jobs, bytes);
+        if let Some(jobs) = followed {
+            self.begin_following(peer, request, &jobs);
+        }
         for ids in ids.chunks(CHECK_JOBS) {
             let read = Read::States {
                 ids: ids.to_vec(),

@@ -10,6 +10,7 @@ mod fences;
 mod line;
 mod manners;
 mod payloads;
+mod progress;
 mod restarts;
 mod retrying;
 mod sessions;

@@ -131,6 +131,8 @@ pub(super) struct World {
     inboxes: BTreeMap<PeerId, VecDeque<ClientMessage>>,
     open: BTreeSet<PeerId>,
     silent: BTreeSet<PeerId>,
+    /// Peers that read slowly: much is queued for them.
+    congested: BTreeSet<PeerId>,
     closed: BTreeMap<PeerId, (Option<ErrorCode>, CloseReason)>,
     fences: BTreeSet<Fence>,
 }
@@ -171,6 +173,7 @@ impl World {
             inboxes: BTreeMap::new(),
             open: BTreeSet::new(),
             silent: BTreeSet::new(),
+            congested: BTreeSet::new(),
             closed: BTreeMap::new(),
             fences: BTreeSet::new(),
         }
@@ -265,7 +268,10 @@ impl World {
         match transmit {
             Transmit::Admit(..) => {}
             Transmit::Send(_, ClientMessage::Beat(Beat { seq: 0 })) => {}
-            Transmit::Send(peer, message) => {
+            Transmit::Offer(peer, message) if self.congested.contains(&peer) => {
+                self.machine.handle_no_room(self.now, peer, message);
+            }
+            Transmit::Send(peer, message) | Transmit::Offer(peer, message) => {
                 if let ClientMessage::Order(order) = &message {
                     for job in &order.jobs {
                         assert!(self.fences.insert(job.fence), "the fence {} twice", job.fence);
@@ -385,6 +391,15 @@ impl World {
     /// The connection stays, and nothing comes from it any more.
     pub(super) fn silence(&mut self, peer: PeerId) {
         self.silent.insert(peer);
+    }
+
+    /// Much is queued for a peer, or is read at last.
+    pub(super) fn set_congested(&mut self, peer: PeerId, is_congested: bool) {
+        if is_congested {
+            self.congested.insert(peer);
+        } else {
+            self.congested.remove(&peer);
+        }
     }
 
     pub(super) fn closed(&self, peer: PeerId) -> Option<ErrorCode> {

@@ -106,6 +106,11 @@ impl Link {
         Ok(())
     }
 
+    /// Bytes, about, that are queued and not written yet.
+    pub(super) fn queued(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Ends the connection: nothing more is read, and nothing is queued after `last`.
     pub(super) fn finish(&self, last: Option<ClientMessage>, queued: Queued) {
         let mut outbox = self.lock();

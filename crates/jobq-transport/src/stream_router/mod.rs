@@ -232,6 +232,10 @@ impl Router for StreamRouter {
         }
     }
 
+    fn queued(&self, to: PeerId) -> usize {
+        self.peers.get(&to).map_or(0, |peer| peer.link.queued())
+    }
+
     fn flush(&mut self) {
         for id in self.dirty.drain(..) {
             if let Some(peer) = self.peers.get_mut(&id) {

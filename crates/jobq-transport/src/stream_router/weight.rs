@@ -26,6 +26,7 @@ pub(super) fn weight(message: &ClientMessage) -> usize {
             ClientMessage::Cancel(message) => items(&message.runs),
             ClientMessage::Jobs(message) => items(&message.jobs),
             ClientMessage::Ended(message) => items(&message.jobs),
+            ClientMessage::Progressed(message) => items(&message.jobs),
             ClientMessage::Cancelled(message) => message.jobs.len() * NUMBERS,
             ClientMessage::Retried(message) => items(&message.jobs),
             ClientMessage::Stats(message) => (message.names.len() + 2) * NAME_STATS,
@@ -44,8 +45,9 @@ fn items<T: WireSize>(items: &[T]) -> usize {
 #[cfg(test)]
 mod tests {
     use jobq_proto::message::{
-        Acknowledged, Beat, CancelOutcome, CancelResult, Cancelled, Closing, NameStats, Order, OrderedJob,
-        Receipt, Refused, SettleOutcome, Settled, SettledRun, Stats, Welcome,
+        Acknowledged, Beat, CancelOutcome, CancelResult, Cancelled, Closing, JobProgress, NameStats, Order,
+        OrderedJob, Progressed, ProgressedJob, Receipt, Refused, SettleOutcome, Settled, SettledRun, Stats,
+        Welcome,
     };
     use jobq_proto::{ErrorCode, Fence, Limits, Window, WireError};
     use uuid::Uuid;
@@ -75,6 +77,17 @@ mod tests {
             username: Some("u".repeat(128)),
             timeout: Some(MAX),
             params: vec![0; params].into(),
+        }
+    }
+
+    fn progressed() -> ProgressedJob {
+        ProgressedJob {
+            id: MAX,
+            attempt: u32::MAX,
+            progress: JobProgress {
+                part: Some(u32::MAX),
+                text: "t".repeat(256),
+            },
         }
     }
 
@@ -144,6 +157,10 @@ mod tests {
             }),
             ClientMessage::Settled(Settled {
                 runs: vec![settled; 100],
+            }),
+            ClientMessage::Progressed(Progressed {
+                request: MAX,
+                jobs: vec![progressed(); 3],
             }),
             ClientMessage::Cancelled(Cancelled {
                 request: MAX,

@@ -218,6 +218,47 @@ impl World {
         request
     }
 
+    /// Watches jobs and how far they come; the watch's number.
+    pub(in crate::machine) fn follow(&mut self, peer: PeerId, ids: &[u64]) -> u64 {
+        let request = self.next_request();
+        let watch = Watch {
+            request,
+            ids: ids.to_vec(),
+            bytes: 0,
+            progress: true,
+        };
+        self.send(peer, ServerMessage::Watch(watch));
+        request
+    }
+
+    /// A worker says how far a run has come.
+    pub(in crate::machine) fn progress(&mut self, worker: &Worker, order: &OrderedJob, part: u32) {
+        let run = RunProgress {
+            id: order.id,
+            fence: order.fence,
+            part: Some(part),
+            text: String::new(),
+        };
+        self.send(worker.peer, ServerMessage::Progress(Progress { runs: vec![run] }));
+    }
+
+    /// What a watch was told of its jobs' progress and has not looked at: a list for each message.
+    pub(in crate::machine) fn progressed(&mut self, peer: PeerId, request: u64) -> Vec<Vec<ProgressedJob>> {
+        self.pick(peer, |message| match message {
+            ClientMessage::Progressed(p) if p.request == request => Some(p.jobs.clone()),
+            _ => None,
+        })
+    }
+
+    /// The parts that a watch was told, in order.
+    pub(in crate::machine) fn parts(&mut self, peer: PeerId, request: u64) -> Vec<(u64, Option<u32>)> {
+        let told = self.progressed(peer, request);
+        told.into_iter()
+            .flatten()
+            .map(|job| (job.id, job.progress.part))
+            .collect()
+    }
+
     pub(in crate::machine) fn ended(&mut self, peer: PeerId, request: u64) -> Vec<EndedJob> {
         let found = self.pick(peer, |message| match message {
             ClientMessage::Ended(e) if e.request == request => Some(e.jobs.clone()),
