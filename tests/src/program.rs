@@ -85,14 +85,14 @@ pub async fn finish(mut command: Command) -> Finished {
     Finished::from(output.unwrap_or_else(|error| panic!("{what}: {error}")))
 }
 
-/// Takes the variables away that would set flags of jobq.
+/// Takes the variables away that would set flags of jobq, and the configuration file of whoever runs the tests.
 pub fn without_variables(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("JOBQ_") {
             command.env_remove(name);
         }
     }
-    command
+    command.env("JOBQ_CONFIG", "")
 }
 
 impl From<Output> for Finished {

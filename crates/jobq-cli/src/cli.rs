@@ -1,12 +1,14 @@
 //! The command line: what all commands have in common, and the variables that set flags.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, CommandFactory, Parser};
+use jobq_client::Endpoint;
 
 use crate::commands::Command;
 use crate::exit::Exit;
+use crate::log;
+use crate::settings::is_setting;
 
 /// A background job queue in one binary: submit jobs, keep them on disk, run them on any number of workers.
 #[derive(Debug, Parser)]
@@ -29,11 +31,12 @@ The first keeps its jobs in ./jobq-data and listens on tcp://127.0.0.1:7420,
 where the others look for it. `jobq COMMAND --help` has more.
 
 Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
-JOBQ_LOG, JOBQ_LOG_FORMAT and JOBQ_TOKEN_FILE, those of a command by the
-command's name and the flag's, as in JOBQ_SERVE_DATA or
-JOBQ_SUBMIT_MAX_ATTEMPTS. A flag counts for more than a variable. The token
-itself is read from JOBQ_TOKEN, and has no flag, since command lines can be
-seen by everybody.";
+JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE and JOBQ_CONFIG, those of a command
+by the command's name and the flag's, as in JOBQ_SERVE_DATA or
+JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file, jobq.toml. A flag counts for more than
+a variable, a variable for more than the file. `jobq config` prints what is set
+and where, and its help tells about the file. The token itself is read from
+JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.";
 
 /// What all commands have in common.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,7 +46,8 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "ADDRESS",
-        default_value = "tcp://127.0.0.1:7420"
+        default_value = "tcp://127.0.0.1:7420",
+        value_parser = address
     )]
     #[arg(help_heading = "Global options", env = "JOBQ_SERVER")]
     pub(crate) server: String,
@@ -52,13 +56,18 @@ pub(crate) struct Global {
     #[arg(help_heading = "Global options", env = "JOBQ_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// What to log to standard error: a level, or a filter such as `warn,jobq_server=debug`
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", value_parser = log::filter)]
     #[arg(help_heading = "Global options", env = "JOBQ_LOG")]
     pub(crate) log: Option<String>,
     /// How to write the log
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     #[arg(help_heading = "Global options", env = "JOBQ_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
+    /// Read settings from this file, instead of from jobq.toml in the working directory or the user's
+    /// configuration directory; see `jobq config --help`
+    #[arg(long, global = true, value_name = "FILE", value_parser = path)]
+    #[arg(help_heading = "Global options", env = "JOBQ_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -70,15 +79,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-impl Cli {
-    /// Reads a command line.
-    ///
-    /// # Errors
-    /// It makes no sense, or asks for help or the version; the error prints itself and knows its exit code.
-    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = definition();
-        let matches = command.try_get_matches_from_mut(arguments)?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+/// A path that may be empty, which clap's own parser does not take.
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a parser")]
+fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(text))
+}
+
+fn address(text: &str) -> Result<String, String> {
+    match text.parse::<Endpoint>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -86,7 +96,7 @@ impl Cli {
 ///
 /// The variables of a command carry its name. Without it, the `JOBQ_UUID` that `work` sets for what it runs would be
 /// taken for a flag by a `jobq submit` in there.
-fn definition() -> clap::Command {
+pub(crate) fn definition() -> clap::Command {
     let mut root = Cli::command();
     let names: Vec<String> = root
         .get_subcommands()
@@ -108,17 +118,14 @@ fn definition() -> clap::Command {
 }
 
 fn with_variable(command: &str, argument: Arg) -> Arg {
-    let Some(flag) = argument.get_long().filter(|_| argument.get_env().is_none()) else {
+    let Some(flag) = argument
+        .get_long()
+        .filter(|_| argument.get_env().is_none() && is_setting(&argument))
+    else {
         return argument;
     };
-    if matches!(flag, "help" | "version") {
-        return argument;
-    }
     let variable = format!("JOBQ_{command}_{flag}").replace('-', "_").to_uppercase();
-    // clap keeps names for as long as the program runs, and this runs once.
-    argument
-        .env(&*Box::leak(variable.into_boxed_str()))
-        .hide_env(true)
+    argument.env(variable).hide_env(true)
 }
 
 #[cfg(test)]
@@ -133,10 +140,7 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable_and_no_variable_is_one_that_work_sets() {
         for command in definition().get_subcommands() {
-            for argument in command
-                .get_arguments()
-                .filter(|a| a.get_long().is_some_and(|long| long != "help"))
-            {
+            for argument in command.get_arguments().filter(|argument| is_setting(argument)) {
                 let variable = argument
                     .get_env()
                     .and_then(|name| name.to_str())
@@ -144,7 +148,7 @@ mod tests {
                 assert!(variable.starts_with("JOBQ_"), "{variable}");
                 let parts = variable.split('_').count();
                 assert!(
-                    parts > 2 || ["JOBQ_SERVER", "JOBQ_LOG"].contains(&variable),
+                    parts > 2 || ["JOBQ_SERVER", "JOBQ_LOG", "JOBQ_CONFIG"].contains(&variable),
                     "{variable}"
                 );
             }

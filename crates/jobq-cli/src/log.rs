@@ -2,10 +2,10 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat};
-use crate::exit::Exit;
 
 /// Starts logging.
 ///
@@ -17,12 +17,9 @@ pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
         .as_deref()
         .filter(|filter| !filter.is_empty())
         .unwrap_or(default);
-    let filter = EnvFilter::builder().parse(asked).map_err(|error| {
-        Exit::Usage.because(anyhow::anyhow!(
-            "failed to read the log filter {asked:?}: {error}; expected a level (error, warn, info, debug, trace, off) \
-             or a list such as warn,jobq_server=debug"
-        ))
-    })?;
+    let filter = EnvFilter::builder()
+        .parse(asked)
+        .with_context(|| format!("failed to read the log filter {asked:?}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -33,6 +30,20 @@ pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// Checks a filter.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; expected a level (error, warn, info, debug, trace, off) or a list such as \
+             warn,jobq_server=debug"
+        )),
+    }
 }
 
 /// Whether standard error is a terminal whose user wants colours, as <https://no-color.org> has it.

@@ -1,6 +1,6 @@
 //! The binary `jobq`: a server, workers that run commands, and everything else that a command line can do.
 //!
-//! [`cli`] says what can be typed, [`commands`] does it, [`exit`] lists the exit codes, and [`output`] is the way to
+//! [`cli`] says what can be typed, [`settings`] adds what variables and the configuration file say, [`commands`] does it, [`exit`] lists the exit codes, and [`output`] is the way to
 //! standard output. What a user of the libraries would want is in the libraries.
 
 mod cli;
@@ -10,6 +10,7 @@ mod errors;
 mod exit;
 mod log;
 mod output;
+mod settings;
 mod signals;
 mod times;
 mod view;
@@ -22,30 +23,35 @@ use anyhow::Context;
 use cli::Cli;
 use exit::Exit;
 use output::OutputClosed;
+use settings::{Settings, SettingsError};
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => {
+    let (cli, settings) = match settings::read(std::env::args_os().collect()) {
+        Ok(read) => read,
+        Err(SettingsError::Arguments(error)) => {
             // Help goes to standard output, which may be closed already.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
         }
+        Err(error) => return fail(&Exit::Usage.because(error)),
     };
-    match run(cli) {
+    match run(cli, &settings) {
         Ok(exit) => exit.into(),
         // Whoever read the output has seen enough, as in `jobq list | head`.
         Err(error) if error.is::<OutputClosed>() => Exit::Ok.into(),
-        Err(error) => {
-            let text = output::escape(&errors::describe(error.as_ref())).into_owned();
-            // There is nobody to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "jobq: {text}");
-            Exit::of(&error).into()
-        }
+        Err(error) => fail(&error),
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<Exit> {
+/// Says why, and ends.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let text = output::escape(&errors::describe(error.as_ref())).into_owned();
+    // There is nobody to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "jobq: {text}");
+    Exit::of(error).into()
+}
+
+fn run(cli: Cli, settings: &Settings) -> anyhow::Result<Exit> {
     log::start(&cli.global, cli.command.default_log())?;
     // One thread: the server's work is one loop beside its connections, and handing each message from one thread to
     // the next costs more than it saves. The store, a worker's session and whatever blocks have threads of their own.
@@ -53,7 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    let result = runtime.block_on(cli.command.run(&cli.global));
+    let result = runtime.block_on(cli.command.run(&cli.global, settings));
     // A thread may be reading standard input, and nobody can end that.
     runtime.shutdown_background();
     result

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cancel;
+mod config;
 mod demo;
 mod list;
 mod retry;
@@ -15,6 +16,7 @@ use clap::Subcommand;
 
 use crate::cli::Global;
 use crate::exit::Exit;
+use crate::settings::Settings;
 
 /// What can be done.
 #[derive(Debug, Subcommand)]
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     /// Submit ended jobs again.
     Retry(retry::Args),
+    /// Show what is set by flags, variables and the configuration file.
+    Config(config::Args),
     /// See the whole path at work: a server, a worker and 500 jobs in one process.
     Demo(demo::Args),
     /// Measure how many jobs this machine takes and runs a second.
@@ -51,7 +55,7 @@ impl Command {
     }
 
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
         match self {
             Self::Serve(args) => serve::run(args, global).await,
             Self::Work(args) => work::run(args, global).await,
@@ -61,6 +65,7 @@ impl Command {
             Self::Stats(args) => stats::run(args, global).await,
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
+            Self::Config(args) => config::run(&args, global, settings),
             Self::Demo(args) => demo::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
         }

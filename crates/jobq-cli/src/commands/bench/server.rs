@@ -141,6 +141,8 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        // Nor is a configuration file read.
+        command.env("JOBQ_CONFIG", "");
         #[cfg(target_os = "linux")]
         let linux = ["--with-parent"];
         #[cfg(not(target_os = "linux"))]

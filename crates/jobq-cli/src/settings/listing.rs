@@ -1,0 +1,125 @@
+//! Every setting in force, and what set it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::{CONFIG, File, Layers, Settings, SettingsError, is_setting};
+use crate::cli::definition;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The flag, after its command and a dot where it is not one of all commands.
+    pub(crate) key: String,
+    /// What it is set to, as it would stand on the command line; empty where it is not set.
+    pub(crate) values: Vec<String>,
+    /// What set it.
+    pub(crate) origin: Origin,
+}
+
+/// What set a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag of this command line.
+    Flag,
+    /// A variable.
+    Variable(String),
+    /// A line of the configuration file.
+    File(PathBuf, usize),
+    /// Nothing: it has its default.
+    Default,
+    /// Nothing: it has no default.
+    Unset,
+}
+
+impl Settings {
+    /// The settings of all commands.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn all(&self) -> Result<Vec<Setting>, SettingsError> {
+        let definition = definition();
+        let matches = self.matches(&self.arguments)?;
+        let mut settings = self.of(None, &definition, &matches);
+        for command in definition.get_subcommands() {
+            let name = command.get_name();
+            let matches = self.matches(&[OsString::from("jobq"), name.into()])?;
+            if let Some(matches) = matches.subcommand_matches(name) {
+                settings.extend(self.of(Some(name), command, matches));
+            }
+        }
+        Ok(settings)
+    }
+
+    fn matches(&self, arguments: &[OsString]) -> Result<ArgMatches, SettingsError> {
+        let file = self.file.as_ref();
+        match Layers::new(definition, arguments, file).read() {
+            // What is missing is given when the command is called; all settings are checked before that.
+            Err(SettingsError::Arguments(error)) if is_missing(&error) => {
+                Layers::new(lenient, arguments, file).read()
+            }
+            read => read,
+        }
+    }
+
+    fn of(&self, name: Option<&str>, command: &Command, matches: &ArgMatches) -> Vec<Setting> {
+        let arguments = command.get_arguments().filter(|argument| {
+            is_setting(argument) && argument.is_global_set() == name.is_none() && argument.get_id() != CONFIG
+        });
+        arguments
+            .map(|argument| {
+                let id = argument.get_id().as_str();
+                let values = matches.get_raw(id).into_iter().flatten();
+                let origin = self.origin(name, argument, matches);
+                let long = argument.get_long().unwrap_or_default();
+                Setting {
+                    key: name.map_or(long.to_owned(), |name| format!("{name}.{long}")),
+                    values: match (argument.get_action(), &origin) {
+                        // What a switch is when nobody touches it.
+                        (ArgAction::SetTrue, Origin::Unset) => Vec::new(),
+                        _ => values.map(|value| value.to_string_lossy().into_owned()).collect(),
+                    },
+                    origin,
+                }
+            })
+            .collect()
+    }
+
+    fn origin(&self, name: Option<&str>, argument: &Arg, matches: &ArgMatches) -> Origin {
+        let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+        match matches.value_source(argument.get_id().as_str()) {
+            Some(ValueSource::CommandLine) => Origin::Flag,
+            Some(ValueSource::EnvVariable) => {
+                let variable = argument.get_env().unwrap_or_default();
+                Origin::Variable(variable.to_string_lossy().into_owned())
+            }
+            Some(_) => match self.in_file(name, argument) {
+                Some((file, line)) => Origin::File(file.path().to_owned(), line),
+                None if is_switch => Origin::Unset,
+                None => Origin::Default,
+            },
+            None => Origin::Unset,
+        }
+    }
+
+    fn in_file(&self, name: Option<&str>, argument: &Arg) -> Option<(&File, usize)> {
+        let file = self.file.as_ref()?;
+        Some((file, file.entry(name, argument)?.line))
+    }
+}
+
+fn is_missing(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand
+    )
+}
+
+/// The command line, with nothing required.
+fn lenient() -> Command {
+    definition().ignore_errors(true)
+}
