@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jobq_proto::message::OrderedJob;
+use jobq_proto::message::{JobProgress, OrderedJob};
 use jobq_proto::{Fence, JobId, Limits};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::progress::LatestProgress;
 
 /// A job to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,7 @@ pub(crate) struct Control {
     pub(crate) cancel: CancellationToken,
     pub(crate) drop: Notify,
     pub(crate) limits: Limits,
+    pub(crate) progress: LatestProgress,
 }
 
 impl Run {
@@ -147,6 +150,33 @@ impl Run {
     /// result fails the job for good, a longer reason loses its end.
     pub fn limits(&self) -> &Limits {
         &self.control.limits
+    }
+
+    /// Says how far the run has come: `part` from 0 to 1, or `None` where that is not known, and what it is doing, for
+    /// people (up to 256 bytes; the rest is cut). `jobq show`, `jobq list` and whoever watches the job see it.
+    ///
+    /// Cheap, from any thread, and as often as you like: the server is told at most ten times a second, and of the
+    /// latest report only.
+    ///
+    /// ```
+    /// # use jobq_worker::{Fence, Run, CancellationToken};
+    /// fn convert(pages: &[String], run: &Run) {
+    ///     for (done, page) in pages.iter().enumerate() {
+    ///         run.progress(done as f64 / pages.len() as f64, format!("converting {page}"));
+    ///     }
+    ///     run.progress(None, "cleaning up");
+    /// }
+    /// # let run = Run::detached(Fence { epoch: 1, seq: 1 }, 1, CancellationToken::new());
+    /// # convert(&["title".to_owned()], &run);
+    /// # assert_eq!(run.latest_progress().expect("a report").text, "cleaning up");
+    /// ```
+    pub fn progress(&self, part: impl Into<Option<f64>>, text: impl Into<String>) {
+        self.control.progress.report(part.into(), text.into());
+    }
+
+    /// What [`Run::progress`] was told last.
+    pub fn latest_progress(&self) -> Option<JobProgress> {
+        self.control.progress.latest()
     }
 
     pub(crate) fn control(&self) -> &Control {

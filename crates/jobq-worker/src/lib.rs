@@ -10,12 +10,14 @@
 
 #![forbid(unsafe_code)]
 
+mod engine;
 mod error;
 mod handler;
 mod job;
 pub mod machine;
 mod mailbox;
 mod observer;
+mod progress;
 mod runtime;
 mod shell;
 mod worker;
@@ -29,6 +31,7 @@ pub use worker::Worker;
 
 /// The types that appear in this crate's interface and come from others.
 pub use jobq_client::{IntoEndpoint, SessionError};
+pub use jobq_proto::message::JobProgress;
 pub use jobq_proto::{Fence, JobId, Limits};
 pub use jobq_transport::{AddressError, Endpoint};
 pub use tokio_util::sync::CancellationToken;

@@ -56,6 +56,20 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Moves everything to the end of `out`, if there is anything and `now` says so. Whether something is left. Never
+    /// waits.
+    pub(crate) fn take_if(&self, out: &mut Vec<T>, now: impl FnOnce() -> bool) -> bool {
+        let mut items = self.lock();
+        if items.is_empty() {
+            return false;
+        }
+        if !now() {
+            return true;
+        }
+        out.append(&mut items);
+        false
+    }
+
     /// Waits until there is something to take. Cancel-safe.
     pub(crate) async fn ready(&self) {
         while self.lock().is_empty() {

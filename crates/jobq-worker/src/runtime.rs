@@ -19,12 +19,13 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::{Call, Engine, Link};
 use crate::error::JobError;
 use crate::handler::{self, Handler};
 use crate::job::{Job, Run};
 use crate::machine::{Config, MAX_HELD, Machine, NameLimit, Summary};
 use crate::observer::Observer;
-use crate::shell::{Call, Link, Shell};
+use crate::shell::Shell;
 use crate::worker::{Worker, assert_name};
 
 /// Handlers that are begun in one go, before those that run get their turn. A task queue of tokio holds this many.
@@ -124,16 +125,6 @@ pub enum RuntimeError {
 impl Runtime {
     /// How many handlers run at a time, unless told otherwise.
     pub const CONCURRENCY: u32 = 8;
-    /// How long a run may take whose job has no time-out of its own; without this, for ever. Like a job's time-out it
-    /// counts from the call of the handler, and what takes longer is a failed attempt.
-    pub fn default_timeout(self, default_timeout: Duration) -> Self {
-        let default_timeout = Some(default_timeout);
-        Self {
-            default_timeout,
-            ..self
-        }
-    }
-
     /// How many bytes of params are held at a time, unless told otherwise.
     pub const CREDIT_BYTES: u64 = 8 * 1024 * 1024;
     /// How long handlers may run after the shutdown began, unless told otherwise.
@@ -211,6 +202,16 @@ impl Runtime {
         self
     }
 
+    /// How long a run may take whose job has no time-out of its own; without this, for ever. Like a job's time-out it
+    /// counts from the call of the handler, and what takes longer is a failed attempt.
+    pub fn default_timeout(self, default_timeout: Duration) -> Self {
+        let default_timeout = Some(default_timeout);
+        Self {
+            default_timeout,
+            ..self
+        }
+    }
+
     /// How many jobs are held beyond those that run, so that the next is at hand when one ends. The default is 0:
     /// a job that waits here could run elsewhere.
     pub fn prefetch(self, prefetch: u32) -> Self {
@@ -272,13 +273,8 @@ impl Runtime {
         let session = self.session(&config)?;
         let link = Arc::new(Link::new());
         let machine = Machine::new(config);
-        let shell = Shell::new(
-            machine,
-            session,
-            Arc::clone(&link),
-            self.observer,
-            self.shutdown_timeout,
-        );
+        let engine = Engine::new(machine, Arc::clone(&link), self.observer);
+        let shell = Shell::new(engine, session, self.shutdown_timeout);
         let handlers = self.handlers.into_iter().map(|(_, handler)| handler).collect();
         let _abandon = link.abandon.clone().drop_guard();
         let mut over = pin!(spawn(shell, link.over.clone())?);

@@ -9,6 +9,7 @@ mod contract;
 mod fence_map;
 mod lease;
 mod outbox;
+mod progress;
 mod run;
 mod shutdown;
 mod slots;
@@ -47,6 +48,8 @@ pub struct Machine {
     timers: BTreeSet<(BootTime, Fence)>,
     lease: Lease,
     shutdown: Shutdown,
+    /// When the server was last told how far runs have come, on this connection.
+    reported: Option<BootTime>,
     connected: bool,
     /// The session of this connection is the one before.
     resumed: bool,
@@ -72,6 +75,7 @@ impl Machine {
             timers: BTreeSet::new(),
             lease: Lease::default(),
             shutdown: Shutdown::default(),
+            reported: None,
             connected: false,
             resumed: false,
             closing: false,
@@ -94,6 +98,7 @@ impl Machine {
     pub fn handle_connected(&mut self, now: BootTime, welcome: &Welcome, sent: BootTime) {
         self.limits = welcome.limits;
         self.connected = true;
+        self.reported = None;
         self.closing = false;
         self.resumed = welcome.resumed;
         self.lease.handle_connected(welcome.ttl, sent);
@@ -225,6 +230,11 @@ impl Machine {
     /// How many handlers run whose outcome is still wanted.
     pub fn running(&self) -> usize {
         self.slots.busy().saturating_sub(self.strays.len())
+    }
+
+    /// How many handlers go on although their run is over.
+    pub fn strays(&self) -> usize {
+        self.strays.len()
     }
 
     /// What it has done so far.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use jobq_proto::message::{
-    Completed, Credit, Failed, FailedRun, HeldRun, Holding, NameCredit, OrderedJob, Released, RunRef, Started,
+    Completed, Credit, Failed, FailedRun, HeldRun, Holding, NameCredit, OrderedJob, Progress, Released,
+    RunProgress, RunRef, Started,
 };
 use jobq_proto::{Fence, Limits, ServerMessage, WireSize};
 
@@ -29,6 +30,8 @@ pub(super) struct Outbox {
     refused: VecDeque<RunRef>,
     /// Orders failed without being kept, since their names are not ours.
     unknown: VecDeque<FailedRun>,
+    /// At most one report for each run that is held: the caller sees to it.
+    progress: VecDeque<RunProgress>,
     /// What the server takes for our credit: for all names, and for each.
     told: Option<(u32, Vec<u32>)>,
     /// The sizes of the reports under way, and their sum.
@@ -56,6 +59,10 @@ impl Outbox {
             ReportKind::Failed => self.failed.push_back(fence),
             ReportKind::Released => self.released.push_back(fence),
         }
+    }
+
+    pub(super) fn progress(&mut self, report: RunProgress) {
+        self.progress.push_back(report);
     }
 
     /// The server knows how this run ended.
@@ -114,7 +121,13 @@ impl Outbox {
             return Some(ServerMessage::Released(Released { runs }));
         }
         let runs = batch(&mut self.unknown, limits, whole, |run| Some(run.clone()));
-        (!runs.is_empty()).then_some(ServerMessage::Failed(Failed { runs }))
+        if !runs.is_empty() {
+            return Some(ServerMessage::Failed(Failed { runs }));
+        }
+        let runs = batch(&mut self.progress, limits, whole, |report| {
+            run(report.fence)?.started().map(|_| report.clone())
+        });
+        (!runs.is_empty()).then_some(ServerMessage::Progress(Progress { runs }))
     }
 
     /// The difference between the credit that the server knows and `credit`, if there is one.
@@ -164,14 +177,14 @@ pub(super) fn holding<'a>(
     limits: &Limits,
 ) -> (ServerMessage, Vec<Fence>) {
     let mut runs: Vec<&Run> = runs.collect();
-    runs.sort_unstable_by_key(|run| (progress(run), run.id.fence));
+    runs.sort_unstable_by_key(|run| (what_is_left(run), run.id.fence));
     let mut queue: VecDeque<HeldRun> = runs.into_iter().map(Run::held).collect();
     let named = batch(&mut queue, limits, usize::MAX, |held| Some(*held));
     let rest = queue.into_iter().map(|held| held.fence).collect();
     (ServerMessage::Holding(Holding { runs: named }), rest)
 }
 
-fn progress(run: &Run) -> u8 {
+fn what_is_left(run: &Run) -> u8 {
     match run.state {
         State::Ended(_) => 0,
         State::Running { .. } => 1,

@@ -3,4 +3,6 @@
 mod ends;
 mod life;
 mod played_server;
+mod progress;
 mod settings;
+mod stubborn;

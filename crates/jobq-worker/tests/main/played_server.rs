@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jobq_proto::message::{
-    Beat, Hello, Holding, Order, OrderedJob, RunRef, SettleOutcome, Settled, SettledRun, Welcome,
+    Beat, Hello, Holding, Order, OrderedJob, RunProgress, RunRef, SettleOutcome, Settled, SettledRun, Welcome,
 };
 use jobq_proto::{ClientMessage, Fence, Limits, ServerMessage, Window};
 use jobq_transport::{Endpoint, Listener, MemoryListener, memory};
@@ -164,11 +164,11 @@ impl Peer {
         }
     }
 
-    /// The next message but Started.
+    /// The next message but Started and Credit.
     pub(crate) async fn report(&mut self) -> ServerMessage {
         loop {
             match self.recv().await {
-                ServerMessage::Started(_) => {}
+                ServerMessage::Started(_) | ServerMessage::Credit(_) => {}
                 message => return message,
             }
         }
@@ -181,6 +181,17 @@ impl Peer {
             other => panic!("Goodbye is next, not {other:?}"),
         }
         assert_eq!(self.read().await, None);
+    }
+
+    /// What the next message, a Progress, says of one run.
+    pub(crate) async fn progress(&mut self) -> RunProgress {
+        match self.report().await {
+            ServerMessage::Progress(mut progress) => {
+                assert_eq!(progress.runs.len(), 1, "{progress:?}");
+                progress.runs.remove(0)
+            }
+            other => panic!("Progress is next, not {other:?}"),
+        }
     }
 
     async fn answer(&mut self, beat: Beat) {

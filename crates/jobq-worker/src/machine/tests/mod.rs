@@ -19,6 +19,7 @@ const TTL: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
+mod progress;
 mod reports;
 mod shutdown;
 mod starts;
@@ -40,6 +41,7 @@ enum Out {
     Completed(Vec<u64>),
     Failed(Vec<(u64, String, bool)>),
     Released(Vec<u64>),
+    Progress(Vec<(u64, Option<u32>)>),
     Call(u64),
     Cancel(u64),
     Drop(u64),
@@ -201,6 +203,9 @@ fn said(message: ServerMessage) -> Out {
                 .collect(),
         ),
         ServerMessage::Released(released) => Out::Released(ids(released.runs)),
+        ServerMessage::Progress(progress) => {
+            Out::Progress(progress.runs.into_iter().map(|run| (run.id, run.part)).collect())
+        }
         other => panic!("a worker does not say {other:?}"),
     }
 }

@@ -1,0 +1,250 @@
+//! Joins the machine to the handlers: has them called, stopped and dropped, and hears how they ended and how far they
+//! have come. The session's thread drives it against a server, [`crate::testing`] without one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jobq_client::BootTime;
+use jobq_proto::Fence;
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::{Ended, Ending};
+use crate::job::{Control, Job, Run};
+use crate::machine::{Command, Event, FenceMap, Machine, Outcome, RunId, Start};
+use crate::mailbox::Mailbox;
+use crate::observer::{Observer, RunInfo};
+use crate::progress::LatestProgress;
+
+/// What the session's thread and the handlers' runtime share.
+pub(crate) struct Link {
+    pub(crate) calls: Mailbox<Call>,
+    pub(crate) ended: Arc<Mailbox<Ended>>,
+    /// The runs whose latest report of progress has not been taken.
+    pub(crate) progressed: Arc<Mailbox<Fence>>,
+    /// Take nothing new, and let handlers finish for a time.
+    pub(crate) shutdown: CancellationToken,
+    /// Nobody waits for the worker any more: let handlers finish for no time.
+    pub(crate) abandon: CancellationToken,
+    /// The session's thread has ended.
+    pub(crate) over: CancellationToken,
+}
+
+/// A handler to be called.
+pub(crate) struct Call {
+    /// Which handler.
+    pub(crate) name: usize,
+    pub(crate) job: Job<Bytes>,
+    pub(crate) run: Run,
+    pub(crate) ending: Ending,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Self {
+            calls: Mailbox::new(),
+            ended: Arc::new(Mailbox::new()),
+            progressed: Arc::new(Mailbox::new()),
+            shutdown: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            over: CancellationToken::new(),
+        }
+    }
+}
+
+pub(crate) struct Engine {
+    pub(crate) machine: Machine,
+    link: Arc<Link>,
+    observer: Option<Arc<dyn Observer>>,
+    /// The handlers that run.
+    called: FenceMap<Called>,
+    /// Reports of progress wait in the link for their time.
+    progress_waits: bool,
+    /// Buffers that keep their room.
+    ended: Vec<Ended>,
+    progressed: Vec<Fence>,
+    calls: Vec<Call>,
+}
+
+struct Called {
+    id: RunId,
+    control: Arc<Control>,
+    /// It did not stop within its grace.
+    overdue: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(machine: Machine, link: Arc<Link>, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self {
+            machine,
+            link,
+            observer,
+            called: FenceMap::default(),
+            progress_waits: false,
+            ended: Vec::new(),
+            progressed: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.as_deref()
+    }
+
+    /// Waits until a handler has ended or reports progress. Cancel-safe. Reports that wait for their time do not count,
+    /// so a handler that reports all the time wakes nobody all the time.
+    pub(crate) async fn heard(&self) {
+        tokio::select! {
+            () = self.link.ended.ready() => {}
+            () = self.link.progressed.ready(), if !self.progress_waits => {}
+        }
+    }
+
+    /// When something is due that is not due yet.
+    pub(crate) fn poll_timeout(&self) -> Option<BootTime> {
+        let progress = self.machine.progress_due().filter(|_| self.progress_waits);
+        [self.machine.poll_timeout(), progress]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Tells the machine what handlers did.
+    pub(crate) fn take_heard(&mut self, now: BootTime) {
+        self.link.ended.take(&mut self.ended);
+        for Ended { fence, ran, end } in self.ended.drain(..) {
+            if let Some(Called {
+                id, overdue: true, ..
+            }) = self.called.remove(&fence)
+            {
+                let name = self.machine.name(id.name);
+                tracing::info!(id = %id.job, name, attempt = id.attempt, "a handler that did not stop in time has ended");
+            }
+            self.machine.handle_ended(now, fence, ran, end);
+        }
+        self.progress_waits = self.link.progressed.take_if(&mut self.progressed, || {
+            self.machine.progress_due().is_some_and(|due| due <= now)
+        });
+        for fence in self.progressed.drain(..) {
+            let called = self.called.get(&fence);
+            if let Some(progress) = called.and_then(|called| called.control.progress.take()) {
+                self.machine.handle_progress(now, fence, progress);
+            }
+        }
+    }
+
+    /// The server may have forgotten how far the runs have come: it keeps that in memory only.
+    pub(crate) fn tell_progress_again(&mut self) {
+        for called in self.called.values() {
+            called.control.progress.tell_again();
+        }
+    }
+
+    /// Has handlers called, stopped and dropped.
+    pub(crate) fn command(&mut self) {
+        while let Some(command) = self.machine.poll_command() {
+            match command {
+                Command::Start(start) => self.start(start),
+                Command::Cancel(fence) => {
+                    if let Some(called) = self.called.get(&fence) {
+                        called.control.cancel.cancel();
+                    }
+                }
+                Command::Drop(fence) => self.drop_handler(fence),
+            }
+        }
+        self.link.calls.append(&mut self.calls);
+    }
+
+    pub(crate) fn report_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            let (Event::Started(id) | Event::Ended(id, _)) = &event;
+            let name = self.machine.name(id.name);
+            let run = RunInfo {
+                id: id.job,
+                name,
+                attempt: id.attempt,
+                fence: id.fence,
+            };
+            match &event {
+                Event::Started(_) => {
+                    tracing::debug!(id = %run.id, name, attempt = run.attempt, "started");
+                    if let Some(observer) = &self.observer {
+                        observer.started(&run);
+                    }
+                }
+                Event::Ended(_, outcome) => {
+                    log_end(&run, outcome);
+                    if let Some(observer) = &self.observer {
+                        observer.ended(&run, outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says which handlers go on although nobody waits for them any more.
+    pub(crate) fn report_strays(&self) {
+        for Called { id, .. } in self.called.values() {
+            let name = self.machine.name(id.name);
+            tracing::warn!(
+                id = %id.job,
+                name,
+                attempt = id.attempt,
+                "the worker has stopped, and a handler that was told to stop still runs"
+            );
+        }
+    }
+
+    fn start(&mut self, Start { id, order }: Start) {
+        let control = Arc::new(Control {
+            limits: *self.machine.limits(),
+            progress: LatestProgress::new(id.fence, Arc::clone(&self.link.progressed)),
+            ..Control::default()
+        });
+        let called = Called {
+            id,
+            control: Arc::clone(&control),
+            overdue: false,
+        };
+        self.called.insert(id.fence, called);
+        self.calls.push(Call {
+            name: id.name,
+            job: order.into(),
+            run: Run::new(id.fence, id.attempt, control),
+            ending: Ending::new(id.fence, Arc::clone(&self.link.ended)),
+        });
+    }
+
+    fn drop_handler(&mut self, fence: Fence) {
+        if let Some(called) = self.called.get_mut(&fence) {
+            let name = self.machine.name(called.id.name);
+            tracing::warn!(
+                id = %called.id.job,
+                name,
+                attempt = called.id.attempt,
+                "a handler did not stop within its grace; its run is over, and its place stays taken until it returns \
+                 or waits for something"
+            );
+            called.overdue = true;
+            called.control.drop.notify_one();
+        }
+    }
+}
+
+fn log_end(run: &RunInfo<'_>, outcome: &Outcome) {
+    let RunInfo {
+        id, name, attempt, ..
+    } = run;
+    match outcome {
+        Outcome::Completed => tracing::debug!(%id, name, attempt, "completed"),
+        Outcome::Failed(_) => tracing::debug!(%id, name, attempt, "failed"),
+        Outcome::Released => tracing::debug!(%id, name, attempt, "released"),
+        Outcome::GivenUp => {
+            tracing::warn!(%id, name, attempt, "given up: the run is no longer this worker's")
+        }
+    }
+}
