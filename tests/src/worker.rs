@@ -35,7 +35,7 @@ impl WorkerProcess {
         Self { process }
     }
 
-    /// Kills it by SIGKILL, and waits until it is gone. What its script started goes on.
+    /// Kills it by SIGKILL, and waits until it is gone. Its guard kills what its script started, a moment later.
     pub async fn kill(&mut self) {
         self.process.kill().await;
     }

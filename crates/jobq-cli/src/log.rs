@@ -47,7 +47,7 @@ pub(crate) fn filter(text: &str) -> Result<String, String> {
 }
 
 /// Whether standard error is a terminal whose user wants colours, as <https://no-color.org> has it.
-fn wants_colour() -> bool {
+pub(crate) fn wants_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::io::stderr().is_terminal()
 }

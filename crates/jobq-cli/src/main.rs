@@ -52,7 +52,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 fn run(cli: Cli, settings: &Settings) -> anyhow::Result<Exit> {
-    log::start(&cli.global, cli.command.default_log())?;
+    log::start(&cli.global, cli.command.default_log(&cli.global))?;
     // One thread: the server's work is one loop beside its connections, and handing each message from one thread to
     // the next costs more than it saves. The store, a worker's session and whatever blocks have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -43,13 +43,17 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Measure how many jobs this machine takes and runs a second.
     Bench(bench::Args),
+    /// Kill the commands of a worker that is gone; `jobq work` starts it for itself.
+    #[command(name = work::guard::COMMAND, hide = true)]
+    WorkGuard,
 }
 
 impl Command {
     /// What is logged unless told otherwise: those that run on say what they do, the others speak by their output.
-    pub(crate) fn default_log(&self) -> &'static str {
+    pub(crate) fn default_log(&self, global: &Global) -> &'static str {
         match self {
-            Self::Serve(_) | Self::Work(_) => "info",
+            Self::Serve(_) => "info",
+            Self::Work(args) => args.default_log(global),
             _ => "warn",
         }
     }
@@ -68,6 +72,7 @@ impl Command {
             Self::Config(args) => config::run(&args, global, settings),
             Self::Demo(args) => demo::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
+            Self::WorkGuard => work::guard::run(),
         }
     }
 }

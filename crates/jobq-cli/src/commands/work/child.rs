@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::capture::{Head, Tail};
 use super::group::Group;
+use super::guard::Guard;
 
 /// How much of standard error is kept: its end, which most programs use for what went wrong.
 const STDERR_TAIL: usize = 64 * 1024;
@@ -36,32 +38,24 @@ pub(super) struct Orders {
     pub(super) keep_output: bool,
     /// How many bytes of that are kept.
     pub(super) output_limit: usize,
-    /// How long it may run.
-    pub(super) timeout: Option<Duration>,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
     /// Stop it.
     pub(super) cancelled: CancellationToken,
-    /// Stop it without grace.
+    /// Once it is to be stopped: without grace.
     pub(super) kill: CancellationToken,
+    /// Kills it if this process is killed.
+    pub(super) guard: Arc<Guard>,
 }
 
 /// A command that has exited.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) status: ExitStatus,
-    pub(super) stopped: Option<Stopped>,
+    /// Whether it was told to stop; the runtime knows why.
+    pub(super) stopped: bool,
     pub(super) stdout: Head,
     pub(super) stderr: Tail,
-}
-
-/// Why a command was stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stopped {
-    /// The run is to stop; the runtime knows why.
-    Cancelled,
-    /// It ran longer than it may.
-    TimedOut(Duration),
 }
 
 /// Runs a command in a process group of its own until it has exited and said all it had to say. When this is
@@ -82,7 +76,7 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
         .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn()?;
-    let group = Group::of(&child);
+    let group = Group::of(&child, Arc::clone(&orders.guard));
     let mut head = Head::new(orders.output_limit);
     let mut tail = Tail::new(STDERR_TAIL);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -104,7 +98,7 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
             // Either they are closed now, or they are given up.
             let _ = timeout(LAST_WORDS_WAIT, &mut pipes).await;
         }
-        (status, stop.why)
+        (status, stop.begun)
     };
     group.leave();
     Ok(Finished {
@@ -122,61 +116,47 @@ async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
     }
 }
 
-/// When a command is stopped, and how far that is.
+/// How far a command is on its way to be stopped.
 struct Stop<'a> {
     orders: &'a Orders,
-    why: Option<Stopped>,
-    /// When the next step is due, by time.
-    at: Option<Instant>,
-    killed: bool,
+    begun: bool,
+    /// When its grace is over.
+    kill_at: Option<Instant>,
 }
 
 impl<'a> Stop<'a> {
     fn new(orders: &'a Orders) -> Self {
         Self {
             orders,
-            why: None,
-            at: orders.timeout.map(|timeout| Instant::now() + timeout.min(FAR)),
-            killed: false,
+            begun: false,
+            kill_at: None,
         }
     }
 
     /// Waits until the next step is due; for ever when there is none.
     async fn due(&self) {
-        let time = async {
-            match self.at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
+        if !self.begun {
+            // Before that, `kill` says nothing about this run.
+            return self.orders.cancelled.cancelled().await;
+        }
+        let Some(at) = self.kill_at else {
+            return std::future::pending().await;
         };
         tokio::select! {
-            () = self.orders.kill.cancelled(), if !self.killed => {}
-            () = self.orders.cancelled.cancelled(), if self.why.is_none() => {}
-            () = time => {}
+            () = self.orders.kill.cancelled() => {}
+            () = sleep_until(at) => {}
         }
     }
 
     fn advance(&mut self, group: &Group) {
-        if self.orders.kill.is_cancelled() {
-            self.why.get_or_insert(Stopped::Cancelled);
-            self.kill(group);
-        } else if self.why.is_some() {
-            self.kill(group);
+        if self.begun || self.orders.kill.is_cancelled() {
+            group.kill();
+            self.kill_at = None;
         } else {
-            let timed_out = self
-                .orders
-                .timeout
-                .filter(|_| !self.orders.cancelled.is_cancelled());
-            self.why = Some(timed_out.map_or(Stopped::Cancelled, Stopped::TimedOut));
             group.terminate();
-            self.at = Some(Instant::now() + self.orders.grace.min(FAR));
+            self.kill_at = Some(Instant::now() + self.orders.grace.min(FAR));
         }
-    }
-
-    fn kill(&mut self, group: &Group) {
-        group.kill();
-        self.at = None;
-        self.killed = true;
+        self.begun = true;
     }
 }
 
@@ -195,10 +175,10 @@ mod tests {
             input: Bytes::from_static(b"input\n"),
             keep_output: true,
             output_limit: 1024,
-            timeout: None,
             grace: Duration::from_secs(60),
             cancelled: CancellationToken::new(),
             kill: CancellationToken::new(),
+            guard: Arc::default(),
         }
     }
 
@@ -268,24 +248,39 @@ mod tests {
         let script = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.01; done";
         // The signal may come before the trap is set, and then there is nothing to clean up.
         let finished = run(shell(script), orders).await.expect("it starts");
-        assert_eq!(finished.stopped, Some(Stopped::Cancelled));
+        assert!(finished.stopped);
     }
 
     #[tokio::test]
     async fn a_command_that_ignores_sigterm_is_killed_after_its_grace() {
         let orders = Orders {
-            timeout: Some(Duration::from_millis(200)),
             grace: Duration::from_millis(50),
             ..orders()
         };
+        orders.cancelled.cancel();
         let finished = run(shell("trap '' TERM; while :; do sleep 0.01; done"), orders)
             .await
             .expect("it starts");
-        assert_eq!(
-            finished.stopped,
-            Some(Stopped::TimedOut(Duration::from_millis(200)))
-        );
-        assert!(!finished.status.success());
+        assert!(finished.stopped && !finished.status.success());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_stopped_without_grace_is_killed() {
+        let orders = orders();
+        orders.kill.cancel();
+        orders.cancelled.cancel();
+        let finished = run(shell("trap '' TERM; while :; do sleep 0.01; done"), orders)
+            .await
+            .expect("it starts");
+        assert!(finished.stopped && !finished.status.success());
+    }
+
+    #[tokio::test]
+    async fn the_others_being_killed_is_no_reason_to_end() {
+        let orders = orders();
+        orders.kill.cancel();
+        let finished = run(shell("echo done"), orders).await.expect("it starts");
+        assert!(!finished.stopped && finished.status.success());
     }
 
     #[tokio::test]

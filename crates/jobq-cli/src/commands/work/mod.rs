@@ -1,65 +1,55 @@
-//! `jobq work`: runs a command for each job of a name.
+//! `jobq work`: runs a command for each job of the names that it is told.
 //!
-//! [`child`] runs one command from its start to its last word, [`capture`] reads what it says, [`report`] turns that
-//! into the job's result or the reason of its failure, and [`watch`] writes the log.
+//! [`task`] makes a command of a job, with [`template`]; [`child`] runs it from its start to its last word, [`capture`]
+//! reads what it says, [`report`] turns that into the job's result or the reason of its failure, [`watch`] says what
+//! happens on the [`live`] log, and [`guard`] sees to it that no command outlives the worker.
 
 mod capture;
 mod child;
 mod group;
+pub(super) mod guard;
+mod live;
+mod program;
 mod report;
+mod scripts;
+mod task;
+mod template;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use bytes::Bytes;
-use jobq_client::json;
-use jobq_proto::{JobName, Limits};
-use jobq_worker::{CancellationToken, Job, JobError, Run, Runtime, RuntimeError, Summary};
+use jobq_proto::JobName;
+use jobq_worker::{CancellationToken, Runtime, RuntimeError, Summary};
 use tokio::sync::oneshot;
 
-use crate::cli::Global;
+use crate::cli::{Global, LogFormat};
 use crate::connect::unreachable;
 use crate::exit::Exit;
-use crate::output;
 use crate::signals::Signals;
 use crate::times;
-use child::Orders;
+use guard::Guard;
+use live::State;
+use task::Task;
+use watch::{Log, Watch};
 
 /// The flags of `jobq work`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-The command gets the job's params as one line of JSON on its standard input,
-and JOBQ_ID, JOBQ_NAME, JOBQ_UUID, JOBQ_ATTEMPT, JOBQ_MAX_ATTEMPTS, JOBQ_FENCE
-and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
-status 0, the job completes, and what it wrote to standard output is the
-result. Otherwise the attempt fails, and the end of what it wrote to standard
-error is the reason.
-
-The command has a process group of its own. When the job is cancelled or its
-time is over, the group gets SIGTERM, and SIGKILL after --grace. What holds the
-command's output open for a second after it has exited is killed.
-
-SIGTERM or SIGINT stops the worker: it takes nothing new and waits up to
---drain for what runs. A second signal stops what runs and gives its jobs back;
-a third kills it.
-
-It keeps trying when no server answers, at the start too.
-
-Examples:
-  jobq work thumbnail -j 4 -- ./thumbnail.sh
-  jobq work mail --timeout 1m --result none -- sh -c 'sendmail \"$(jq -r .to)\"'")]
+#[command(after_long_help = HELP)]
 pub(crate) struct Args {
     /// The jobs to run
-    #[arg(value_parser = name)]
-    name: String,
-    /// Run so many at a time
+    #[arg(value_parser = name, required_unless_present = "names")]
+    name: Option<String>,
+    /// Run these as well; repeat it, or put commas between them
+    #[arg(long = "name", value_name = "NAME", value_delimiter = ',', value_parser = name, id = "names")]
+    names: Vec<String>,
+    /// Run so many at a time, over all names
     #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    jobs: u32,
-    /// Stop a run after so long, beside the job's own time-out; it counts as a failed attempt
+    concurrency: u32,
+    /// How long a run may take whose job has no time-out of its own; it is a failed attempt then [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]
     timeout: Option<Duration>,
     /// What becomes of standard output
@@ -72,10 +62,49 @@ pub(crate) struct Args {
     /// When stopping, wait so long for what runs
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = times::duration)]
     drain: Duration,
-    /// The command and its arguments
+    /// Say nothing of the runs, only what goes wrong with the worker itself
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments, which may take something of the job, as in {params.file}
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
+
+const HELP: &str = "\
+The command gets the job's params as one line of JSON on its standard input,
+and JOBQ_ID, JOBQ_NAME, JOBQ_UUID, JOBQ_ATTEMPT, JOBQ_MAX_ATTEMPTS, JOBQ_FENCE
+and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
+status 0, the job completes, and what it wrote to standard output is the
+result; no output is no result. Otherwise the attempt fails, and the end of
+what it wrote to standard error is the reason.
+
+In the words of the command, these are replaced:
+  {}             the params: a text as it is, everything else as JSON
+  {params.file}  a field of them, {params.sizes.0} one further down: a text, a
+                 number, true or false. A job without it fails for good.
+  {id} {uuid} {name} {attempt} {username}
+Everything else with braces stays as it is: `${id}` and `{print}` do, and
+`{{}}` and `{{id}}` are the texts {} and {id}. A word stays one word whatever
+is in it, and no shell sees it unless it is the command; in a script for
+`sh -c` and the like these forms are refused. A word that begins with what a
+job says may look like an option: put `--` or ./ before it.
+
+The command has a process group of its own. When the job is cancelled or its
+time is over, the group gets SIGTERM, and SIGKILL after --grace. What holds the
+command's output open for a second after it has exited is killed. When the
+worker itself is killed, its commands are too.
+
+SIGTERM or SIGINT stops the worker: it takes nothing new and waits up to
+--drain for what runs. A second signal kills what runs and gives its jobs back;
+a third ends the worker at once.
+
+It keeps trying when no server answers, at the start too.
+
+Examples:
+  jobq work thumbnail -j 4 -- convert {params.file} -resize 200x out/{id}.png
+  jobq work mail --timeout 1m --result none -- sh -c 'sendmail \"$(jq -r .to)\"'
+  jobq work --name day --name night -- sh -c 'exec ./report.sh \"$JOBQ_NAME\"'
+  jobq work count --result json -- jq '{lines: .text | split(\"\\n\") | length}'";
 
 /// What becomes of a command's standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -91,81 +120,130 @@ pub(super) enum ResultKind {
 /// What the runtime adds to the grace of a command before it drops a handler: the pipes' second, and some room.
 const HANDLER_SLACK: Duration = Duration::from_secs(3);
 
-/// What every run needs to know.
-struct Work {
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    result: ResultKind,
-    timeout: Option<Duration>,
-    grace: Duration,
-    /// Kill what runs, without grace.
-    kill: CancellationToken,
+impl Args {
+    /// What is logged unless told otherwise: for people, the live log says what happens.
+    pub(crate) fn default_log(&self, global: &Global) -> &'static str {
+        match global.log_format {
+            LogFormat::Json if !self.quiet => "info",
+            LogFormat::Json | LogFormat::Text => "warn",
+        }
+    }
+
+    /// The names, each once.
+    fn names(&self) -> anyhow::Result<Vec<&str>> {
+        let names: Vec<&str> = self.name.iter().chain(&self.names).map(String::as_str).collect();
+        let mut seen = BTreeSet::new();
+        match names.iter().find(|name| !seen.insert(**name)) {
+            Some(twice) => Err(Exit::Usage.because(anyhow!(
+                "failed to read the names: {twice:?} is given more than once; name each kind of job once"
+            ))),
+            None => Ok(names),
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
+    let names = args.names()?;
+    let words = template::parse(&args.command)
+        .map_err(|error| Exit::Usage.because(error))
+        .context("failed to read the command")?;
     let kill = CancellationToken::new();
-    let work = Arc::new(Work {
-        program: find(&args.command[0])?,
-        arguments: args.command[1..].to_vec(),
+    let task = Arc::new(Task {
+        program: program::find(&words[0].literal())?,
+        arguments: words[1..].to_vec(),
         result: args.result,
-        timeout: args.timeout,
         grace: args.grace,
         kill: kill.clone(),
+        guard: Arc::new(Guard::start()),
     });
-    let (watch, mut over) = watch::Watch::new();
     let mut runtime = Runtime::new(global.endpoint()?)
-        .raw_handler(&args.name, move |job, run| Arc::clone(&work).process(job, run))
-        .concurrency(args.jobs)
+        .concurrency(args.concurrency)
         .label(format!("jobq work {}", std::process::id()))
         .shutdown_timeout(args.drain)
-        .cancel_grace(args.grace.saturating_add(HANDLER_SLACK))
-        .observer(watch);
+        .cancel_grace(args.grace.saturating_add(HANDLER_SLACK));
+    for name in &names {
+        let task = Arc::clone(&task);
+        runtime = runtime.raw_handler(name, move |job, run| Arc::clone(&task).process(job, run));
+    }
+    if let Some(timeout) = args.timeout {
+        runtime = runtime.default_timeout(timeout);
+    }
     if let Some(token) = global.token()? {
         runtime = runtime.token(token);
     }
-    tracing::info!(
-        name = args.name,
-        jobs = args.jobs,
-        server = global.server,
-        "working"
+    let (log, written) = Log::start(args.quiet, global.log_format)?;
+    let (names, server) = (names.join(", "), &global.server);
+    log.say(
+        State::Working,
+        format_args!("on {names} of {server}, {} at a time", args.concurrency),
     );
-    drive(runtime, &mut signals, &mut over, &kill).await
+    let (watch, over) = Watch::new(Arc::clone(&log));
+    let worker = Worker {
+        runtime: runtime.observer(watch),
+        over,
+        kill,
+        log,
+    };
+    let result = worker.drive(&mut signals).await;
+    if let Some(written) = written {
+        written.wait();
+    }
+    result
 }
 
-/// Runs until a signal, and ends as fast as the signals ask.
-async fn drive(
+/// A worker from its start to its end.
+struct Worker {
     runtime: Runtime,
-    signals: &mut Signals,
-    over: &mut oneshot::Receiver<()>,
-    kill: &CancellationToken,
-) -> anyhow::Result<Exit> {
-    let drain = CancellationToken::new();
-    {
-        let mut working = std::pin::pin!(runtime.run(drain.cancelled()));
-        tokio::select! {
-            result = &mut working => return ended(result),
-            () = signals.recv() => tracing::info!("stopping; a second signal gives back what runs"),
-        }
-        drain.cancel();
-        tokio::select! {
-            result = &mut working => return ended(result),
-            () = signals.recv() => tracing::info!("giving back what runs; a third signal kills it"),
-        }
-        // Dropped here, it tells handlers to stop and goes on in the background until the server knows.
-    }
-    tokio::select! {
-        _ = &mut *over => return Ok(Exit::Interrupted),
-        () = signals.recv() => kill.cancel(),
-    }
-    tokio::select! {
-        _ = &mut *over => {}
-        () = signals.recv() => {}
-    }
-    Ok(Exit::Interrupted)
+    /// Ends when the worker's session has, even if nobody waits for the runtime.
+    over: oneshot::Receiver<()>,
+    /// Gives what is told to stop no grace.
+    kill: CancellationToken,
+    log: Arc<Log>,
 }
 
-fn ended(result: Result<Summary, RuntimeError>) -> anyhow::Result<Exit> {
+impl Worker {
+    /// Runs until a signal, and ends as fast as the signals ask.
+    async fn drive(self, signals: &mut Signals) -> anyhow::Result<Exit> {
+        let Self {
+            runtime,
+            over,
+            kill,
+            log,
+        } = self;
+        let drain = CancellationToken::new();
+        {
+            let mut working = std::pin::pin!(runtime.run(drain.cancelled()));
+            tokio::select! {
+                result = &mut working => return ended(result, &log),
+                () = signals.recv() => {}
+            }
+            log.say(
+                State::Stopping,
+                "once what runs has ended; a second signal kills it and gives its jobs back",
+            );
+            drain.cancel();
+            tokio::select! {
+                result = &mut working => return ended(result, &log),
+                () = signals.recv() => {}
+            }
+            log.say(
+                State::Stopping,
+                "now; a third signal does not wait for the server to know",
+            );
+            // First, so that the runs that are told to stop below find it.
+            kill.cancel();
+            // Dropped here, the runtime tells them, and goes on in the background until the server knows.
+        }
+        tokio::select! {
+            _ = over => {}
+            () = signals.recv() => {}
+        }
+        Ok(Exit::Interrupted)
+    }
+}
+
+fn ended(result: Result<Summary, RuntimeError>, log: &Log) -> anyhow::Result<Exit> {
     match result {
         Ok(summary) => {
             let Summary {
@@ -174,7 +252,15 @@ fn ended(result: Result<Summary, RuntimeError>) -> anyhow::Result<Exit> {
                 released,
                 stale,
             } = summary;
-            tracing::info!(completed, failed, released, stale, "stopped");
+            let late = if stale > 0 {
+                format!(", {stale} reported too late")
+            } else {
+                String::new()
+            };
+            log.say(
+                State::Stopped,
+                format_args!("{completed} completed, {failed} failed, {released} given back{late}"),
+            );
             Ok(Exit::Ok)
         }
         Err(RuntimeError::Session(error)) => Err(unreachable(error)).context("failed to go on working"),
@@ -185,93 +271,8 @@ fn ended(result: Result<Summary, RuntimeError>) -> anyhow::Result<Exit> {
     }
 }
 
-impl Work {
-    async fn process(self: Arc<Self>, job: Job<Bytes>, run: Run) -> Result<Option<Bytes>, JobError> {
-        let params = json::from_cbor(&job.params)
-            .map_err(|error| JobError::never(format!("the params cannot be written as JSON: {error}")))?;
-        let mut input = params.to_string();
-        input.push('\n');
-        let orders = Orders {
-            input: input.into(),
-            keep_output: self.result != ResultKind::None,
-            output_limit: usize::try_from(Limits::default().result).unwrap_or(usize::MAX),
-            timeout: self.timeout,
-            grace: self.grace,
-            cancelled: run.cancellation().clone(),
-            kill: self.kill.clone(),
-        };
-        let finished = child::run(self.command(&job, &run), orders)
-            .await
-            .map_err(|error| {
-                JobError::retry(format!("failed to start {}: {error}", self.program.display()))
-            })?;
-        report::outcome(finished, self.result)
-    }
-
-    fn command(&self, job: &Job<Bytes>, run: &Run) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            // What a command writes to its standard error becomes the job's reason, for all to read.
-            .env_remove("JOBQ_TOKEN")
-            .env("JOBQ_ID", job.id.to_string())
-            .env("JOBQ_NAME", &job.name)
-            .env("JOBQ_UUID", job.uuid.to_string())
-            .env("JOBQ_ATTEMPT", job.attempt.to_string())
-            .env("JOBQ_MAX_ATTEMPTS", job.max_attempts.to_string())
-            .env("JOBQ_FENCE", run.fence().to_string());
-        match &job.username {
-            Some(username) => command.env("JOBQ_USERNAME", username),
-            None => command.env_remove("JOBQ_USERNAME"),
-        };
-        command
-    }
-}
-
-/// Finds the program as the system would, so that a wrong one is noticed before there is a job.
-fn find(program: &OsString) -> anyhow::Result<PathBuf> {
-    let path = Path::new(program);
-    let shown = output::escape(&program.to_string_lossy()).into_owned();
-    if path.components().count() > 1 || shown.contains('/') {
-        let problem = match std::fs::metadata(path) {
-            Ok(file) if file.is_file() && is_executable(path) => return Ok(path.to_owned()),
-            Ok(file) if file.is_file() => "it is not executable; chmod +x may help".to_owned(),
-            Ok(_) => "it is no file".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        return Err(Exit::Usage.because(anyhow!("failed to find the command {shown:?}: {problem}")));
-    }
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&directories)
-        .map(|directory| directory.join(path))
-        .find(|candidate| candidate.is_file() && is_executable(candidate))
-        .ok_or_else(|| {
-            let error = anyhow!("failed to find the command {shown:?}: it is in no directory of PATH");
-            Exit::Usage.because(error)
-        })
-}
-
-fn is_executable(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 fn name(text: &str) -> Result<String, String> {
     text.parse::<JobName>()
         .map(String::from)
         .map_err(|error| error.message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_found_in_the_path_or_where_it_is() {
-        assert!(find(&"sh".into()).expect("every system has it").ends_with("sh"));
-        assert!(find(&"/bin/sh".into()).is_ok());
-        for wrong in ["no-such-command-anywhere", "./no-such-file", "/", ""] {
-            let error = find(&wrong.into()).expect_err(wrong);
-            assert_eq!(Exit::of(&error), Exit::Usage, "{wrong}");
-        }
-    }
 }

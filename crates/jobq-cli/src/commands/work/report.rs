@@ -11,30 +11,37 @@ use rustix::process::Signal;
 
 use super::ResultKind;
 use super::capture::Tail;
-use super::child::{Finished, Stopped};
-use crate::times;
+use super::child::Finished;
+
+/// What the runtime puts before the reason of a run that it stopped: "timed out after …: ", in bytes.
+const STOP_ROOM: usize = 64;
 
 /// The result of a command that did well, or why it did not.
-pub(super) fn outcome(finished: Finished, kind: ResultKind) -> Result<Option<Bytes>, JobError> {
+///
+/// The reason has at most `most_reason` bytes.
+pub(super) fn outcome(
+    finished: Finished,
+    kind: ResultKind,
+    most_reason: usize,
+) -> Result<Option<Bytes>, JobError> {
     let Finished {
         status,
         stopped,
         stdout,
         stderr,
     } = finished;
+    let most_reason = most_reason.min(MAX_REASON);
     // A command that was told to stop has not done its work, whatever it exits with.
-    if let Some(stopped) = stopped {
-        let why = match stopped {
-            Stopped::Cancelled => "it was stopped".to_owned(),
-            Stopped::TimedOut(limit) => format!("it ran longer than {}", times::length(limit)),
-        };
-        return Err(JobError::retry(with_tail(
-            &format!("{why} ({})", describe(status)),
-            &stderr,
-        )));
+    if stopped {
+        let room = most_reason.saturating_sub(STOP_ROOM);
+        return Err(JobError::retry(with_tail(&describe(status), &stderr, room)));
     }
     if !status.success() {
-        return Err(JobError::retry(with_tail(&describe(status), &stderr)));
+        return Err(JobError::retry(with_tail(
+            &describe(status),
+            &stderr,
+            most_reason,
+        )));
     }
     if stdout.is_cut() {
         return Err(JobError::never(format!(
@@ -114,9 +121,9 @@ fn name(signal: Signal) -> String {
     }
 }
 
-/// What happened, and the end of what the command said about it; within the length of a reason.
-fn with_tail(what: &str, stderr: &Tail) -> String {
-    let tail = stderr.text(MAX_REASON.saturating_sub(what.len() + 2));
+/// What happened, and the end of what the command said about it, in at most so many bytes.
+fn with_tail(what: &str, stderr: &Tail, most: usize) -> String {
+    let tail = stderr.text(most.saturating_sub(what.len() + 2));
     if tail.is_empty() {
         what.to_owned()
     } else {
@@ -131,6 +138,10 @@ mod tests {
     use super::*;
     use crate::commands::work::capture::Head;
 
+    fn outcome(finished: Finished, kind: ResultKind) -> Result<Option<Bytes>, JobError> {
+        super::outcome(finished, kind, MAX_REASON)
+    }
+
     async fn finished(raw_status: i32, stdout: &[u8], stderr: &[u8]) -> Finished {
         let mut head = Head::new(1000);
         head.read(Some(stdout)).await;
@@ -138,7 +149,7 @@ mod tests {
         tail.read(Some(stderr)).await;
         Finished {
             status: ExitStatus::from_raw(raw_status),
-            stopped: None,
+            stopped: false,
             stdout: head,
             stderr: tail,
         }
@@ -210,10 +221,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_may_take_shorter_reasons() {
+        let said = "é".repeat(1_000);
+        let finished = finished(1 << 8, b"", said.as_bytes()).await;
+        let error = super::outcome(finished, ResultKind::Text, 101).expect_err("it failed");
+        assert!((99..=101).contains(&error.reason().len()), "{error}");
+        assert!(error.reason().ends_with("éé"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_command_that_was_stopped_did_not_complete() {
         let mut stopped = finished(0, b"half", b"").await;
-        stopped.stopped = Some(Stopped::TimedOut(std::time::Duration::from_secs(60)));
+        stopped.stopped = true;
         let error = outcome(stopped, ResultKind::Text).expect_err("it was stopped");
-        assert_eq!(error.reason(), "it ran longer than 1m (exit status 0)");
+        assert_eq!(error.reason(), "exit status 0");
     }
 }

@@ -1,25 +1,70 @@
-//! The worker's log: a line for each run that ended.
+//! What a worker says while it works: on the live log, or as events of the program's log.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use anyhow::Context;
 use jobq_client::SessionError;
-use jobq_worker::{Connection, Fence, Observer, Outcome, RunInfo};
+use jobq_worker::{Connection, Fence, JobError, Observer, Outcome, Retry, RunInfo};
 use tokio::sync::oneshot;
 
+use super::live::{Live, State, Written};
+use crate::cli::LogFormat;
 use crate::output;
 use crate::times;
 
 /// Most characters of a reason in a line of the log; `jobq show` has all of it.
 const REASON_WIDTH: usize = 200;
 
-/// Logs what a worker does.
+/// Where a worker says what it does.
+#[derive(Debug)]
+pub(super) enum Log {
+    /// Lines for people.
+    Live(Live),
+    /// Events with fields.
+    Events,
+    /// Nowhere.
+    Quiet,
+}
+
+impl Log {
+    /// The log that was asked for, and for lines what waits for the last of them.
+    ///
+    /// # Errors
+    /// The system has no thread for the lines.
+    pub(super) fn start(quiet: bool, format: LogFormat) -> anyhow::Result<(Arc<Self>, Option<Written>)> {
+        let (log, written) = match format {
+            _ if quiet => (Self::Quiet, None),
+            LogFormat::Json => (Self::Events, None),
+            LogFormat::Text => {
+                let (live, written) = Live::start().context("failed to start the live log")?;
+                (Self::Live(live), Some(written))
+            }
+        };
+        Ok((Arc::new(log), written))
+    }
+
+    /// Says what the worker itself does.
+    pub(super) fn say(&self, state: State, text: impl fmt::Display) {
+        match self {
+            Self::Live(live) => live.say(state, text),
+            Self::Events => tracing::info!("{}: {text}", state.word()),
+            Self::Quiet => {}
+        }
+    }
+}
+
+/// Tells what a worker does.
 #[derive(Debug)]
 pub(super) struct Watch {
+    log: Arc<Log>,
     /// When the runs that are held began.
     began: Mutex<HashMap<Fence, Instant>>,
+    /// Whether there was a connection, or it was said that there is none.
+    spoke: AtomicBool,
     connected: AtomicBool,
     /// Closes when the worker's session has ended, since it drops its observer then.
     _over: oneshot::Sender<()>,
@@ -27,10 +72,12 @@ pub(super) struct Watch {
 
 impl Watch {
     /// A watch, and what ends with an error when the session has ended for good.
-    pub(super) fn new() -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn new(log: Arc<Log>) -> (Self, oneshot::Receiver<()>) {
         let (over, ended) = oneshot::channel();
         let watch = Self {
+            log,
             began: Mutex::default(),
+            spoke: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             _over: over,
         };
@@ -45,37 +92,90 @@ impl Watch {
 impl Observer for Watch {
     fn connected(&self, connection: &Connection<'_>) {
         // Later ones are in the session's own log.
-        if !self.connected.swap(true, Ordering::Relaxed) {
-            tracing::info!(server = %output::escape(connection.server), "connected");
+        if self.connected.swap(true, Ordering::Relaxed) {
+            return;
         }
+        let server = output::escape(connection.server);
+        self.log.say(State::Connected, format_args!("to {server}"));
     }
 
     fn disconnected(&self, error: &SessionError) {
-        // The session says so too, at most every half minute while the server stays away.
         tracing::debug!(%error, "no connection");
+        // Only the first attempt of all: the session says at most every half minute how it goes on.
+        if self.connected.load(Ordering::Relaxed) || self.spoke.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.log
+            .say(State::Waiting, format_args!("{error}; it keeps trying"));
     }
 
     fn started(&self, run: &RunInfo<'_>) {
         self.began().insert(run.fence, Instant::now());
-        tracing::debug!(id = %run.id, name = run.name, attempt = run.attempt, "started");
+        if let Log::Live(live) = &*self.log {
+            live.say(State::Started, Shown(run));
+        }
     }
 
     fn ended(&self, run: &RunInfo<'_>, outcome: &Outcome) {
         let began = self.began().remove(&run.fence);
         let took = began.map_or_else(|| "-".to_owned(), |began| times::length(began.elapsed()));
-        let RunInfo {
-            id, name, attempt, ..
-        } = run;
-        match outcome {
-            Outcome::Completed => tracing::info!(%id, name, attempt, %took, "completed"),
-            Outcome::Failed(error) => {
-                let reason = output::cut(error.reason(), REASON_WIDTH);
-                tracing::warn!(%id, name, attempt, %took, "failed: {reason}");
-            }
-            Outcome::Released => tracing::info!(%id, name, attempt, %took, "given back"),
-            Outcome::GivenUp => {
-                tracing::warn!(%id, name, attempt, %took, "given up: it is no longer this worker's")
-            }
+        match &*self.log {
+            Log::Live(live) => show(live, run, &took, outcome),
+            Log::Events => record(run, &took, outcome),
+            Log::Quiet => {}
         }
     }
+}
+
+/// What stands on a line for every run.
+struct Shown<'a>(&'a RunInfo<'a>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RunInfo {
+            id, name, attempt, ..
+        } = self.0;
+        write!(f, "{id} {name}, attempt {attempt}")
+    }
+}
+
+fn show(live: &Live, run: &RunInfo<'_>, took: &str, outcome: &Outcome) {
+    let run = Shown(run);
+    match outcome {
+        Outcome::Completed => live.say(State::Completed, format_args!("{run}, {took}")),
+        Outcome::Failed(error) => {
+            let last = if error.retries() == Retry::Never {
+                ", for good"
+            } else {
+                ""
+            };
+            live.say(
+                State::Failed,
+                format_args!("{run}, {took}{last}: {}", reason(error)),
+            );
+        }
+        Outcome::Released => live.say(State::GivenBack, format_args!("{run}, {took}")),
+        Outcome::GivenUp => live.say(
+            State::GivenUp,
+            format_args!("{run}, {took}: it is no longer this worker's"),
+        ),
+    }
+}
+
+fn record(run: &RunInfo<'_>, took: &str, outcome: &Outcome) {
+    let RunInfo {
+        id, name, attempt, ..
+    } = run;
+    match outcome {
+        Outcome::Completed => tracing::info!(%id, name, attempt, took, "completed"),
+        Outcome::Failed(error) => tracing::warn!(%id, name, attempt, took, reason = reason(error), "failed"),
+        Outcome::Released => tracing::info!(%id, name, attempt, took, "given back"),
+        Outcome::GivenUp => {
+            tracing::warn!(%id, name, attempt, took, "given up: it is no longer this worker's")
+        }
+    }
+}
+
+fn reason(error: &JobError) -> String {
+    output::cut(error.reason(), REASON_WIDTH)
 }
