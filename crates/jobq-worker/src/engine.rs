@@ -114,6 +114,16 @@ impl Engine {
 
     /// Tells the machine what handlers did.
     pub(crate) fn take_heard(&mut self, now: BootTime) {
+        // First how far runs have come: what a handler said before its end is told before it.
+        self.progress_waits = self.link.progressed.take_if(&mut self.progressed, || {
+            self.machine.progress_due().is_some_and(|due| due <= now)
+        });
+        for fence in self.progressed.drain(..) {
+            let called = self.called.get(&fence);
+            if let Some(progress) = called.and_then(|called| called.control.progress.take()) {
+                self.machine.handle_progress(now, fence, progress);
+            }
+        }
         self.link.ended.take(&mut self.ended);
         for Ended { fence, ran, end } in self.ended.drain(..) {
             if let Some(Called {
@@ -124,15 +134,6 @@ impl Engine {
                 tracing::info!(id = %id.job, name, attempt = id.attempt, "a handler that did not stop in time has ended");
             }
             self.machine.handle_ended(now, fence, ran, end);
-        }
-        self.progress_waits = self.link.progressed.take_if(&mut self.progressed, || {
-            self.machine.progress_due().is_some_and(|due| due <= now)
-        });
-        for fence in self.progressed.drain(..) {
-            let called = self.called.get(&fence);
-            if let Some(progress) = called.and_then(|called| called.control.progress.take()) {
-                self.machine.handle_progress(now, fence, progress);
-            }
         }
     }
 
@@ -161,29 +162,42 @@ impl Engine {
 
     pub(crate) fn report_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
-            let (Event::Started(id) | Event::Ended(id, _)) = &event;
-            let name = self.machine.name(id.name);
-            let run = RunInfo {
-                id: id.job,
-                name,
-                attempt: id.attempt,
-                fence: id.fence,
-            };
-            match &event {
-                Event::Started(_) => {
-                    tracing::debug!(id = %run.id, name, attempt = run.attempt, "started");
-                    if let Some(observer) = &self.observer {
-                        observer.started(&run);
-                    }
+            self.report(&event);
+        }
+    }
+
+    pub(crate) fn report(&self, event: &Event) {
+        let (Event::Started(id) | Event::Ended(id, _)) = event;
+        let name = self.machine.name(id.name);
+        let run = RunInfo {
+            id: id.job,
+            name,
+            attempt: id.attempt,
+            fence: id.fence,
+        };
+        match event {
+            Event::Started(_) => {
+                tracing::debug!(id = %run.id, name, attempt = run.attempt, "started");
+                if let Some(observer) = &self.observer {
+                    observer.started(&run);
                 }
-                Event::Ended(_, outcome) => {
-                    log_end(&run, outcome);
-                    if let Some(observer) = &self.observer {
-                        observer.ended(&run, outcome);
-                    }
+            }
+            Event::Ended(_, outcome) => {
+                log_end(&run, outcome);
+                if let Some(observer) = &self.observer {
+                    observer.ended(&run, outcome);
                 }
             }
         }
+    }
+
+    /// Tells all handlers to stop and drops those that can be.
+    pub(crate) fn drop_all(&self) {
+        for called in self.called.values() {
+            called.control.cancel.cancel();
+            called.control.drop.notify_one();
+        }
+        self.link.over.cancel();
     }
 
     /// Says which handlers go on although nobody waits for them any more.

@@ -24,10 +24,12 @@ use jobq_proto::limits::MAX_REASON;
 pub struct JobError {
     reason: String,
     retry: Retry,
+    cause: Cause,
 }
 
 /// Whether a failed job is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Retry {
     /// After its backoff, if it has attempts left.
     Backoff,
@@ -35,6 +37,20 @@ pub enum Retry {
     After(Duration),
     /// Never: it is a dead letter now.
     Never,
+}
+
+/// What made a run fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Its handler returned an error, or what it was given or returned is of no use.
+    Error,
+    /// Its handler panicked.
+    Panic,
+    /// It ran for longer than it may.
+    TimedOut,
+    /// Somebody cancelled the job.
+    Cancelled,
 }
 
 impl JobError {
@@ -67,8 +83,18 @@ impl JobError {
         self.retry
     }
 
+    /// What made the run fail; [`Cause::Error`] for every error that a handler returns.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    pub(crate) fn caused_by(self, cause: Cause) -> Self {
+        Self { cause, ..self }
+    }
+
     fn new(reason: String, retry: Retry) -> Self {
-        let mut error = Self { reason, retry };
+        let cause = Cause::Error;
+        let mut error = Self { reason, retry, cause };
         error.cut(MAX_REASON);
         error
     }

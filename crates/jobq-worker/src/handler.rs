@@ -12,7 +12,7 @@ use jobq_proto::{Fence, NewJob};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::JobError;
+use crate::error::{Cause, JobError};
 use crate::job::{Job, Run};
 use crate::machine::End;
 use crate::mailbox::Mailbox;
@@ -164,7 +164,10 @@ fn end(result: Result<RawResult, Box<dyn Any + Send>>) -> End {
     match result {
         Ok(Ok(result)) => End::Completed(result),
         Ok(Err(error)) => End::Failed(error),
-        Err(panic) => End::Failed(JobError::retry(format!("panicked: {}", panic_message(&*panic)))),
+        Err(panic) => {
+            let reason = format!("panicked: {}", panic_message(&*panic));
+            End::Failed(JobError::retry(reason).caused_by(Cause::Panic))
+        }
     }
 }
 

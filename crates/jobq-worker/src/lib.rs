@@ -5,7 +5,8 @@
 //! returns is a result or a [`JobError`].
 //!
 //! Inside, [`machine`] is the whole logic, without I/O: which runs are held, which start, what the server has to be
-//! told. `shell` drives it on the session's thread; `handler` turns orders into calls. This crate must never know
+//! told. `engine` joins it to handlers, `shell` the two to the session, on a thread of its own; `handler` turns orders
+//! into calls. [`testing`] is an engine without a session. This crate must never know
 //! how messages travel, or what a job is about.
 
 #![forbid(unsafe_code)]
@@ -20,9 +21,10 @@ mod observer;
 mod progress;
 mod runtime;
 mod shell;
+pub mod testing;
 mod worker;
 
-pub use error::{JobError, Retry};
+pub use error::{Cause, JobError, Retry};
 pub use job::{Job, Run};
 pub use machine::{Outcome, Summary};
 pub use observer::{Connection, Observer, RunInfo};

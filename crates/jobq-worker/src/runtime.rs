@@ -31,6 +31,9 @@ use crate::worker::{Worker, assert_name};
 /// Handlers that are begun in one go, before those that run get their turn. A task queue of tokio holds this many.
 const CALLS_AT_ONCE: usize = 256;
 
+/// How far runs have come is told ten times a second at most: nobody sees more.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Bytes of a worker's Hello beside its names, label and token: the resumed session, the numbers and all keys.
 const HELLO_HEAD: usize = 256;
 
@@ -78,6 +81,14 @@ pub struct Runtime {
     shutdown_timeout: Duration,
     cancel_grace: Duration,
     observer: Option<Arc<dyn Observer>>,
+}
+
+/// A [`Runtime`] whose settings are right, without its server.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) handlers: Vec<Arc<dyn Handler>>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) shutdown_timeout: Duration,
 }
 
 /// Why a worker could not run, or cannot go on.
@@ -286,6 +297,16 @@ impl Runtime {
         over.await.unwrap_or(Err(RuntimeError::Panicked))
     }
 
+    /// What a worker without a server is made of.
+    pub(crate) fn into_parts(self) -> Result<Parts, RuntimeError> {
+        Ok(Parts {
+            config: self.config()?,
+            handlers: self.handlers.into_iter().map(|(_, handler)| handler).collect(),
+            observer: self.observer,
+            shutdown_timeout: self.shutdown_timeout,
+        })
+    }
+
     fn add(mut self, name: &str, handler: Arc<dyn Handler>) -> Self {
         self.handlers.push((name.to_owned(), handler));
         self
@@ -338,6 +359,7 @@ impl Runtime {
             prefetch: self.prefetch,
             default_timeout: self.default_timeout,
             cancel_grace: self.cancel_grace,
+            progress_interval: PROGRESS_INTERVAL,
         })
     }
 
@@ -400,7 +422,7 @@ fn spawn(
 
 /// Calls handlers, until the session's thread ends. A task of its own, so that the tasks it begins go to the queue
 /// of its thread.
-async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
+pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
     let mut calls = Vec::new();
     loop {
         tokio::select! {

@@ -22,6 +22,8 @@ pub struct Config {
     pub default_timeout: Option<Duration>,
     /// How long a handler that was told to stop has before it is dropped.
     pub cancel_grace: Duration,
+    /// The server is told how far runs have come this long after it was told before, at the earliest.
+    pub progress_interval: Duration,
 }
 
 impl Config {

@@ -99,6 +99,12 @@ impl Outbox {
         if !runs.is_empty() {
             return Some(ServerMessage::Started(Started { runs }));
         }
+        let runs = batch(&mut self.progress, limits, whole, |report| {
+            run(report.fence).map(|_| report.clone())
+        });
+        if !runs.is_empty() {
+            return Some(ServerMessage::Progress(Progress { runs }));
+        }
         let room = self.room();
         let runs = batch(&mut self.completed, limits, room, |fence| {
             run(*fence)?.completed()
@@ -121,13 +127,7 @@ impl Outbox {
             return Some(ServerMessage::Released(Released { runs }));
         }
         let runs = batch(&mut self.unknown, limits, whole, |run| Some(run.clone()));
-        if !runs.is_empty() {
-            return Some(ServerMessage::Failed(Failed { runs }));
-        }
-        let runs = batch(&mut self.progress, limits, whole, |report| {
-            run(report.fence)?.started().map(|_| report.clone())
-        });
-        (!runs.is_empty()).then_some(ServerMessage::Progress(Progress { runs }))
+        (!runs.is_empty()).then_some(ServerMessage::Failed(Failed { runs }))
     }
 
     /// The difference between the credit that the server knows and `credit`, if there is one.

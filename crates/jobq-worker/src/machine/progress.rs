@@ -1,15 +1,10 @@
 //! How far runs have come, as the server is told: now and then, and only while there is something to tell.
 
-use std::time::Duration;
-
 use jobq_client::BootTime;
 use jobq_proto::Fence;
 use jobq_proto::message::{JobProgress, RunProgress};
 
 use super::{Machine, State};
-
-/// Reports are sent this long after those before at the earliest. A person sees no more than that.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Machine {
     /// When reports that wait are to be handed over, by [`Machine::handle_progress`]; none while the server cannot be
@@ -18,7 +13,8 @@ impl Machine {
         if !self.connected {
             return None;
         }
-        Some(self.reported.map_or(BootTime::default(), |last| last + INTERVAL))
+        let interval = self.config.progress_interval;
+        Some(self.reported.map_or(BootTime::default(), |last| last + interval))
     }
 
     /// How far a run has come; to be called only once [`Machine::progress_due`] has passed, with the latest report of

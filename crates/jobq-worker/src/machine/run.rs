@@ -8,7 +8,7 @@ use jobq_proto::job::micros;
 use jobq_proto::message::{CompletedRun, FailedRun, HeldRun, OrderedJob, RunRef, RunState};
 use jobq_proto::{Fence, JobId, Limits};
 
-use crate::error::{JobError, Retry};
+use crate::error::{Cause, JobError, Retry};
 
 /// What a run is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Run {
 
     /// The run failed before it came to anything.
     pub(super) fn fail(&mut self, reason: &str) {
-        self.state = State::Ended(Report::failed(Duration::ZERO, reason));
+        self.state = State::Ended(Report::failed(Duration::ZERO, Cause::Error, reason));
     }
 
     pub(super) fn started(&self) -> Option<RunRef> {
@@ -174,21 +174,24 @@ impl Report {
     pub(super) fn of(end: End, ran: Duration, stop: Option<Stop>) -> Self {
         match (stop, end) {
             (Some(Stop::TimedOut(limit)), End::Failed(error)) => {
-                Self::failed(ran, format!("timed out after {limit:?}: {}", error.reason()))
+                let reason = format!("timed out after {limit:?}: {}", error.reason());
+                Self::failed(ran, Cause::TimedOut, reason)
             }
-            (Some(Stop::TimedOut(limit)), _) => Self::failed(ran, format!("timed out after {limit:?}")),
+            (Some(Stop::TimedOut(limit)), _) => {
+                Self::failed(ran, Cause::TimedOut, format!("timed out after {limit:?}"))
+            }
             (_, End::Completed(result)) => Self::Completed { ran, result },
             (None, End::Failed(error)) => Self::Failed { ran, error },
             (Some(Stop::Cancelled), End::Failed(error)) => {
-                Self::failed(ran, format!("cancelled: {}", error.reason()))
+                Self::failed(ran, Cause::Cancelled, format!("cancelled: {}", error.reason()))
             }
-            (Some(Stop::Cancelled), End::Dropped) => Self::failed(ran, "cancelled"),
+            (Some(Stop::Cancelled), End::Dropped) => Self::failed(ran, Cause::Cancelled, "cancelled"),
             (Some(Stop::GiveBack), _) | (None, End::Dropped) => Self::Released,
         }
     }
 
-    fn failed(ran: Duration, reason: impl Into<String>) -> Self {
-        let error = JobError::retry(reason);
+    fn failed(ran: Duration, cause: Cause, reason: impl Into<String>) -> Self {
+        let error = JobError::retry(reason).caused_by(cause);
         Self::Failed { ran, error }
     }
 

@@ -6,3 +6,4 @@ mod played_server;
 mod progress;
 mod settings;
 mod stubborn;
+mod testing;

@@ -60,6 +60,7 @@ impl Sim {
             concurrency,
             prefetch: 10,
             cancel_grace: GRACE,
+            progress_interval: Duration::from_millis(100),
         };
         Self {
             machine: Machine::new(config),

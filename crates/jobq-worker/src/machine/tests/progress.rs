@@ -33,7 +33,7 @@ fn progress_is_told_at_once_and_then_ten_times_a_second_at_most() {
 }
 
 #[test]
-fn progress_of_a_run_that_is_over_is_not_told() {
+fn what_a_run_said_before_its_end_is_told_before_it_and_nothing_after_it() {
     let mut sim = Sim::connected(2);
     sim.order([job(1, "a"), job(2, "a")]);
     sim.out();
@@ -41,7 +41,10 @@ fn progress_of_a_run_that_is_over_is_not_told() {
     sim.complete([1, 2]);
     report(&mut sim, 2, 20);
     report(&mut sim, 3, 30);
-    assert_eq!(sim.out(), [Out::Completed(vec![1, 2])]);
+    assert_eq!(
+        sim.out(),
+        [Out::Progress(vec![(1, Some(10))]), Out::Completed(vec![1, 2])]
+    );
 }
 
 #[test]
