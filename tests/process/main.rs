@@ -5,6 +5,7 @@
 
 mod configuring;
 mod fixture;
+mod full;
 mod losing;
 mod nonsense;
 mod readme;

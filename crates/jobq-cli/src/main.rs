@@ -12,6 +12,7 @@ mod log;
 mod output;
 mod settings;
 mod signals;
+mod sizes;
 mod times;
 mod view;
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::machine::{Machine, ReadToken, Transmit};
-use crate::store::{ReadAnswer, Store, StoreError, StoreReader};
+use crate::store::{ReadAnswer, Space, Store, StoreError, StoreEvent, StoreReader};
 use crate::time::Now;
 
 /// Batches handed to the store and not yet durable: one that is being synced, and one that is ready when that is
@@ -77,6 +77,8 @@ pub(crate) struct Driver<R, S: Store, C> {
     /// Taken from the router, and not handed to the machine yet.
     inbox: VecDeque<RouterEvent>,
     batches_out: usize,
+    /// How much room the store has; without any, its batches do not come back.
+    space: Space,
 }
 
 type Reads = FuturesUnordered<future::BoxFuture<'static, (ReadToken, Result<ReadAnswer, StoreError>)>>;
@@ -84,7 +86,7 @@ type Reads = FuturesUnordered<future::BoxFuture<'static, (ReadToken, Result<Read
 /// What ended a wait.
 enum Woken {
     Router(Result<(), TransportError>),
-    Stored(Result<crate::store::Stored, StoreError>),
+    Store(Result<StoreEvent, StoreError>),
     Read(ReadToken, Result<ReadAnswer, StoreError>),
     Timeout,
     Stop,
@@ -101,6 +103,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             inbox: VecDeque::new(),
             reads: FuturesUnordered::new(),
             batches_out: 0,
+            space: Space::Enough,
         }
     }
 
@@ -135,15 +138,15 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 if self.machine.is_drained() || (give_up && self.machine.is_idle()) {
                     return Ok(());
                 }
+                if give_up && self.space == Space::Full {
+                    return Err(StoreError::NoRoom.into());
+                }
             }
             let woken = self.wait(&mut events, deadline).await;
             self.inbox.extend(events.drain(..));
             match woken {
                 Woken::Router(received) => received?,
-                Woken::Stored(stored) => {
-                    self.batches_out -= 1;
-                    self.machine.handle_stored(self.clock.now(), stored?);
-                }
+                Woken::Store(event) => self.store_event(event?),
                 Woken::Read(token, answer) => self.read(token, answer)?,
                 Woken::Timeout => self.timeout(&mut events).await,
                 Woken::Stop => {}
@@ -174,7 +177,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             }
         };
         tokio::select! {
-            stored = self.store.recv(), if self.batches_out > 0 => Woken::Stored(stored),
+            event = self.store.recv() => Woken::Store(event),
             received = self.router.recv(events, EVENTS), if accepts => Woken::Router(received),
             Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
             () = sleep => Woken::Timeout,
@@ -184,12 +187,10 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
 
     /// Takes what else has come meanwhile, so that it is dealt with together.
     fn take_more(&mut self, events: &mut Vec<RouterEvent>) -> Result<(), ServeError> {
-        while self.batches_out > 0 {
-            let Some(stored) = self.store.recv().now_or_never() else {
-                break;
-            };
-            self.batches_out -= 1;
-            self.machine.handle_stored(self.clock.now(), stored?);
+        while self.batches_out > 0
+            && let Some(event) = self.store.recv().now_or_never()
+        {
+            self.store_event(event?);
         }
         while let Some(Some((token, answer))) = self.reads.next().now_or_never() {
             self.read(token, answer)?;
@@ -200,6 +201,21 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         }
         self.hand_in();
         Ok(())
+    }
+
+    /// The store has reported something.
+    fn store_event(&mut self, event: StoreEvent) {
+        let now = self.clock.now();
+        match event {
+            StoreEvent::Stored(stored) => {
+                self.batches_out -= 1;
+                self.machine.handle_stored(now, stored);
+            }
+            StoreEvent::Space(space) => {
+                self.space = space;
+                self.machine.handle_space(now, space);
+            }
+        }
     }
 
     /// The store has answered, or could not. One that cannot answer what a person asked goes on, unless it is

@@ -50,7 +50,10 @@ impl DataDir {
 fn open_locked(dir: &Path) -> Result<File, TryLockError> {
     let mut file = open(dir).map_err(TryLockError::Error)?;
     file.try_lock()?;
-    sign(&mut file).map_err(TryLockError::Error)?;
+    if let Err(error) = sign(&mut file) {
+        // As on a full disk, where a server has to start all the same.
+        tracing::warn!("the lock file does not say who holds it: {error}");
+    }
     Ok(file)
 }
 

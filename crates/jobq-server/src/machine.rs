@@ -45,7 +45,7 @@ use jobq_transport::{CloseReason, PeerId, PeerInfo};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::store::{Batch, Recovered, SessionId, Stored};
+use crate::store::{Batch, Recovered, SessionId, Space, Stored};
 use crate::time::{Mono, Now, Wall};
 
 pub use config::Config;
@@ -95,6 +95,7 @@ pub struct Machine {
     recovery: Recovery,
     watches: Watches,
     totals: Totals,
+    space: Space,
     closing: bool,
 }
 
@@ -136,6 +137,7 @@ impl Machine {
             recovery: Recovery::default(),
             watches: Watches::default(),
             totals: Totals::default(),
+            space: Space::Enough,
             closing: false,
             config,
         };
@@ -203,6 +205,17 @@ impl Machine {
             inserts.next().is_none(),
             "the store answered more inserts than the batch had"
         );
+        self.dispatch();
+    }
+
+    /// The store has more room than before, or less. Without enough, no job is taken or handed out; what is under way
+    /// still ends.
+    pub fn handle_space(&mut self, now: Now, space: Space) {
+        self.tick(now);
+        self.space = space;
+        if !space.takes_jobs() {
+            self.give_back_unsent();
+        }
         self.dispatch();
     }
 

@@ -8,6 +8,7 @@
 mod batch;
 mod budget;
 mod error;
+mod event;
 pub mod memory;
 mod read;
 pub mod sqlite;
@@ -22,6 +23,7 @@ pub use batch::{
     SessionRecord, Stored,
 };
 pub use error::StoreError;
+pub use event::{Space, StoreEvent};
 pub use memory::{MemoryDisk, MemoryReader, MemoryStore};
 pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
@@ -35,7 +37,8 @@ use crate::time::Wall;
 ///
 /// Contract: the numbers of the batches handed to [`Store::commit`] rise by one from `recovered().last_batch + 1`.
 /// Each batch is applied whole and in order, or not at all, and [`Store::recv`] reports them in that order, once
-/// they survive a loss of power (as far as the store's kind goes).
+/// they survive a loss of power (as far as the store's kind goes). A store without room leaves the jobs of a batch
+/// out, says so in their [`InsertOutcome`]s, and keeps the rest until it finds room for it.
 pub trait Store: Send {
     /// Answers questions, on other connections.
     type Reader: StoreReader + Clone + Send + Sync + 'static;
@@ -55,12 +58,12 @@ pub trait Store: Send {
     /// Queues a batch; never waits. The caller bounds how many are under way.
     fn commit(&mut self, batch: Batch);
 
-    /// Waits until the oldest unreported batch is durable. Cancel-safe; never ends while nothing is under way.
+    /// Waits until the oldest unreported batch is durable, or there is more room or less. Cancel-safe.
     ///
     /// # Errors
     /// The batch and all after it are in doubt: they may or may not be found at the next start. The store takes
     /// nothing more.
-    fn recv(&mut self) -> impl Future<Output = Result<Stored, StoreError>> + Send;
+    fn recv(&mut self) -> impl Future<Output = Result<StoreEvent, StoreError>> + Send;
 
     /// Finishes what was handed over, folds the log into the database, and closes it.
     ///

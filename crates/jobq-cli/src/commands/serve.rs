@@ -13,7 +13,7 @@ use jobq_transport::{ListenAddress, TransportError};
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::signals::Signals;
-use crate::times;
+use crate::{sizes, times};
 
 /// The flags of `jobq serve`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,13 @@ pub(crate) struct Args {
     /// Keep the jobs in this directory; it is made if need be
     #[arg(long, value_name = "DIR", default_value = "./jobq-data")]
     data: PathBuf,
+    /// Keep so many bytes of the disk free: below, no job is taken or handed out until there is room again
+    ///
+    /// What is under way still ends: results, failures and cancellations are kept, in the reserve if need be. Clients
+    /// are told storage_full. A file named ballast, a quarter of the reserve, is given up when even that is used up,
+    /// and made again afterwards. On a small file system the reserve is a quarter of it at most. 0 for none.
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size, default_value = "256MB")]
+    reserve: u64,
     /// Start although the database lacks commits that were acknowledged: it becomes another store
     ///
     /// A server refuses to start when its database ends before the last commit that it acknowledged, as when its log
@@ -97,6 +104,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         .config(config)
         .data(&args.data)
         .store(SqliteSettings {
+            reserve: args.reserve,
             accept_loss: args.accept_loss,
         })
         .start()
@@ -174,6 +182,7 @@ fn cannot_start(error: StartError) -> anyhow::Error {
             }
             _ => "",
         },
+        StartError::Store(error) if error.is_full() => "; its disk is full: make room",
         StartError::Store(StoreError::Directory { .. }) => {
             "; it has to be a directory that this user can write to: choose another --data"
         }

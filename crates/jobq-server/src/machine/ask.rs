@@ -351,15 +351,10 @@ impl Machine {
     /// Submits ended jobs again, some at a time.
     pub(super) fn retry(&mut self, peer: PeerId, retry: RetryJobs) {
         let RetryJobs { request, ids } = retry;
-        let refusal = if self.closing {
-            Err(WireError::new(
-                ErrorCode::ShuttingDown,
-                "the server is going down and takes no more jobs",
-            ))
-        } else {
-            self.begin_ids(peer, request, &ids)
-        };
-        if let Err(error) = refusal {
+        let checked = self
+            .check_takes_jobs()
+            .and_then(|()| self.begin_ids(peer, request, &ids));
+        if let Err(error) = checked {
             return self.refuse(peer, request, error);
         }
         let ids = ids.into_iter().map(JobId).collect();
@@ -434,7 +429,8 @@ impl Machine {
                     // Its record was there a moment ago, but records are not kept for ever.
                     let gone = || WireError::new(ErrorCode::NotFound, "the job's record is kept no longer");
                     let record = records.next().flatten().ok_or_else(gone);
-                    record
+                    self.check_takes_jobs()
+                        .and(record)
                         .and_then(|record| self.take(again(&record), Some(record.id)))
                         .map_err(Receipt::refused)
                 }

@@ -25,7 +25,8 @@ impl Machine {
     /// one that can take it.
     pub(super) fn dispatch(&mut self) {
         let cap = self.config.max_active.unwrap_or(usize::MAX);
-        while !self.closing && self.sessions.any_free() && self.leases.len() < cap {
+        while !self.closing && self.space.takes_jobs() && self.sessions.any_free() && self.leases.len() < cap
+        {
             let Some((lane, first)) = self.lines.next() else {
                 break;
             };
@@ -213,7 +214,7 @@ impl Machine {
         self.wake(session);
     }
 
-    /// Takes back everything that was not sent, for a stop.
+    /// Takes back everything that was not sent, where nothing more is to be sent.
     pub(super) fn give_back_unsent(&mut self) {
         for session in self.sessions.ids() {
             self.return_unsent(session);

@@ -13,6 +13,10 @@ use super::pending::{Effect, NewWaiting, Taken, TakenJob};
 use crate::store::{Change, InsertOutcome, JobRecord, Policy};
 use crate::time::Wall;
 
+/// When to repeat what was refused since the store has no room, in microseconds: now and then, since somebody has to
+/// make room first.
+const STORAGE_RETRY_AFTER: u64 = 5_000_000;
+
 /// How far past its window a client may go before a request is refused: what it sent before it knew the window.
 const WINDOW_SLACK: u64 = 2;
 
@@ -39,12 +43,7 @@ impl Machine {
         request: u64,
         jobs: &[jobq_proto::message::Submission],
     ) -> Result<(), WireError> {
-        if self.closing {
-            return Err(WireError::new(
-                ErrorCode::ShuttingDown,
-                "the server is going down and takes no more jobs",
-            ));
-        }
+        self.check_takes_jobs()?;
         let items = self.config.limits.items;
         if jobs.is_empty() || jobs.len() as u64 > items {
             return Err(WireError::new(
@@ -77,6 +76,20 @@ impl Machine {
             ));
         }
         self.begin_request(peer_id, request, weight)
+    }
+
+    /// Whether jobs are taken at all now.
+    pub(super) fn check_takes_jobs(&self) -> Result<(), WireError> {
+        if self.closing {
+            return Err(WireError::new(
+                ErrorCode::ShuttingDown,
+                "the server is going down and takes no more jobs",
+            ));
+        }
+        if !self.space.takes_jobs() {
+            return Err(storage_full());
+        }
+        Ok(())
     }
 
     /// Notes an unanswered request, if its number is free.
@@ -199,6 +212,7 @@ impl Machine {
                     record.uuid
                 ),
             )),
+            InsertOutcome::NoRoom => Receipt::refused(storage_full()),
         }
     }
 
@@ -212,6 +226,16 @@ impl Machine {
         if self.peers.find(peer).is_some() {
             self.outbox.send(peer, message);
         }
+    }
+}
+
+fn storage_full() -> WireError {
+    WireError {
+        retry_after: Some(STORAGE_RETRY_AFTER),
+        ..WireError::new(
+            ErrorCode::StorageFull,
+            "the server's disk is full: it takes no jobs until there is room again",
+        )
     }
 }
 

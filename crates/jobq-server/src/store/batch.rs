@@ -230,4 +230,6 @@ pub enum InsertOutcome {
     Existing(JobId),
     /// Its uuid is that of this earlier job, but its name or params are not.
     Conflict(JobId),
+    /// It is not there, since the store has no room for it.
+    NoRoom,
 }

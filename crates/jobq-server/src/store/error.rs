@@ -69,6 +69,9 @@ pub enum StoreError {
     /// The database holds what no jobq writes.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The store ends with a batch that it found no room for.
+    #[error("there is no room for what is to be stored; make room on its disk")]
+    NoRoom,
     /// The store was handed a batch that it must not apply: a broken promise of its caller.
     #[error("the batch cannot be stored: {0}")]
     Misused(String),
@@ -97,6 +100,26 @@ impl StoreError {
         }
     }
 
+    /// Whether SQLite says that there is no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom => true,
+            Self::Directory { source, .. } => is_full(source),
+            Self::Database { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a file could not be written, for whatever reason: SQLite tells only a full disk from others, and not a
+    /// used-up quota.
+    pub(super) fn is_failed_write(&self) -> bool {
+        use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE};
+        matches!(self, Self::Database { source: rusqlite::Error::SqliteFailure(failure, _), .. }
+            if [SQLITE_IOERR_WRITE, SQLITE_IOERR_SHMSIZE].contains(&failure.extended_code))
+    }
+
     pub(super) fn out_of_order(number: u64, last: u64) -> Self {
         Self::Misused(format!("its number is {number}, and the last one was {last}"))
     }
@@ -108,6 +131,12 @@ impl StoreError {
     pub(super) fn taken(id: JobId) -> Self {
         Self::Misused(format!("it inserts job {id}, and there is a job of that id"))
     }
+}
+
+/// Whether a file could not be written since there is no room for it.
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Which commits a database lacks.

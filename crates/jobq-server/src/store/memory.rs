@@ -13,7 +13,10 @@ use jobq_proto::JobId;
 use tokio::sync::watch;
 
 use self::contents::Contents;
-use super::{Batch, Birth, LiveJob, Read, ReadAnswer, Recovered, Store, StoreError, StoreReader, Stored};
+use super::{
+    Batch, Birth, LiveJob, Read, ReadAnswer, Recovered, Space, Store, StoreError, StoreEvent, StoreReader,
+    Stored,
+};
 
 /// What a [`MemoryStore`] writes to. Clones are the same disk; it outlives the stores that are opened on it.
 ///
@@ -22,6 +25,7 @@ use super::{Batch, Birth, LiveJob, Read, ReadAnswer, Recovered, Store, StoreErro
 pub struct MemoryDisk {
     contents: Arc<Mutex<Contents>>,
     gate: Arc<watch::Sender<Gate>>,
+    space: Arc<watch::Sender<Space>>,
 }
 
 /// What the disk does with the batches it is given.
@@ -39,6 +43,7 @@ impl MemoryDisk {
         Self {
             contents: Arc::new(Mutex::new(Contents::new(birth))),
             gate: Arc::new(watch::Sender::new(Gate::UpTo(u64::MAX))),
+            space: Arc::new(watch::Sender::new(Space::Enough)),
         }
     }
 
@@ -64,6 +69,18 @@ impl MemoryDisk {
         self.gate.send_replace(Gate::Broken);
     }
 
+    /// From now on there is no room for further jobs, and only for them, until [`MemoryDisk::make_room`].
+    pub fn fill_up(&self) {
+        self.lock().full = true;
+        self.space.send_replace(Space::Short);
+    }
+
+    /// There is room for jobs again.
+    pub fn make_room(&self) {
+        self.lock().full = false;
+        self.space.send_replace(Space::Enough);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Contents> {
         // A panic under the lock can come from a broken invariant of a test only; what it left is still readable.
         self.contents
@@ -80,6 +97,7 @@ impl MemoryDisk {
 pub struct MemoryStore {
     disk: MemoryDisk,
     gate: watch::Receiver<Gate>,
+    space: watch::Receiver<Space>,
     recovered: Recovered,
     waiting: VecDeque<Batch>,
     poisoned: bool,
@@ -97,6 +115,7 @@ impl MemoryStore {
         Self {
             disk: disk.clone(),
             gate: disk.gate.subscribe(),
+            space: first_of(&disk.space),
             recovered: disk.lock().recover(),
             waiting: VecDeque::new(),
             poisoned: false,
@@ -134,29 +153,35 @@ impl Store for MemoryStore {
         self.waiting.push_back(batch);
     }
 
-    async fn recv(&mut self) -> Result<Stored, StoreError> {
+    async fn recv(&mut self) -> Result<StoreEvent, StoreError> {
         if self.poisoned {
             return Err(StoreError::Closed);
         }
-        let Some(number) = self.waiting.front().map(|batch| batch.number) else {
-            return std::future::pending().await;
+        let number = self.waiting.front().map(|batch| batch.number);
+        let opens = async {
+            match number {
+                None => std::future::pending().await,
+                Some(number) => {
+                    let open = |gate: &Gate| match gate {
+                        Gate::UpTo(last) => number <= *last,
+                        Gate::Broken => true,
+                    };
+                    self.gate.wait_for(open).await.map(|gate| *gate)
+                }
+            }
         };
-        let gate = self
-            .gate
-            .wait_for(|gate| match gate {
-                Gate::UpTo(last) => number <= *last,
-                Gate::Broken => true,
-            })
-            .await
-            .map(|gate| *gate)
+        let gate = tokio::select! {
+            biased;
+            Ok(()) = self.space.changed() => return Ok(StoreEvent::Space(*self.space.borrow_and_update())),
             // The sender is in `self.disk`.
-            .map_err(|_| StoreError::Closed)?;
+            gate = opens => gate.map_err(|_| StoreError::Closed)?,
+        };
         let stored = match (gate, self.waiting.pop_front()) {
             (Gate::UpTo(_), Some(batch)) => self.apply(batch),
             _ => Err(StoreError::Refused("the memory disk was told to fail")),
         };
         self.poisoned = stored.is_err();
-        stored
+        stored.map(StoreEvent::Stored)
     }
 
     async fn close(mut self) -> Result<(), StoreError> {
@@ -165,6 +190,15 @@ impl Store for MemoryStore {
         }
         Ok(())
     }
+}
+
+/// A receiver that has seen that there is enough room, as everybody assumes.
+fn first_of(space: &watch::Sender<Space>) -> watch::Receiver<Space> {
+    let mut receiver = space.subscribe();
+    if *receiver.borrow_and_update() != Space::Enough {
+        receiver.mark_changed();
+    }
+    receiver
 }
 
 /// Answers from a [`MemoryDisk`].

@@ -10,11 +10,13 @@ mod apply;
 mod endings;
 mod inserts;
 mod live;
+mod log;
 mod lookup;
 mod names;
 mod query;
 mod reader;
 mod recover;
+mod reserve;
 mod rows;
 mod schema;
 mod values;
@@ -23,7 +25,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -35,18 +37,41 @@ use tokio::sync::oneshot;
 use self::names::Names;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
+use self::reserve::Reserve;
 use self::values::During;
 use self::watermark::{Mark, Watermark};
-use self::writer::{Task, Writer};
+use self::writer::{Reports, StopFlags, Task, Writer};
 use super::error::lost;
-use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, Stored};
+use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, StoreEvent};
 use crate::lock::DataDir;
 
 /// How an SQLite store is opened and kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqliteSettings {
+    /// Bytes that are to be free on the directory's file system, or a quarter of that if it is less; below, the store
+    /// takes no job. A quarter of them again are a ballast file, given up when even the reserve is used up. 0 for
+    /// neither.
+    pub reserve: u64,
     /// Whether a database that lacks commits that were acknowledged is opened all the same. It is another store then.
     pub accept_loss: bool,
+}
+
+impl Default for SqliteSettings {
+    /// What `jobq serve` uses: a reserve of 256 MB.
+    fn default() -> Self {
+        Self {
+            reserve: 256_000_000,
+            ..Self::BARE
+        }
+    }
+}
+
+impl SqliteSettings {
+    /// No reserve and no ballast, and no loss is accepted: for who only looks at a store.
+    pub const BARE: Self = Self {
+        reserve: 0,
+        accept_loss: false,
+    };
 }
 
 /// Keeps jobs in an SQLite database.
@@ -56,7 +81,7 @@ pub struct SqliteSettings {
 #[derive(Debug)]
 pub struct SqliteStore {
     recovered: Recovered,
-    reports: UnboundedReceiver<Result<Stored, StoreError>>,
+    reports: UnboundedReceiver<Result<StoreEvent, StoreError>>,
     running: Option<Running>,
     start: Option<Start>,
 }
@@ -65,7 +90,7 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Running {
     tasks: mpsc::Sender<Task>,
-    abandoned: Arc<AtomicBool>,
+    stop: Arc<StopFlags>,
     writer: JoinHandle<Result<(), StoreError>>,
     readers: Readers,
     /// Last, so that the directory is free for another server only when everything here has ended.
@@ -80,12 +105,12 @@ struct Start {
 }
 
 impl SqliteStore {
-    /// Opens `jobq.db` in the directory `dir` with the default settings, as [`SqliteStore::open_with`] does.
+    /// Opens `jobq.db` in the directory `dir` with [`SqliteSettings::BARE`], as [`SqliteStore::open_with`] does.
     ///
     /// # Errors
     /// As [`SqliteStore::open_with`].
     pub fn open(dir: &Path, birth: Birth) -> Result<Self, StoreError> {
-        Self::open_with(dir, birth, SqliteSettings::default())
+        Self::open_with(dir, birth, SqliteSettings::BARE)
     }
 
     /// Opens `jobq.db` in the directory `dir`, which must exist and which no other server may use: hold a
@@ -95,16 +120,13 @@ impl SqliteStore {
     /// When the database cannot be opened or is not ours, when it is of a newer version, or when it lacks commits
     /// that were reported and that loss is not accepted.
     pub fn open_with(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Self, StoreError> {
-        let mark = Watermark::read(dir)?;
-        let db = schema::open_writer(dir, birth)?;
-        let recovered = begin_life(dir, &db, mark, birth, settings)?;
-        let watermark = Watermark::begin(
-            dir,
-            Mark {
-                epoch: recovered.epoch,
-                batch: recovered.last_batch,
-            },
-        )?;
+        let mut reserve = Reserve::new(dir, settings.reserve);
+        let opened = match open_writer(dir, birth, settings) {
+            // What is under way has to end on a full disk too.
+            Err(error) if reserve.ran_out(&error) => open_writer(dir, birth, settings),
+            opened => opened,
+        };
+        let (db, recovered, watermark) = opened?;
         let unusable = |source| StoreError::Directory {
             path: dir.to_owned(),
             source,
@@ -113,14 +135,15 @@ impl SqliteStore {
             Readers::start(schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
         let (tasks, tasks_rx) = mpsc::channel();
         let (reports_tx, reports) = unbounded_channel();
-        let abandoned = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(StopFlags::default());
         let writer = Writer {
             db,
             watermark,
             last_batch: recovered.last_batch,
             tasks: tasks_rx,
-            reports: reports_tx,
-            abandoned: Arc::clone(&abandoned),
+            reports: Reports::new(reports_tx),
+            stop: Arc::clone(&stop),
+            reserve,
         };
         let writer = std::thread::Builder::new()
             .name("jobq-writer".to_owned())
@@ -131,7 +154,7 @@ impl SqliteStore {
             reports,
             running: Some(Running {
                 tasks,
-                abandoned,
+                stop,
                 writer,
                 readers,
                 lock: None,
@@ -151,6 +174,23 @@ impl SqliteStore {
         }
         self
     }
+}
+
+/// Opens the database for a new life.
+fn open_writer(
+    dir: &Path,
+    birth: Birth,
+    settings: SqliteSettings,
+) -> Result<(Connection, Recovered, Watermark), StoreError> {
+    let mark = Watermark::read(dir)?;
+    let db = schema::open_writer(dir, birth)?;
+    let recovered = begin_life(dir, &db, mark, birth, settings)?;
+    let mark = Mark {
+        epoch: recovered.epoch,
+        batch: recovered.last_batch,
+    };
+    let watermark = Watermark::begin(dir, mark)?;
+    Ok((db, recovered, watermark))
 }
 
 /// Raises the epoch above that of every life before, and reads what the server needs to know, unless the database has
@@ -221,7 +261,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn recv(&mut self) -> Result<Stored, StoreError> {
+    async fn recv(&mut self) -> Result<StoreEvent, StoreError> {
         self.reports.recv().await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -254,6 +294,7 @@ impl Running {
     /// Finishes and closes.
     fn close(self) -> Result<(), StoreError> {
         // Readers first: the last connection to close cleans up.
+        self.stop.closing.store(true, Ordering::Release);
         self.readers.stop();
         let _ = self.tasks.send(Task::Close);
         drop(self.tasks);
@@ -265,7 +306,7 @@ impl Running {
     /// Stops as soon as the commit and the reads that are under way have ended, so that the database can be opened
     /// again at once.
     fn abandon(self) {
-        self.abandoned.store(true, Ordering::Release);
+        self.stop.abandoned.store(true, Ordering::Release);
         drop(self.tasks);
         self.readers.stop();
         if self.writer.join().is_err() {

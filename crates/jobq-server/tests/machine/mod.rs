@@ -7,6 +7,7 @@ mod charges;
 mod credits;
 mod endings;
 mod fences;
+mod full;
 mod line;
 mod manners;
 mod payloads;

@@ -11,7 +11,7 @@ use jobq_proto::message::*;
 use jobq_proto::{ClientMessage, ErrorCode, Fence, JobId, ServerMessage};
 use jobq_server::Config;
 use jobq_server::machine::{Asked, Machine, Transmit};
-use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Store};
+use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Store, StoreEvent};
 use jobq_server::time::{Mono, Now, Wall};
 use jobq_transport::{CloseReason, PeerId, PeerInfo};
 use uuid::Uuid;
@@ -192,6 +192,17 @@ impl World {
         self.run();
     }
 
+    /// There is no room for jobs until [`World::make_room`].
+    pub(super) fn fill_disk(&mut self) {
+        self.disk.fill_up();
+        self.run();
+    }
+
+    pub(super) fn make_room(&mut self) {
+        self.disk.make_room();
+        self.run();
+    }
+
     pub(super) fn release_disk(&mut self) {
         self.disk.release();
         self.run();
@@ -229,12 +240,14 @@ impl World {
     pub(super) fn run(&mut self) {
         loop {
             self.carry_out();
-            if self.batches_out > 0
-                && let Some(stored) = self.store.recv().now_or_never()
-            {
-                self.batches_out -= 1;
-                let stored = stored.expect("the memory store takes what the machine makes");
-                self.machine.handle_stored(self.now, stored);
+            if let Some(event) = self.store.recv().now_or_never() {
+                match event.expect("the memory store takes what the machine makes") {
+                    StoreEvent::Stored(stored) => {
+                        self.batches_out -= 1;
+                        self.machine.handle_stored(self.now, stored);
+                    }
+                    StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
+                }
             } else if !self.reads_held
                 && let Some(asked) = self.reads.pop_front()
             {

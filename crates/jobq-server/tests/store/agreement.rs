@@ -13,7 +13,7 @@ use jobq_server::time::Wall;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::fixture::{Disk, insert, job, live, page, query};
+use super::fixture::{Disk, insert, job, live, page, query, stored};
 
 const SEEDS: u64 = 6;
 const BATCHES: u64 = 60;
@@ -33,7 +33,10 @@ async fn the_stores_agree_after_any_mix_of_changes_and_restarts() {
             let batch = history.batch(number);
             stores.0.commit(batch.clone());
             stores.1.commit(batch);
-            let (expected, stored) = (stores.0.recv().await.unwrap(), stores.1.recv().await.unwrap());
+            let (expected, stored) = (
+                stored(&mut stores.0).await.unwrap(),
+                stored(&mut stores.1).await.unwrap(),
+            );
             assert_eq!(expected, stored, "seed {seed}, batch {number}");
             if number % 10 == 0 {
                 for read in history.reads() {

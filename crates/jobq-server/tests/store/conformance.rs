@@ -12,7 +12,9 @@ use jobq_server::store::{
 };
 use jobq_server::time::Wall;
 
-use super::fixture::{Client, Disk, ended, fence, for_each_store, insert, job, leased, live, requeued};
+use super::fixture::{
+    Client, Disk, ended, fence, for_each_store, insert, job, leased, live, requeued, stored,
+};
 
 for_each_store!(
     a_reported_batch_survives_a_crash,
@@ -200,7 +202,7 @@ async fn batches_are_reported_in_order<D: Disk>() {
         client.store.commit(batch);
     }
     for number in 1..=20 {
-        let stored = client.store.recv().await.unwrap();
+        let stored = stored(&mut client.store).await.unwrap();
         assert_eq!((stored.number, stored.inserts.len()), (number, 1));
     }
 }

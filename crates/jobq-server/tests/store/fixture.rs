@@ -9,7 +9,7 @@ use jobq_proto::{Fence, JobId, Priority, Status};
 use jobq_server::store::{
     Answer, Batch, Birth, Change, Ended, Filter, InsertOutcome, JobRecord, JobState, Leased, LiveJob,
     MemoryDisk, MemoryStore, Policy, Query, Read, ReadAnswer, Requeued, RunEnd, RunStatus, Select, SessionId,
-    SqliteStore, Store, StoreError, StoreReader,
+    SqliteStore, Store, StoreError, StoreEvent, StoreReader, Stored,
 };
 use jobq_server::time::Wall;
 use tempfile::TempDir;
@@ -91,7 +91,7 @@ impl<S: Store> Client<S> {
         let batch = self.batch(changes);
         let number = batch.number;
         self.store.commit(batch);
-        let stored = self.store.recv().await?;
+        let stored = stored(&mut self.store).await?;
         assert_eq!(stored.number, number);
         Ok(stored.inserts)
     }
@@ -137,6 +137,15 @@ impl<S: Store> Client<S> {
     pub(super) async fn view(&self, id: u64) -> JobView {
         let answer = self.query(query(Select::Ids(job_ids(&[id])))).await;
         answer.jobs.into_iter().next().expect("the job exists")
+    }
+}
+
+/// The next batch that a store reports as durable.
+pub(super) async fn stored<S: Store>(store: &mut S) -> Result<Stored, StoreError> {
+    loop {
+        if let StoreEvent::Stored(stored) = store.recv().await? {
+            return Ok(stored);
+        }
     }
 }
 

@@ -3,11 +3,18 @@
 use std::path::Path;
 
 use jobq_proto::{JobId, Status};
-use jobq_server::store::{MemoryDisk, SqliteSettings, SqliteStore, Store, StoreError};
+use jobq_server::store::{
+    InsertOutcome, JobRecord, MemoryDisk, Space, SqliteSettings, SqliteStore, Store, StoreError, StoreEvent,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::fixture::{Client, Disk, birth, ended, insert, job, leased};
+
+const ACCEPT_LOSS: SqliteSettings = SqliteSettings {
+    accept_loss: true,
+    reserve: 0,
+};
 
 fn visitor(dir: &TempDir) -> Connection {
     Connection::open(dir.path().join("jobq.db")).unwrap()
@@ -136,8 +143,7 @@ async fn a_database_that_lost_reported_commits_is_refused_until_the_loss_is_acce
         ),
         "{error}"
     );
-    let accept =
-        || SqliteStore::open_with(dir.path(), birth(), SqliteSettings { accept_loss: true }).unwrap();
+    let accept = || SqliteStore::open_with(dir.path(), birth(), ACCEPT_LOSS).unwrap();
     let identity = accept().recovered().identity;
     let store = Disk::open(&dir);
     assert_eq!(
@@ -166,7 +172,7 @@ async fn a_store_whose_loss_was_accepted_is_another_one() {
     drop(client);
     std::fs::remove_file(dir.path().join("jobq.db-wal")).unwrap();
     assert!(matches!(open_error(dir.path()), StoreError::Behind { .. }));
-    let store = SqliteStore::open_with(dir.path(), birth(), SqliteSettings { accept_loss: true }).unwrap();
+    let store = SqliteStore::open_with(dir.path(), birth(), ACCEPT_LOSS).unwrap();
     assert_ne!(store.recovered().identity, identity);
     assert_eq!(
         store.recovered().epoch,
@@ -196,6 +202,37 @@ async fn the_epoch_is_above_that_of_a_newer_life_whose_database_is_gone() {
     }
     std::fs::remove_file(dir.path().join("jobq.db")).unwrap();
     assert_eq!(Disk::open(&dir).recovered().epoch, 4);
+}
+
+#[tokio::test]
+async fn a_memory_disk_without_room_leaves_jobs_out_and_says_so() {
+    let disk = <MemoryDisk as Disk>::new();
+    let mut client = Client::new(disk.open());
+    client.commit(vec![insert(job(1))]).await;
+    disk.fill_up();
+    let mut event = || futures::FutureExt::now_or_never(client.store.recv());
+    assert!(matches!(event(), Some(Ok(StoreEvent::Space(Space::Short)))));
+    let again = JobRecord {
+        id: JobId(3),
+        ..job(1)
+    };
+    let outcomes = client
+        .commit(vec![
+            insert(job(2)),
+            ended(1, 1, Status::Completed),
+            insert(again),
+        ])
+        .await;
+    assert_eq!(
+        outcomes,
+        [InsertOutcome::NoRoom, InsertOutcome::Existing(JobId(1))]
+    );
+    disk.make_room();
+    assert_eq!(
+        client.commit(vec![insert(job(2))]).await,
+        [InsertOutcome::Inserted]
+    );
+    assert_eq!(super::fixture::live(&mut disk.open()).len(), 1);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub(super) struct Contents {
     last_batch: u64,
     next_id: JobId,
     clock: Wall,
+    /// Whether there is no room for further jobs.
+    pub(super) full: bool,
     names: BTreeMap<Arc<JobName>, NameTotals>,
     sessions: BTreeMap<SessionId, SessionRecord>,
     pub(super) jobs: BTreeMap<JobId, Job>,
@@ -64,6 +66,7 @@ impl Contents {
             last_batch: 0,
             next_id: JobId(1),
             clock: birth.now,
+            full: false,
             names: BTreeMap::new(),
             sessions: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -177,6 +180,9 @@ impl Contents {
             } else {
                 InsertOutcome::Conflict(known.id)
             };
+        }
+        if self.full {
+            return InsertOutcome::NoRoom;
         }
         self.totals(&record.name);
         self.uuids.insert(record.uuid, record.id);

@@ -68,9 +68,14 @@ impl<'db> Applier<'db> {
         })
     }
 
-    /// Applies batches in one transaction and returns when they are durable. After an error the applier must not be
-    /// used again.
-    pub(super) fn apply(&mut self, batches: &[Batch]) -> Result<Vec<Stored>, StoreError> {
+    /// The number of the last batch that was applied.
+    pub(super) fn last_batch(&self) -> u64 {
+        self.last_batch
+    }
+
+    /// Applies batches in one transaction and returns when they are durable; without their new jobs where there is no
+    /// room for those. After an error the applier must not be used again.
+    pub(super) fn apply(&mut self, batches: &[Batch], takes_jobs: bool) -> Result<Vec<Stored>, StoreError> {
         self.begin()?;
         let mut stored = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -81,7 +86,7 @@ impl<'db> Applier<'db> {
             let mut inserts = Vec::new();
             // Changes of one kind that follow each other go together.
             for run in batch.changes.chunk_by(|a, b| discriminant(a) == discriminant(b)) {
-                self.changes(run, &mut inserts)?;
+                self.changes(run, takes_jobs, &mut inserts)?;
             }
             stored.push(Stored {
                 number: batch.number,
@@ -115,9 +120,20 @@ impl<'db> Applier<'db> {
     }
 
     /// Applies changes of one kind.
-    fn changes(&mut self, changes: &[Change], inserts: &mut Vec<InsertOutcome>) -> Result<(), StoreError> {
+    fn changes(
+        &mut self,
+        changes: &[Change],
+        takes_jobs: bool,
+        inserts: &mut Vec<InsertOutcome>,
+    ) -> Result<(), StoreError> {
         match changes {
             [] => return Ok(()),
+            [Change::Insert { .. }, ..] if !takes_jobs => {
+                return self
+                    .inserts
+                    .refuse(self.db, &mut self.names, changes, inserts)
+                    .during("look for jobs");
+            }
             [Change::Insert { .. }, ..] => {
                 return self
                     .inserts

@@ -1,7 +1,7 @@
 //! How new jobs become rows.
 
 use jobq_proto::JobId;
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::live::LiveIds;
 use super::names::Names;
@@ -22,6 +22,9 @@ pub(super) struct Inserts<'db> {
     jobs: RowStatement<'db>,
     known: Statement<'db>,
 }
+
+/// What stands for a name that no job had so far; numbers of names begin with 1.
+const NO_NAME: i64 = 0;
 
 /// A job to insert.
 struct New<'a> {
@@ -90,6 +93,28 @@ impl<'db> Inserts<'db> {
                     live.insert(job.record.id);
                 }
                 outcomes.push(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// Inserts nothing, since there is no room, and says which jobs are there already.
+    pub(super) fn refuse(
+        &mut self,
+        db: &Connection,
+        names: &mut Names,
+        changes: &[Change],
+        outcomes: &mut Vec<InsertOutcome>,
+    ) -> rusqlite::Result<()> {
+        for change in changes {
+            if let Change::Insert { record, due } = change {
+                let job = New {
+                    record,
+                    name: names.id(db, &record.name)?.unwrap_or(NO_NAME),
+                    due: *due,
+                };
+                let known = self.outcome(&job).optional()?;
+                outcomes.push(known.unwrap_or(InsertOutcome::NoRoom));
             }
         }
         Ok(())

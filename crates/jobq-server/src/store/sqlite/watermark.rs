@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
+use crate::store::error::is_full;
 
 /// The file's name within the data directory.
 const FILE: &str = "watermark";
@@ -100,9 +101,14 @@ impl Watermark {
     /// When it cannot be written.
     pub(super) fn advance(&mut self, batch: u64) -> Result<(), StoreError> {
         self.mark.batch = batch;
-        self.file
+        match self
+            .file
             .write_all_at(&encode(self.mark), SLOT_OFFSETS[self.next_slot])
-            .map_err(|source| unusable(&self.path, source))?;
+        {
+            // It may lag. Where overwriting takes room, as on file systems that copy, it does so on a full disk.
+            Err(error) if is_full(&error) => return Ok(()),
+            written => written.map_err(|source| unusable(&self.path, source))?,
+        }
         self.next_slot = (self.next_slot + 1) % SLOT_OFFSETS.len();
         Ok(())
     }

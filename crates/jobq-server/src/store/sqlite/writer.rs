@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::apply::Applier;
-use super::schema::LOG_KEPT;
+use super::log::{self, Log};
+use super::reserve::Reserve;
 use super::values::During;
 use super::watermark::Watermark;
-use crate::store::{Batch, StoreError, Stored};
+use crate::store::{Batch, Space, StoreError, StoreEvent, Stored};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -27,12 +27,11 @@ pub(super) enum Task {
 /// Most batches in one transaction. The caller has only a few under way, and one that waits costs no more alone.
 const GROUP: usize = 8;
 
-/// The log is folded into the database when it has this many bytes: half of what it may keep, so that a log that
-/// could not begin anew at once, since a reader still needed it, rarely has to grow.
-const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
-
-/// … or when nothing came for this long.
+/// When nothing came for this long the log is folded. While there is not enough room, that is looked at as often.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How often a batch that found no room is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// The thread's state.
 pub(super) struct Writer {
@@ -40,10 +39,54 @@ pub(super) struct Writer {
     pub(super) watermark: Watermark,
     pub(super) last_batch: u64,
     pub(super) tasks: Receiver<Task>,
-    /// Unbounded, and bounded by the caller all the same: a report for each batch that it has under way.
-    pub(super) reports: UnboundedSender<Result<Stored, StoreError>>,
+    pub(super) reports: Reports,
+    pub(super) stop: Arc<StopFlags>,
+    pub(super) reserve: Reserve,
+}
+
+/// What the writer's owner wants beside its tasks.
+#[derive(Debug, Default)]
+pub(super) struct StopFlags {
     /// The store was dropped: what waits is not written any more.
-    pub(super) abandoned: Arc<AtomicBool>,
+    pub(super) abandoned: AtomicBool,
+    /// The store is being closed: what finds no room does not wait for it.
+    pub(super) closing: AtomicBool,
+}
+
+/// Where the writer says what it did.
+pub(super) struct Reports {
+    /// Unbounded, and bounded by the caller all the same: a report for each batch that it has under way, and some
+    /// about room, one a second at most.
+    events: UnboundedSender<Result<StoreEvent, StoreError>>,
+    space: Space,
+}
+
+impl Reports {
+    pub(super) fn new(events: UnboundedSender<Result<StoreEvent, StoreError>>) -> Self {
+        Self {
+            events,
+            space: Space::Enough,
+        }
+    }
+
+    /// How much room there is, if that is news.
+    fn space(&mut self, space: Space) {
+        if self.space != space {
+            self.space = space;
+            self.send(Ok(StoreEvent::Space(space)));
+        }
+    }
+
+    fn stored(&self, stored: Vec<Stored>) {
+        for stored in stored {
+            self.send(Ok(StoreEvent::Stored(stored)));
+        }
+    }
+
+    fn send(&self, report: Result<StoreEvent, StoreError>) {
+        // Nobody listens if the store was dropped.
+        let _ = self.events.send(report);
+    }
 }
 
 impl Writer {
@@ -54,132 +97,159 @@ impl Writer {
     pub(super) fn run(mut self) -> Result<(), StoreError> {
         if let Err(error) = self.write() {
             tracing::error!(%error, "the store failed and takes nothing more");
-            // Nobody listens if the store was dropped.
-            let _ = self.reports.send(Err(error));
+            self.reports.send(Err(error));
             return Err(StoreError::Closed);
         }
-        if self.abandoned.load(Ordering::Acquire) {
+        if self.stop.abandoned.load(Ordering::Acquire) {
             return Ok(());
         }
-        close(self.db)
+        log::close(self.db, &mut self.reserve)
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        let mut applier = Applier::new(&self.db, self.last_batch).during("prepare its statements")?;
-        let mut log = Log::new(&self.db)?;
+        let Self {
+            db,
+            watermark,
+            last_batch,
+            tasks,
+            reports,
+            stop,
+            reserve,
+        } = self;
+        let mut room = Room {
+            reserve,
+            reports,
+            stop,
+        };
+        let mut applier = Applier::new(db, *last_batch).during("prepare its statements")?;
+        let mut log = Log::new(db)?;
         let mut batches = Vec::with_capacity(GROUP);
+        room.look(&log);
         loop {
-            let closing = next_group(&self.tasks, &mut batches, &mut log)?;
-            if self.abandoned.load(Ordering::Acquire) {
+            let at_rest = log.is_clean() && room.reserve.space() == Space::Enough;
+            let next = next_group(tasks, &mut batches, (!at_rest).then_some(IDLE));
+            if room.is_abandoned() {
                 return Ok(());
             }
-            if let Some(last) = batches.last() {
-                let last = last.number;
-                let stored = applier.apply(&batches)?;
-                self.watermark.advance(last)?;
-                for stored in stored {
-                    let _ = self.reports.send(Ok(stored));
-                }
-                batches.clear();
-                log.committed()?;
+            if next == Next::Idle && !log.is_clean() {
+                log.fold(room.reserve)?;
             }
-            if closing {
+            room.look(&log);
+            if let Some(last) = batches.last().map(|batch| batch.number) {
+                let Some(stored) = room.apply(&mut applier, db, &batches, &log)? else {
+                    return Ok(());
+                };
+                watermark.advance(last)?;
+                room.reports.stored(stored);
+                batches.clear();
+                log.committed(room.reserve)?;
+            }
+            if next == Next::Close {
                 return Ok(());
             }
         }
     }
 }
 
-/// Waits for a batch and takes those that came with it. Whether the store is to close after them.
-fn next_group(
-    tasks: &Receiver<Task>,
-    batches: &mut Vec<Batch>,
-    log: &mut Log<'_>,
-) -> Result<bool, StoreError> {
-    let first = if log.is_clean() {
-        tasks.recv().ok()
-    } else {
-        match tasks.recv_timeout(IDLE) {
+/// What applying batches needs where there may be no room for them.
+struct Room<'a> {
+    reserve: &'a mut Reserve,
+    reports: &'a mut Reports,
+    stop: &'a StopFlags,
+}
+
+impl Room<'_> {
+    /// Looks how much room there is, and reports what is new.
+    fn look(&mut self, log: &Log<'_>) {
+        let space = self.reserve.look(log.unfolded());
+        self.reports.space(space);
+    }
+
+    /// Applies batches, however long it takes until there is room for what they must not lose; without their new jobs
+    /// where there is little. None if the store was dropped meanwhile.
+    fn apply<'db>(
+        &mut self,
+        applier: &mut Applier<'db>,
+        db: &'db Connection,
+        batches: &[Batch],
+        log: &Log<'_>,
+    ) -> Result<Option<Vec<Stored>>, StoreError> {
+        let last_batch = applier.last_batch();
+        let mut is_first = true;
+        loop {
+            match applier.apply(batches, self.reserve.space().takes_jobs()) {
+                Err(error) if self.reserve.ran_out(&error) => {}
+                stored => {
+                    self.reserve.found_room();
+                    self.reports.space(self.reserve.space());
+                    return stored.map(Some);
+                }
+            }
+            self.reports.space(self.reserve.space());
+            roll_back(db)?;
+            // What it remembers of the batches never was.
+            *applier = Applier::new(db, last_batch).during("prepare its statements")?;
+            if std::mem::take(&mut is_first) {
+                continue; // With the room of the ballast.
+            }
+            if self.stop.closing.load(Ordering::Acquire) {
+                return Err(StoreError::NoRoom);
+            }
+            std::thread::sleep(TRY_AGAIN);
+            if self.is_abandoned() {
+                return Ok(None);
+            }
+            self.look(log);
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.stop.abandoned.load(Ordering::Acquire)
+    }
+}
+
+/// Takes a transaction back. SQLite may have done so by itself.
+fn roll_back(db: &Connection) -> Result<(), StoreError> {
+    if db.is_autocommit() {
+        return Ok(());
+    }
+    db.execute_batch("ROLLBACK").during("take a transaction back")
+}
+
+/// What a wait for tasks ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Batches.
+    Batches,
+    /// Nothing for as long as was waited.
+    Idle,
+    /// The wish to close, after the batches that came before.
+    Close,
+}
+
+/// Waits for a batch, no longer than `wait`, and takes those that came with it.
+fn next_group(tasks: &Receiver<Task>, batches: &mut Vec<Batch>, wait: Option<Duration>) -> Next {
+    let first = match wait {
+        None => tasks.recv().ok(),
+        Some(wait) => match tasks.recv_timeout(wait) {
             Ok(task) => Some(task),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => {
-                log.fold()?;
-                tasks.recv().ok()
-            }
-        }
+            Err(RecvTimeoutError::Timeout) => return Next::Idle,
+        },
     };
     for task in first.into_iter().chain(tasks.try_iter()) {
         match task {
             Task::Batch(batch) => batches.push(batch),
-            Task::Close => return Ok(true),
+            Task::Close => return Next::Close,
         }
         if batches.len() == GROUP {
             break;
         }
     }
     // None at all: the store is gone.
-    Ok(batches.is_empty())
-}
-
-/// The write-ahead log, as far as the writer needs to know it.
-struct Log<'db> {
-    db: &'db Connection,
-    page_bytes: u64,
-    /// Whether something was committed since it was last folded.
-    dirty: bool,
-}
-
-impl<'db> Log<'db> {
-    fn new(db: &'db Connection) -> Result<Self, StoreError> {
-        let page_bytes: u32 = db
-            .pragma_query_value(None, "page_size", |row| row.get(0))
-            .during("be read")?;
-        Ok(Self {
-            db,
-            page_bytes: page_bytes.into(),
-            dirty: true,
-        })
+    if batches.is_empty() {
+        Next::Close
+    } else {
+        Next::Batches
     }
-
-    fn is_clean(&self) -> bool {
-        !self.dirty
-    }
-
-    /// Something was committed and reported: a good moment to fold the log if it is full.
-    fn committed(&mut self) -> Result<(), StoreError> {
-        self.dirty = true;
-        let (pages, folded) = checkpoint(self.db, "NOOP")?;
-        if pages.saturating_sub(folded) * self.page_bytes >= LOG_FULL {
-            self.fold()?;
-        }
-        Ok(())
-    }
-
-    /// Copies the log into the database, as far as readers allow; the next commit then writes it from its start.
-    fn fold(&mut self) -> Result<(), StoreError> {
-        checkpoint(self.db, "PASSIVE")?;
-        self.dirty = false;
-        Ok(())
-    }
-}
-
-/// Runs a checkpoint; the pages in the log, and how many of them are in the database.
-fn checkpoint(db: &Connection, mode: &str) -> Result<(u64, u64), StoreError> {
-    let pages: (i64, i64) = db
-        .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))
-        .and_then(|mut pragma| pragma.query_row([], |row| Ok((row.get(1)?, row.get(2)?))))
-        .during("fold its log")?;
-    // -1 where it could not look, which a visitor's lock can cause: it is looked at again soon.
-    Ok((
-        u64::try_from(pages.0).unwrap_or(0),
-        u64::try_from(pages.1).unwrap_or(0),
-    ))
-}
-
-/// Folds all of the log and closes the database; where no visitor reads it, only `jobq.db` is left.
-fn close(db: Connection) -> Result<(), StoreError> {
-    checkpoint(&db, "TRUNCATE")?;
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-        .during("be closed")?;
-    db.close().map_err(|(_, error)| error).during("be closed")
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jobq_proto::message::*;
-use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status};
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status, WireError};
 use jobq_transport::PeerId;
 use uuid::Uuid;
 
@@ -193,14 +193,24 @@ impl World {
     }
 
     pub(in crate::machine) fn retry(&mut self, peer: PeerId, ids: &[u64]) -> Vec<Receipt> {
+        let request = self.retry_later(peer, ids);
+        self.retried(peer, request).expect("the retry is answered")
+    }
+
+    /// Asks for a retry whose answer is looked for later.
+    pub(in crate::machine) fn retry_later(&mut self, peer: PeerId, ids: &[u64]) -> u64 {
         let request = self.next_request();
         let ids = ids.to_vec();
         self.send(peer, ServerMessage::Retry(RetryJobs { request, ids }));
+        request
+    }
+
+    pub(in crate::machine) fn retried(&mut self, peer: PeerId, request: u64) -> Option<Vec<Receipt>> {
         let found = self.pick(peer, |message| match message {
             ClientMessage::Retried(r) if r.request == request => Some(r.jobs.clone()),
             _ => None,
         });
-        found.into_iter().next().expect("the retry is answered")
+        found.into_iter().next()
     }
 
     pub(in crate::machine) fn watch(&mut self, peer: PeerId, ids: &[u64], bytes: u64) -> u64 {
@@ -268,8 +278,12 @@ impl World {
     }
 
     pub(in crate::machine) fn refusal(&mut self, peer: PeerId, request: u64) -> Option<ErrorCode> {
+        self.refused(peer, request).map(|error| error.code)
+    }
+
+    pub(in crate::machine) fn refused(&mut self, peer: PeerId, request: u64) -> Option<WireError> {
         let found = self.pick(peer, |message| match message {
-            ClientMessage::Refused(r) if r.request == request => Some(r.error.code),
+            ClientMessage::Refused(r) if r.request == request => Some(r.error.clone()),
             _ => None,
         });
         found.into_iter().next()

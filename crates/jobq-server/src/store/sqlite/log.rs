@@ -1,0 +1,106 @@
+//! The write-ahead log, as far as the writer needs to know it.
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::reserve::Reserve;
+use super::schema::LOG_KEPT;
+use super::values::During;
+use crate::store::StoreError;
+
+/// The log is folded into the database when it has this many bytes: half of what it may keep, so that a log that
+/// could not begin anew at once, since a reader still needed it, rarely has to grow.
+const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
+
+/// The log of the writer's connection.
+pub(super) struct Log<'db> {
+    db: &'db Connection,
+    page_bytes: u64,
+    /// Bytes that are not in the database yet.
+    unfolded: u64,
+    /// Whether something was committed since it was last folded.
+    dirty: bool,
+}
+
+impl<'db> Log<'db> {
+    pub(super) fn new(db: &'db Connection) -> Result<Self, StoreError> {
+        let page_bytes: u32 = db
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .during("be read")?;
+        let mut log = Self {
+            db,
+            page_bytes: page_bytes.into(),
+            unfolded: 0,
+            dirty: true,
+        };
+        log.checkpoint("NOOP")?;
+        Ok(log)
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        !self.dirty
+    }
+
+    /// How many bytes the database may still grow by when the log is folded into it.
+    pub(super) fn unfolded(&self) -> u64 {
+        self.unfolded
+    }
+
+    /// Something was committed and reported: a good moment to fold the log if it is full.
+    pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
+        self.dirty = true;
+        self.checkpoint("NOOP")?;
+        if self.unfolded >= LOG_FULL {
+            self.fold(reserve)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the log into the database, as far as readers and the disk allow; the next commit then writes it from its
+    /// start.
+    pub(super) fn fold(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
+        match self.checkpoint("PASSIVE") {
+            // What is in the log is safe there, and is tried again.
+            Err(error) if reserve.ran_out(&error) => Ok(()),
+            folded => {
+                self.dirty = false;
+                folded
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, mode: &str) -> Result<(), StoreError> {
+        let (pages, folded) = checkpoint(self.db, mode)?;
+        self.unfolded = pages.saturating_sub(folded) * self.page_bytes;
+        Ok(())
+    }
+}
+
+/// Runs a checkpoint; the pages in the log, and how many of them are in the database.
+fn checkpoint(db: &Connection, mode: &str) -> Result<(u64, u64), StoreError> {
+    let pages: (i64, i64) = db
+        .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))
+        .and_then(|mut pragma| pragma.query_row([], |row| Ok((row.get(1)?, row.get(2)?))))
+        .during("fold its log")?;
+    // -1 where it could not look, which a visitor's lock can cause: it is looked at again soon.
+    Ok((
+        u64::try_from(pages.0).unwrap_or(0),
+        u64::try_from(pages.1).unwrap_or(0),
+    ))
+}
+
+/// Folds all of the log and closes the database; where no visitor reads it, only `jobq.db` is left. On a full disk the
+/// log stays, for the next start.
+pub(super) fn close(db: Connection, reserve: &mut Reserve) -> Result<(), StoreError> {
+    match checkpoint(&db, "TRUNCATE") {
+        Err(error) if reserve.ran_out(&error) => {
+            tracing::warn!("the log stays beside the database until there is room: {error}");
+        }
+        folded => {
+            folded?;
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+                .during("be closed")?;
+        }
+    }
+    db.close().map_err(|(_, error)| error).during("be closed")
+}

@@ -1,0 +1,324 @@
+//! The room that is kept free on the disk, so that runs and jobs can always end.
+//!
+//! Below the reserve no job is taken or handed out. If even the reserve is used up, by others, a write fails; then the
+//! ballast, a file that does nothing but take room, is given up for the batch at hand.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
+
+use crate::store::error::is_full;
+use crate::store::{Space, StoreError};
+
+/// The ballast's name within the data directory.
+const BALLAST: &str = "ballast";
+
+/// What is written to find out whether anything can be written.
+const PROBE: &str = "ballast.probe";
+
+/// The reserve is at most this part of the file system, so that a small one is not all reserve.
+const LARGEST_PART: u64 = 4;
+
+/// The ballast is this part of the reserve.
+const BALLAST_PART: u64 = 4;
+
+/// There is enough again when so much of the reserve is free beyond it; else it would come and go with each commit.
+const HEAL_PART: u64 = 8;
+
+/// How much is written at a time.
+const BLOCK: usize = 64 * 1024;
+
+/// Free room on the file system of a data directory.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    dir: PathBuf,
+    /// What was asked for, in bytes.
+    asked: u64,
+    ballast: Ballast,
+    space: Space,
+}
+
+/// What there is of a ballast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ballast {
+    /// It is there.
+    Made,
+    /// It is to be made when there is room.
+    Missing,
+    /// None can be made here.
+    Impossible,
+}
+
+/// A file system's size, and what of it can be used, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    total: u64,
+    free: u64,
+}
+
+impl Reserve {
+    /// Keeps `asked` bytes free on the file system of `dir`, or a quarter of it if that is less; nothing for 0.
+    pub(super) fn new(dir: &Path, asked: u64) -> Self {
+        let mut reserve = Self {
+            dir: dir.to_owned(),
+            asked,
+            ballast: Ballast::Made,
+            space: Space::Enough,
+        };
+        let wanted = reserve
+            .room()
+            .map_or(0, |room| reserve.bytes(room) / BALLAST_PART);
+        let found = dir.join(BALLAST).metadata().map_or(0, |file| file.len());
+        if wanted != found {
+            // From a life with another reserve.
+            reserve.drop_ballast();
+        }
+        reserve
+    }
+
+    /// How much room there was when it was last looked at.
+    pub(super) fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Looks how much room there is, less the `growth` that is to come: the bytes in the log that the database may
+    /// still grow by. Gives the ballast its room again if there is enough.
+    pub(super) fn look(&mut self, growth: u64) -> Space {
+        let Some(room) = self.room() else {
+            return self.space;
+        };
+        let reserve = self.bytes(room);
+        let free = room.free.saturating_sub(growth);
+        let ballast = match self.ballast {
+            Ballast::Missing => reserve / BALLAST_PART,
+            Ballast::Made | Ballast::Impossible => 0,
+        };
+        match self.space {
+            Space::Enough if free.saturating_sub(ballast) < reserve => {
+                tracing::warn!(
+                    free,
+                    reserve,
+                    dir = %self.dir.display(),
+                    "the disk is nearly full: no job is taken or handed out until there is room again"
+                );
+                self.space = Space::Short;
+            }
+            Space::Enough if ballast > 0 => {
+                self.make_ballast(ballast);
+            }
+            Space::Enough => {}
+            Space::Short | Space::Full if free >= reserve + reserve / HEAL_PART + ballast => {
+                if ballast == 0 || self.make_ballast(ballast) {
+                    tracing::info!(
+                        free,
+                        "there is room on the disk again; jobs are taken and handed out"
+                    );
+                    self.space = Space::Enough;
+                }
+            }
+            Space::Short | Space::Full => {}
+        }
+        self.space
+    }
+
+    /// Whether an error means that there is no room. If so, there is as much more as the ballast had.
+    pub(super) fn ran_out(&mut self, error: &StoreError) -> bool {
+        if !error.is_full() && !(error.is_failed_write() && self.cannot_write()) {
+            return false;
+        }
+        if self.space != Space::Full {
+            tracing::error!(
+                dir = %self.dir.display(),
+                "the disk is full ({error}): no job is taken or handed out, and what ends waits until there is room"
+            );
+        }
+        self.space = Space::Full;
+        self.drop_ballast();
+        true
+    }
+
+    /// A batch has found room after all.
+    pub(super) fn found_room(&mut self) {
+        if self.space == Space::Full {
+            self.space = Space::Short;
+        }
+    }
+
+    /// Gives up the ballast; whether there was any.
+    pub(super) fn drop_ballast(&mut self) -> bool {
+        if self.ballast != Ballast::Made {
+            return false;
+        }
+        self.ballast = Ballast::Missing;
+        match std::fs::remove_file(self.dir.join(BALLAST)) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!("the ballast cannot be given up: {error}");
+                false
+            }
+        }
+    }
+
+    /// The reserve on a file system with this room.
+    fn bytes(&self, room: Room) -> u64 {
+        self.asked.min(room.total / LARGEST_PART)
+    }
+
+    fn room(&self) -> Option<Room> {
+        match statvfs(&self.dir) {
+            Ok(stat) => Some(Room {
+                total: stat.f_blocks.saturating_mul(stat.f_frsize),
+                free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            }),
+            Err(error) => {
+                tracing::debug!("the system does not say how much room there is: {error}");
+                None
+            }
+        }
+    }
+
+    /// Makes the ballast; false if there is no room for it. Where there can be none for another reason, the server is
+    /// only less well prepared.
+    fn make_ballast(&mut self, bytes: u64) -> bool {
+        let path = self.dir.join(BALLAST);
+        let Err(error) = allocate(&path, bytes) else {
+            self.ballast = Ballast::Made;
+            return true;
+        };
+        // What there is of it is room that is missed.
+        let _ = std::fs::remove_file(&path);
+        if is_full(&error) {
+            return false;
+        }
+        tracing::warn!("no ballast can be made, to be given up on a full disk: {error}");
+        self.ballast = Ballast::Impossible;
+        true
+    }
+
+    /// Whether nothing can be written for want of room, by trying.
+    fn cannot_write(&self) -> bool {
+        let path = self.dir.join(PROBE);
+        let written = fill(&path, BLOCK as u64);
+        let _ = std::fs::remove_file(&path);
+        written.is_err_and(|error| is_full(&error))
+    }
+}
+
+/// Makes a file that really has its room.
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = create(path)?;
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        // Some file systems cannot promise room.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(path, bytes),
+        allocated => Ok(allocated?),
+    }
+}
+
+/// Makes a file by writing it. Not with zeros, for which some file systems take no room.
+fn fill(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = create(path)?;
+    let mut block = [0; BLOCK];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut left = bytes;
+    while left > 0 {
+        for word in block.chunks_exact_mut(8) {
+            // xorshift64: anything that does not compress will do.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            word.copy_from_slice(&state.to_le_bytes());
+        }
+        let now = left.min(BLOCK as u64);
+        file.write_all(&block[..usize::try_from(now).unwrap_or(BLOCK)])?;
+        left -= now;
+    }
+    file.sync_data()
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So small that every machine that can build this has it.
+    const ASKED: u64 = 1024 * 1024;
+
+    /// Growth that leaves no room on any file system.
+    const ALL: u64 = u64::MAX;
+
+    #[test]
+    fn too_little_room_is_said_until_there_is_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path(), ASKED);
+        assert_eq!(reserve.look(0), Space::Enough);
+        assert_eq!(reserve.look(ALL), Space::Short);
+        assert_eq!(reserve.look(ALL), Space::Short);
+        assert_eq!(reserve.look(0), Space::Enough);
+    }
+
+    #[test]
+    fn the_ballast_has_its_room_and_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let ballast = dir.path().join(BALLAST);
+        let mut reserve = Reserve::new(dir.path(), ASKED);
+        reserve.look(0);
+        assert_eq!(ballast.metadata().unwrap().len(), ASKED / BALLAST_PART);
+        assert!(reserve.ran_out(&StoreError::NoRoom));
+        assert!(!ballast.exists());
+        assert_eq!(reserve.look(ALL), Space::Full);
+        assert!(!ballast.exists());
+        assert_eq!(reserve.look(0), Space::Enough);
+        assert!(ballast.exists());
+    }
+
+    #[test]
+    fn a_failed_write_with_room_is_no_full_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path(), ASKED);
+        let failed = StoreError::Database {
+            operation: "write",
+            source: rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_WRITE),
+                None,
+            ),
+        };
+        assert!(failed.is_failed_write());
+        assert!(!reserve.ran_out(&failed));
+        assert_eq!(reserve.space(), Space::Enough);
+        assert!(!dir.path().join(PROBE).exists());
+    }
+
+    #[test]
+    fn without_a_reserve_there_is_always_enough_and_no_ballast() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path(), 0);
+        assert_eq!(reserve.look(ALL), Space::Enough);
+        assert!(!dir.path().join(BALLAST).exists());
+    }
+
+    #[test]
+    fn a_file_system_is_at_most_a_quarter_reserve() {
+        let reserve = Reserve::new(Path::new("."), 256);
+        let of = |total| reserve.bytes(Room { total, free: 0 });
+        assert_eq!((of(10_000), of(1_024), of(400)), (256, 256, 100));
+    }
+
+    #[test]
+    fn a_file_can_be_filled_where_room_cannot_be_promised() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("filled");
+        fill(&path, 100_000).unwrap();
+        assert_eq!(path.metadata().unwrap().len(), 100_000);
+    }
+}

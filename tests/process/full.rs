@@ -1,0 +1,261 @@
+//! Servers whose disk fills up: a small file system of their own, which needs Linux and the right to mount one.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jobq_client::{Client, ErrorCode, JobId, JobRequest, SubmitError};
+use jobq_tests::{Program, ServerProcess, Via, soon};
+use jobq_worker::{CancellationToken, Job, Run, Runtime};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::fixture::{completed, connect, directory, program, text};
+
+const NAME: &str = "large";
+
+/// The file system; a quarter of it is the reserve.
+const DISK: &str = "48m";
+
+/// Bytes of each job's result: together more than the ballast has.
+const RESULT: usize = 900_000;
+
+/// Runs under way when the disk fills up.
+const RUNNING: u32 = 8;
+
+/// Jobs that wait meanwhile.
+const WAITING: usize = 3;
+
+/// What the server logs when a batch finds no room even without the ballast.
+const WAITS: &str = "what ends waits until there is room";
+
+const SKIPPED: &str =
+    "skipped: no file system can be mounted here, which takes `unshare` and root or user namespaces";
+
+#[tokio::test]
+async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory).await else {
+        return eprintln!("{SKIPPED}");
+    };
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let worker = Worker::start(&server);
+    let running = submit(&client, RUNNING as usize).await;
+    worker.begun(RUNNING).await;
+    let waiting = submit(&client, WAITING).await;
+    let ballast = seen_by(&server, &directory).join("ballast");
+    assert!(ballast.exists());
+
+    let filler = Filler::fill(&server, &directory);
+    assert_eq!(refusal(&client).await, ErrorCode::StorageFull);
+    worker.let_end(RUNNING);
+    logged(&server, WAITS).await;
+    assert!(!ballast.exists(), "it is given up for what ends");
+    assert_eq!(
+        refusal(&client).await,
+        ErrorCode::StorageFull,
+        "the server still answers"
+    );
+
+    drop(filler);
+    completed(&client, &running).await;
+    worker.let_end(2 * RUNNING);
+    completed(&client, &waiting).await;
+    completed(&client, &[submit_when_there_is_room(&client).await]).await;
+    logged(&server, "there is room on the disk again").await;
+    assert!(ballast.exists(), "it is made again");
+    worker.stop().await;
+    drop(client);
+    assert!(server.terminate().await.success());
+}
+
+#[tokio::test]
+async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_was_not_stored() {
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory).await else {
+        return eprintln!("{SKIPPED}");
+    };
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &["--drain", "100ms"]).await;
+    let client = connect(server.address()).await;
+    let worker = Worker::start(&server);
+    submit(&client, RUNNING as usize).await;
+    worker.begun(RUNNING).await;
+    let _filler = Filler::fill(&server, &directory);
+    worker.let_end(RUNNING);
+    logged(&server, WAITS).await;
+    let status = server.terminate().await;
+    assert_eq!(status.code(), Some(11), "{status}");
+    assert!(server.log().contains("make room on its disk"), "{}", server.log());
+}
+
+/// The binary, run with a file system of its own where its data goes; none where that cannot be.
+async fn with_small_disk(directory: &TempDir) -> Option<Program> {
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).expect("a directory can be made");
+    let script = directory.path().join("jobq-on-a-small-disk");
+    // Who is not root becomes root in a user namespace of its own.
+    let lines = format!(
+        "#!/bin/sh\n\
+         map=-r\n\
+         [ \"$(id -u)\" = 0 ] && map=\n\
+         exec unshare $map -m sh -c 'mount -t tmpfs -o size={DISK} tmpfs {} && exec {} \"$@\"' sh \"$@\"\n",
+        text(&data),
+        text(program().path())
+    );
+    std::fs::write(&script, lines).expect("a script can be written");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).expect("it is ours");
+    let program = Program::new(&script);
+    let tried = program.command(["--version"]).output().await;
+    tried
+        .is_ok_and(|output| output.status.success())
+        .then_some(program)
+}
+
+/// The data directory as the server sees it.
+fn seen_by(server: &ServerProcess, directory: &TempDir) -> PathBuf {
+    let id = server.id().expect("it runs").to_string();
+    let data = directory.path().join("data");
+    let inside = data.strip_prefix("/").expect("it is absolute");
+    Path::new("/proc").join(id).join("root").join(inside)
+}
+
+/// A file that takes all room of a server's disk. Dropped, the room is there again.
+struct Filler(PathBuf);
+
+impl Filler {
+    fn fill(server: &ServerProcess, directory: &TempDir) -> Self {
+        let path = seen_by(server, directory).join("filler");
+        let mut file = File::create(&path).expect("there is room for its name");
+        let block = [7; 4096];
+        let full = loop {
+            if let Err(error) = file.write_all(&block) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+        Self(path)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        // Its disk is gone with its server, if that was first.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Waits until the server has logged something.
+async fn logged(server: &ServerProcess, what: &str) {
+    soon(&format!("`{what}` in the log"), async {
+        while !server.log().contains(what) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+async fn submit(client: &Client, count: usize) -> Vec<JobId> {
+    let jobs = (0..count).map(|_| JobRequest::new(NAME)).collect();
+    let receipts = client.submit_many(jobs).await.expect("the client is not closed");
+    receipts
+        .into_iter()
+        .map(|receipt| receipt.expect("there is room").id)
+        .collect()
+}
+
+/// Submits until a job is refused, and says why it was. An idle server does not look at its disk, so the first may
+/// still be taken.
+async fn refusal(client: &Client) -> ErrorCode {
+    soon("a refusal", async {
+        loop {
+            if let Err(code) = submit_one(client, "nobody-works-on-it").await {
+                return code;
+            }
+        }
+    })
+    .await
+}
+
+async fn submit_when_there_is_room(client: &Client) -> JobId {
+    soon("room", async {
+        loop {
+            match submit_one(client, NAME).await {
+                Ok(id) => return id,
+                Err(code) => assert_eq!(code, ErrorCode::StorageFull),
+            }
+        }
+    })
+    .await
+}
+
+/// Submits one job, in a way that does not repeat what is refused.
+async fn submit_one(client: &Client, name: &str) -> Result<JobId, ErrorCode> {
+    let receipts = client.submit_many(vec![JobRequest::new(name)]).await;
+    let receipt = receipts.expect("the client is not closed").remove(0);
+    match receipt {
+        Ok(receipt) => Ok(receipt.id),
+        Err(SubmitError::Refused(error)) => Err(error.code),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A worker whose runs end when they are let to, with a large result.
+struct Worker {
+    begun: Arc<Semaphore>,
+    gate: Arc<Semaphore>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(server: &ServerProcess) -> Self {
+        let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let handler = {
+            let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
+            move |_: Job<()>, _: Run| {
+                let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
+                async move {
+                    begun.add_permits(1);
+                    gate.acquire().await.expect("it is never closed").forget();
+                    Ok("x".repeat(RESULT))
+                }
+            }
+        };
+        let runtime = Runtime::new(server.address())
+            .handler(NAME, handler)
+            .concurrency(RUNNING);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let ran = runtime.run(stopped.cancelled()).await;
+            ran.expect("the worker comes back from everything");
+        });
+        Self {
+            begun,
+            gate,
+            stop,
+            task,
+        }
+    }
+
+    async fn begun(&self, runs: u32) {
+        let begun = soon("the start of all runs", self.begun.acquire_many(runs)).await;
+        begun.expect("it is never closed").forget();
+    }
+
+    fn let_end(&self, runs: u32) {
+        self.gate.add_permits(runs as usize);
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        soon("the worker's end", self.task)
+            .await
+            .expect("it does not panic");
+    }
+}
