@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jobq_proto::message::JobView;
 use jobq_proto::{Fence, JobId};
@@ -103,9 +103,10 @@ async fn jobs(store: &SqliteStore) -> Vec<JobView> {
     let now = i64::try_from(now.as_micros()).expect("it is before the year 3000");
     let reader = store.reader();
     let mut jobs: Vec<JobView> = Vec::new();
+    let mut before = None;
     loop {
         let filter = Filter {
-            before: jobs.last().map(|job| JobId(job.id)),
+            before,
             limit: PAGE,
             ..Filter::default()
         };
@@ -113,16 +114,19 @@ async fn jobs(store: &SqliteStore) -> Vec<JobView> {
             select: Select::Page(filter),
             params: true,
             result: false,
+            runs: false,
             max_bytes: PAGE_BYTES,
             now: Wall(now),
             max_attempts: 20,
+            patience: Duration::MAX,
         };
         let answer = reader.read(Read::Query(query)).await;
         let Ok(ReadAnswer::Query(page)) = answer else {
             panic!("failed to read the store: {answer:?}");
         };
         jobs.extend(page.jobs);
-        if !page.more {
+        before = page.next;
+        if before.is_none() {
             return jobs;
         }
     }

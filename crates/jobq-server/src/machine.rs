@@ -7,7 +7,7 @@
 //! How a job goes through it: [`submit`](self) takes it into the open [`pending`](self) batch; once that is
 //! durable the job waits in [`lines`](self); `dispatch` leases it to a session and orders it; `settle` ends the
 //! run and, durably, the job. `hello` and `sessions` know who is there, `recovery` what was there before the
-//! start, `ask` answers questions, `timers` knows what is due.
+//! start, `query` and `ask` answer questions, `timers` knows what is due.
 //!
 //! **Whatever depends on a change is held until that change is durable**, refusals included: such consequences
 //! are `Effect`s of the batch, carried out by [`Machine::handle_stored`].
@@ -29,6 +29,7 @@ mod payloads;
 mod peers;
 mod pending;
 mod progress;
+mod query;
 mod reads;
 mod recovery;
 mod sessions;

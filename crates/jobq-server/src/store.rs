@@ -10,6 +10,7 @@ mod budget;
 mod error;
 mod event;
 pub mod memory;
+mod prune;
 mod read;
 pub mod sqlite;
 
@@ -25,6 +26,7 @@ pub use batch::{
 pub use error::StoreError;
 pub use event::{Space, StoreEvent};
 pub use memory::{MemoryDisk, MemoryReader, MemoryStore};
+pub use prune::{ByEnd, Count, Prune, Pruned};
 pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
     Select,

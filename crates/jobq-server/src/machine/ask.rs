@@ -1,12 +1,11 @@
-//! Asking about jobs, cancelling them, and submitting ended ones again.
+//! Cancelling jobs, submitting ended ones again, and how many there are.
 
 use std::sync::Arc;
 
 use jobq_proto::message::{
-    CancelJobs, CancelOutcome, CancelResult, Cancelled, Include, JobView, Jobs, Query, Receipt, Retried,
-    RetryJobs, Stats, StatsQuery,
+    CancelJobs, CancelOutcome, CancelResult, Cancelled, Receipt, Retried, RetryJobs, Stats, StatsQuery,
 };
-use jobq_proto::{ClientMessage, ErrorCode, JobId, JobName, NewJob, StartAt, Status, Username, WireError};
+use jobq_proto::{ClientMessage, ErrorCode, JobId, NewJob, StartAt, WireError};
 use jobq_transport::PeerId;
 use uuid::Uuid;
 
@@ -17,13 +16,7 @@ use super::names::NameKey;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting};
 use super::reads::Purpose;
-use crate::store::{self, Change, Filter, InsertOutcome, JobRecord, JobState, LiveJob, Read, Select};
-
-/// Jobs in the answer to a Query that does not say how many.
-const DEFAULT_LIMIT: u64 = 100;
-
-/// Where a page of a listing is cut, in bytes.
-const PAGE_BYTES: usize = 256 * 1024;
+use crate::store::{Change, InsertOutcome, JobRecord, JobState, LiveJob, Read};
 
 /// Ended jobs that are read at a time to be submitted again; each may have params of the greatest length.
 const RETRY_JOBS: usize = 16;
@@ -62,125 +55,6 @@ pub(super) struct RetryStep {
 }
 
 impl Machine {
-    pub(super) fn query(&mut self, peer: PeerId, query: Query) {
-        let (request, status) = (query.request, query.status);
-        let planned = self.plan_query(query).and_then(|query| {
-            if !self.reads.has_room_for_query() {
-                return Err(WireError::new(
-                    ErrorCode::WindowExceeded,
-                    "as many Queries wait as the server takes; repeat when some have been answered",
-                ));
-            }
-            self.begin_request(peer, request, Weight::default())
-                .map(|()| query)
-        });
-        match planned {
-            Ok(query) => {
-                let paged = matches!(query.select, Select::Page(_));
-                let purpose = Purpose::Query {
-                    peer,
-                    request,
-                    status,
-                    paged,
-                };
-                self.reads.ask(Read::Query(query), purpose);
-            }
-            Err(error) => self.refuse(peer, request, error),
-        }
-    }
-
-    fn plan_query(&self, query: Query) -> Result<store::Query, WireError> {
-        let bad = |message: String| WireError::new(ErrorCode::BadRequest, message);
-        let items = self.config.limits.items;
-        let filtered = query.status.is_some()
-            || query.name.is_some()
-            || query.username.is_some()
-            || query.before.is_some()
-            || query.limit.is_some();
-        let kinds = usize::from(!query.ids.is_empty()) + usize::from(!query.uuids.is_empty());
-        if kinds > 1 || (kinds == 1 && filtered) {
-            return Err(bad(
-                "a Query has ids, or uuids, or filters; give one of them".to_owned()
-            ));
-        }
-        if query.ids.len().max(query.uuids.len()) as u64 > items {
-            return Err(WireError::new(
-                ErrorCode::TooManyItems,
-                format!("a Query names at most {items} jobs"),
-            ));
-        }
-        if query.status == Some(Status::Unknown) {
-            return Err(bad("the status is none that this server knows".to_owned()));
-        }
-        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-        if limit == 0 || limit > items {
-            return Err(bad(format!("the limit is {limit}; it is 1 to {items}")));
-        }
-        let select = if !query.ids.is_empty() {
-            Select::Ids(query.ids.into_iter().map(JobId).collect())
-        } else if !query.uuids.is_empty() {
-            Select::Uuids(query.uuids)
-        } else {
-            Select::Page(Filter {
-                status: query.status,
-                name: query.name.map(JobName::try_from).transpose()?,
-                username: query.username.map(Username::try_from).transpose()?,
-                before: query.before.map(JobId),
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            })
-        };
-        Ok(store::Query {
-            select,
-            params: query.include == Some(Include::Params),
-            result: query.include == Some(Include::Result),
-            max_bytes: PAGE_BYTES,
-            now: self.now.wall,
-            max_attempts: self.config.max_attempts.get(),
-        })
-    }
-
-    /// The store's answer, put right by what the machine knows better: runs that are not recorded yet.
-    pub(super) fn query_answered(
-        &mut self,
-        peer: PeerId,
-        request: u64,
-        status: Option<Status>,
-        paged: bool,
-        answer: store::Answer,
-    ) {
-        let store::Answer { mut jobs, more } = answer;
-        let next = jobs.last().map(|job| job.id).filter(|_| more);
-        for job in &mut jobs {
-            self.put_right(job);
-        }
-        if paged && let Some(status) = status {
-            jobs.retain(|job| job.status == status);
-        }
-        self.end_request(peer, request);
-        self.answer(peer, ClientMessage::Jobs(Jobs { request, jobs, next }));
-    }
-
-    fn put_right(&mut self, job: &mut JobView) {
-        if job.status.is_terminal() {
-            return;
-        }
-        match self
-            .leases
-            .find(JobId(job.id))
-            .filter(|lease| lease.phase != Phase::Fetching)
-        {
-            Some(lease) => {
-                job.status = Status::Processing;
-                job.fence = Some(lease.fence);
-                job.started = Some(lease.at.0);
-                job.cancelling = lease.cancelling;
-                job.progress = lease.progress.clone();
-            }
-            None if job.status == Status::Processing => job.status = Status::Queued,
-            None => {}
-        }
-    }
-
     pub(super) fn stats(&mut self, peer: PeerId, query: StatsQuery) {
         if let Err(error) = self.check_number(peer, query.request) {
             return self.refuse(peer, query.request, error);

@@ -1,7 +1,7 @@
 //! How much fits into one answer to a query.
 
-use jobq_proto::WireSize;
-use jobq_proto::message::JobView;
+use jobq_proto::message::{EndedRun, JobView};
+use jobq_proto::{JobId, WireSize};
 
 use super::Answer;
 
@@ -37,6 +37,26 @@ impl Budget {
         true
     }
 
+    /// The latest of a job's runs that an answer has room for which has nothing else: the earliest first.
+    pub(super) fn runs_that_fit<E>(
+        max_bytes: usize,
+        view: &JobView,
+        latest_first: impl Iterator<Item = Result<EndedRun, E>>,
+    ) -> Result<Vec<EndedRun>, E> {
+        let mut bytes_left = max_bytes.saturating_sub(view.wire_size());
+        let mut runs = Vec::new();
+        for run in latest_first {
+            let run = run?;
+            let Some(left) = bytes_left.checked_sub(run.wire_size()) else {
+                break;
+            };
+            bytes_left = left;
+            runs.push(run);
+        }
+        runs.reverse();
+        Ok(runs)
+    }
+
     /// How many more jobs may be looked at: those that fit by number, and one to see whether there are more.
     pub(super) fn wanted(&self) -> usize {
         if self.more {
@@ -46,10 +66,17 @@ impl Budget {
         }
     }
 
-    pub(super) fn into_answer(self) -> Answer {
+    /// Whether there are as many jobs as there may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.jobs.len() >= self.limit
+    }
+
+    /// The answer; `next` says where to go on if that is not after the last job.
+    pub(super) fn into_answer(self, next: Option<JobId>) -> Answer {
+        let last = self.jobs.last().map(|job| JobId(job.id));
         Answer {
+            next: if self.more { last } else { next },
             jobs: self.jobs,
-            more: self.more,
         }
     }
 }

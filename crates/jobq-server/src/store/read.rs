@@ -156,12 +156,17 @@ pub struct Query {
     pub params: bool,
     /// Whether results come with them.
     pub result: bool,
+    /// Whether the runs that neither completed them nor gave them back come with them: the latest that fit.
+    pub runs: bool,
     /// Stop before the jobs' [`jobq_proto::WireSize`] together is over this, but give at least one.
     pub max_bytes: usize,
     /// Tells `Scheduled` from `Queued`.
     pub now: Wall,
     /// What `max_attempts` is for jobs that do not say.
     pub max_attempts: u32,
+    /// How long a page is looked for. What was found until then is the page, and [`Answer::next`] says where to go
+    /// on. A store goes on for long enough to look at some jobs in any case.
+    pub patience: Duration,
 }
 
 /// Which jobs to look at.
@@ -184,6 +189,12 @@ pub struct Filter {
     pub name: Option<JobName>,
     /// Only for this username.
     pub username: Option<Username>,
+    /// Only those that arrived at this time or later.
+    pub since: Option<Wall>,
+    /// Only those that arrived before this time.
+    pub until: Option<Wall>,
+    /// Only those whose reason contains this text, which is not empty.
+    pub reason: Option<String>,
     /// Only before this id.
     pub before: Option<JobId>,
     /// Most jobs in the answer, at least 1.
@@ -195,8 +206,9 @@ pub struct Filter {
 pub struct Answer {
     /// The jobs.
     pub jobs: Vec<JobView>,
-    /// Whether there are more than fit.
-    pub more: bool,
+    /// Where to go on, if there may be more: before this id if it is a page, or else after this job, the last one
+    /// in the answer.
+    pub next: Option<JobId>,
 }
 
 /// How long an answer of a reader may take before a log line says so.

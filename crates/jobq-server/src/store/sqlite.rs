@@ -7,6 +7,7 @@
 //! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
 
 mod apply;
+mod blocks;
 mod endings;
 mod inserts;
 mod live;
@@ -19,6 +20,7 @@ mod recover;
 mod reserve;
 mod rows;
 mod schema;
+mod search;
 mod values;
 mod watermark;
 mod writer;

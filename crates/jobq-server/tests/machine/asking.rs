@@ -1,7 +1,7 @@
 //! Query, Stats and Watch.
 
 use jobq_proto::message::{Include, Query, Submission, Unwatch, Watch};
-use jobq_proto::{ErrorCode, ServerMessage, Status};
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status};
 
 use super::world::{World, job, millis, secs, sized};
 
@@ -109,6 +109,98 @@ fn a_query_by_ids_answers_in_their_order_without_those_that_do_not_exist() {
 }
 
 #[test]
+fn a_listing_is_filtered_by_the_time_of_arrival() {
+    let mut world = World::new();
+    let client = world.client();
+    let early = world.submit_one(client, job("a"));
+    world.advance(secs(10));
+    let late = world.submit_one(client, job("a"));
+    let arrival = world.view(late).created;
+    let mut list = |since, until| -> Vec<u64> {
+        let query = Query {
+            since,
+            until,
+            ..Query::default()
+        };
+        world.query(client, query).jobs.iter().map(|job| job.id).collect()
+    };
+    assert_eq!(list(Some(arrival), None), [late]);
+    assert_eq!(list(None, Some(arrival)), [early]);
+    assert_eq!(list(Some(arrival - 10_000_000), Some(arrival + 1)), [late, early]);
+}
+
+#[test]
+fn the_history_of_a_job_comes_where_asked_for() {
+    let mut world = World::new();
+    let client = world.client();
+    let id = world.submit_one(client, job("a"));
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.failed(&worker, &order);
+    let mut runs = |include| {
+        let query = Query {
+            ids: vec![id],
+            include,
+            ..Query::default()
+        };
+        world.query(client, query).jobs.remove(0).runs
+    };
+    let history = runs(Some(Include::Runs));
+    assert_eq!(history.len(), 1);
+    assert_eq!(
+        (history[0].fence, history[0].end.as_str()),
+        (order.fence, "Failed")
+    );
+    assert_eq!(history[0].reason.as_deref(), Some("it did not work"));
+    assert!(runs(None).is_empty());
+    let query = Query {
+        reason: Some(" did not work".to_owned()),
+        ..Query::default()
+    };
+    assert_eq!(world.query(client, query).jobs[0].id, id);
+}
+
+#[test]
+fn a_text_to_find_in_reasons_has_1_to_128_bytes() {
+    let mut world = World::new();
+    let client = world.client();
+    for (bytes, expected) in [(0, true), (1, false), (128, false), (129, true)] {
+        let query = Query {
+            reason: Some("x".repeat(bytes)),
+            ..Query::default()
+        };
+        assert_eq!(is_bad(&mut world, client, query), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_query_for_times_has_some_time_between_them() {
+    let mut world = World::new();
+    let client = world.client();
+    for (since, until, expected) in [(5, 6, false), (5, 5, true), (6, 5, true)] {
+        let query = Query {
+            since: Some(since),
+            until: Some(until),
+            ..Query::default()
+        };
+        assert_eq!(is_bad(&mut world, client, query), expected, "{since} to {until}");
+    }
+}
+
+/// Whether a Query is refused with `bad_request`.
+fn is_bad(world: &mut World, client: jobq_transport::PeerId, query: Query) -> bool {
+    let request = world.next_request();
+    world.send(client, ServerMessage::Query(Query { request, ..query }));
+    let refused = |message: &ClientMessage| match message {
+        ClientMessage::Refused(refused) => Some(refused.error.code == ErrorCode::BadRequest),
+        ClientMessage::Jobs(_) => Some(false),
+        _ => None,
+    };
+    let messages = world.messages(client);
+    messages.iter().find_map(refused).expect("the Query is answered")
+}
+
+#[test]
 fn a_query_that_makes_no_sense_is_refused() {
     let mut world = World::new();
     let client = world.client();
@@ -117,6 +209,11 @@ fn a_query_that_makes_no_sense_is_refused() {
         Query {
             ids: vec![1],
             name: Some("a".to_owned()),
+            ..base()
+        },
+        Query {
+            ids: vec![1],
+            since: Some(1),
             ..base()
         },
         Query {

@@ -171,7 +171,7 @@ impl History {
                     ran: (self.below(2) == 0).then(|| Duration::from_micros(self.next_seq)),
                     attempts: 1,
                     charges: 0,
-                    reason,
+                    reason: reason.filter(|_| status != Status::Completed),
                     result: (self.below(2) == 0).then(|| Bytes::from(format!("result of {id}"))),
                     at: at_time,
                 })
@@ -193,7 +193,7 @@ impl History {
             }
             // It may have been one itself, and its uuid free; so that ids are not mixed up, it stays unused.
             if !self.live.contains(&known) {
-                record.uuid = Uuid::from_u128(u128::from(id));
+                record = self.named(id);
                 self.live.push(id);
             }
         } else {
@@ -239,6 +239,10 @@ impl History {
             Read::Runs(runs),
             Read::Query(Query {
                 result: true,
+                ..query(Select::Ids(ids.clone()))
+            }),
+            Read::Query(Query {
+                runs: true,
                 ..query(Select::Ids(ids))
             }),
         ];
@@ -246,13 +250,24 @@ impl History {
         for status in statuses {
             for name in [None, Some("a"), Some("b.c")] {
                 for username in [None, Some("user 1")] {
-                    reads.push(Read::Query(page(Filter {
+                    let filter = Filter {
                         status,
                         name: name.map(|name| name.parse().unwrap()),
                         username: username.map(|name| name.parse().unwrap()),
                         before: Some(JobId(self.next_id * 3 / 4)),
                         limit: 40,
+                        ..Filter::default()
+                    };
+                    reads.push(Read::Query(page(Filter {
+                        reason: Some("son 7".to_owned()),
+                        ..filter.clone()
                     })));
+                    reads.push(Read::Query(page(Filter {
+                        since: Some(Wall(20)),
+                        until: Some(Wall(90)),
+                        ..filter.clone()
+                    })));
+                    reads.push(Read::Query(page(filter)));
                 }
             }
         }

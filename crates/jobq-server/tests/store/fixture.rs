@@ -231,9 +231,11 @@ pub(super) fn query(select: Select) -> Query {
         select,
         params: false,
         result: false,
+        runs: false,
         max_bytes: usize::MAX,
         now: Wall(1_000),
         max_attempts: 20,
+        patience: Duration::MAX,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every store must answer to people's questions.
 
 use jobq_proto::{JobId, Status, WireSize};
-use jobq_server::store::{Filter, JobRecord, Query, RunEnd, Select, Store};
+use jobq_server::store::{Change, Filter, JobRecord, Query, RunEnd, Select, Store};
 use jobq_server::time::Wall;
 use uuid::Uuid;
 
@@ -17,6 +17,14 @@ for_each_store!(
     an_answer_stops_at_its_bytes_but_has_at_least_one_job,
     params_and_results_come_only_where_asked_for,
     a_view_tells_the_whole_of_a_job,
+    since_and_until_bound_the_time_of_arrival_half_open,
+    a_reason_is_found_by_any_part_of_it_letter_for_letter,
+    a_reason_is_that_of_the_end_or_else_of_the_last_failed_run,
+    the_runs_of_a_job_come_where_asked_for_the_earliest_first,
+    of_too_many_runs_the_latest_come,
+    a_job_that_was_due_on_arrival_is_queued_whatever_the_calendar_says,
+    pages_end_when_patience_does_and_say_where_to_go_on,
+    names_that_are_many_are_told_apart,
 );
 
 async fn filled<D: Disk>(disk: &D) -> Client<D::Store> {
@@ -27,10 +35,14 @@ async fn filled<D: Disk>(disk: &D) -> Client<D::Store> {
             .map(std::sync::Arc::new)
             .unwrap(),
         username: (id % 4 == 0).then(|| "zoe".to_owned().try_into().unwrap()),
-        created: Wall(if id == 12 { 5_000 } else { 100 }),
+        created: Wall(100),
         ..job(id)
     });
-    client.commit(jobs.map(insert).collect()).await;
+    let changes = jobs.map(|record| Change::Insert {
+        due: Wall(if record.id.0 == 12 { 5_000 } else { 100 }),
+        record: std::sync::Arc::new(record),
+    });
+    client.commit(changes.collect()).await;
     client
         .commit(vec![
             ended(1, 1, Status::Completed),
@@ -50,10 +62,10 @@ async fn jobs_come_in_the_order_asked_for_and_missing_ones_are_left_out<D: Disk>
     let answer = client
         .query(query(Select::Ids(job_ids(&[5, 99, 1, 12, u64::MAX, 5]))))
         .await;
-    assert_eq!((ids(&answer), answer.more), (vec![5, 1, 12, 5], false));
+    assert_eq!((ids(&answer), answer.next.is_some()), (vec![5, 1, 12, 5], false));
     let uuids = [3_u128, 77, 2].map(Uuid::from_u128).to_vec();
     let answer = client.query(query(Select::Uuids(uuids))).await;
-    assert_eq!((ids(&answer), answer.more), (vec![3, 2], false));
+    assert_eq!((ids(&answer), answer.next.is_some()), (vec![3, 2], false));
 }
 
 async fn pages_go_from_the_newest_to_the_oldest<D: Disk>() {
@@ -69,14 +81,17 @@ async fn pages_go_from_the_newest_to_the_oldest<D: Disk>() {
         (vec![2, 1], false),
     ] {
         let answer = client.query(page(filter.clone())).await;
-        assert_eq!((ids(&answer), answer.more), (expected, more));
-        filter.before = answer.jobs.last().map(|job| JobId(job.id));
+        assert_eq!((ids(&answer), answer.next.is_some()), (expected, more));
+        filter.before = answer.next;
     }
     let all = Filter {
         limit: 12,
         ..Filter::default()
     };
-    assert!(!client.query(page(all)).await.more, "there is no thirteenth");
+    assert!(
+        client.query(page(all)).await.next.is_none(),
+        "there is no thirteenth"
+    );
 }
 
 async fn each_filter_finds_its_jobs_and_no_others<D: Disk>() {
@@ -87,8 +102,8 @@ async fn each_filter_finds_its_jobs_and_no_others<D: Disk>() {
             status,
             name: name.map(|name| name.parse().unwrap()),
             username: username.map(|name| name.parse().unwrap()),
-            before: None,
             limit: 100,
+            ..Filter::default()
         };
         ids(&client.query(page(filter)).await)
     };
@@ -168,7 +183,7 @@ async fn an_answer_stops_at_its_bytes_but_has_at_least_one_job<D: Disk>() {
             };
             let answer = client.query(query).await;
             assert_eq!(
-                (answer.jobs.len(), answer.more),
+                (answer.jobs.len(), answer.next.is_some()),
                 (found, true),
                 "{max_bytes} bytes"
             );
@@ -223,4 +238,266 @@ async fn a_view_tells_the_whole_of_a_job<D: Disk>() {
     assert_eq!((waiting.fence, waiting.started), (Some(fence(10)), None));
     assert_eq!((waiting.reason.as_deref(), waiting.charges), (Some("second"), 1));
     assert_eq!(client.store.recovered().last_batch, 0);
+}
+
+/// The ids that a page has.
+async fn found<S: Store>(client: &Client<S>, filter: Filter) -> Vec<u64> {
+    let filter = Filter { limit: 100, ..filter };
+    ids(&client.query(page(filter)).await)
+}
+
+async fn since_and_until_bound_the_time_of_arrival_half_open<D: Disk>() {
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    // Several at a time, and ids that were never used.
+    let arrivals = [(3, 10), (4, 10), (7, 20), (2_000, 20), (2_001, 30), (9_000, 40)];
+    let jobs = arrivals.map(|(id, at)| JobRecord {
+        created: Wall(at),
+        ..job(id)
+    });
+    client.commit(jobs.into_iter().map(insert).collect()).await;
+    client.commit(vec![ended(7, 1, Status::Failed)]).await;
+    let between = async |since: Option<i64>, until: Option<i64>, status: Option<Status>| {
+        let filter = Filter {
+            since: since.map(Wall),
+            until: until.map(Wall),
+            status,
+            ..Filter::default()
+        };
+        found(&client, filter).await
+    };
+    assert_eq!(between(Some(20), Some(30), None).await, [2_000, 7]);
+    assert_eq!(between(Some(11), Some(31), None).await, [2_001, 2_000, 7]);
+    assert_eq!(between(Some(30), None, None).await, [9_000, 2_001]);
+    assert_eq!(between(None, Some(20), None).await, [4, 3]);
+    assert_eq!(between(Some(41), None, None).await, []);
+    assert_eq!(between(None, Some(10), None).await, []);
+    assert_eq!(between(Some(i64::MIN), Some(i64::MAX), None).await.len(), 6);
+    assert_eq!(between(Some(20), Some(30), Some(Status::Failed)).await, [7]);
+    assert_eq!(
+        between(Some(20), Some(40), Some(Status::Queued)).await,
+        [2_001, 2_000]
+    );
+    assert_eq!(between(Some(21), None, Some(Status::Failed)).await, []);
+}
+
+async fn a_reason_is_found_by_any_part_of_it_letter_for_letter<D: Disk>() {
+    let disk = D::new();
+    let client = filled(&disk).await;
+    let with = async |text: &str, status: Option<Status>, name: Option<&str>| {
+        let filter = Filter {
+            reason: Some(text.to_owned()),
+            status,
+            name: name.map(|name| name.parse().unwrap()),
+            ..Filter::default()
+        };
+        found(&client, filter).await
+    };
+    assert_eq!(with("it broke", None, None).await, [5, 4, 2]);
+    assert_eq!(with("bro", Some(Status::Failed), None).await, [4, 2]);
+    assert_eq!(with("bro", Some(Status::Cancelled), None).await, [5]);
+    assert_eq!(with("bro", None, Some("mail")).await, []);
+    assert_eq!(with("bro", Some(Status::Completed), None).await, []);
+    assert_eq!(with("BRO", None, None).await, []);
+    assert_eq!(with("%", None, None).await, []);
+    assert_eq!(with("it broke again", None, None).await, []);
+}
+
+async fn a_reason_is_that_of_the_end_or_else_of_the_last_failed_run<D: Disk>() {
+    let disk = D::new();
+    let mut client = filled(&disk).await;
+    client
+        .commit(vec![
+            requeued(8, 8, RunEnd::Failed, Some("no such file: ä.png")),
+            requeued(8, 9, RunEnd::Failed, Some("the mail server is busy")),
+            requeued(8, 10, RunEnd::Lost, None),
+            requeued(7, 11, RunEnd::Failed, Some("no such file: b.png")),
+            ended(7, 12, Status::Completed),
+        ])
+        .await;
+    let with = async |text: &str, status: Option<Status>, username: Option<&str>| {
+        let filter = Filter {
+            reason: Some(text.to_owned()),
+            status,
+            username: username.map(|name| name.parse().unwrap()),
+            ..Filter::default()
+        };
+        found(&client, filter).await
+    };
+    assert_eq!(with("busy", None, None).await, [8]);
+    assert_eq!(with("busy", None, Some("zoe")).await, [8]);
+    assert_eq!(with("busy", Some(Status::Scheduled), None).await, [8]);
+    assert_eq!(with("busy", Some(Status::Queued), None).await, []);
+    assert_eq!(
+        with("no such file", None, None).await,
+        [],
+        "these are not the last"
+    );
+    assert_eq!(with("broke", None, Some("zoe")).await, [4]);
+}
+
+async fn the_runs_of_a_job_come_where_asked_for_the_earliest_first<D: Disk>() {
+    let disk = D::new();
+    let mut client = filled(&disk).await;
+    client
+        .commit(vec![
+            requeued(3, 20, RunEnd::Failed, Some("first")),
+            requeued(3, 21, RunEnd::Released, None),
+            requeued(3, 22, RunEnd::Lost, None),
+            ended(3, 23, Status::Failed),
+            requeued(6, 24, RunEnd::TimedOut, Some("too long")),
+        ])
+        .await;
+    let asked = Query {
+        runs: true,
+        ..query(Select::Ids(job_ids(&[3, 6, 1])))
+    };
+    let runs: Vec<Vec<_>> = client
+        .query(asked)
+        .await
+        .jobs
+        .into_iter()
+        .map(|job| {
+            job.runs
+                .into_iter()
+                .map(|run| (run.fence.seq, run.end, run.at, run.reason))
+                .collect()
+        })
+        .collect();
+    let run = |seq, end: &str, at, reason: Option<&str>| (seq, end.to_owned(), at, reason.map(str::to_owned));
+    assert_eq!(
+        runs,
+        [
+            vec![
+                run(20, "Failed", 60, Some("first")),
+                run(22, "Lost", 60, None),
+                run(23, "Failed", 70, Some("it broke")),
+            ],
+            vec![run(24, "TimedOut", 60, Some("too long"))],
+            vec![],
+        ]
+    );
+    assert!(client.view(3).await.runs.is_empty(), "nobody asked for them");
+}
+
+async fn of_too_many_runs_the_latest_come<D: Disk>() {
+    let disk = D::new();
+    let mut client = filled(&disk).await;
+    let runs = (100..200).map(|seq| requeued(3, seq, RunEnd::Failed, Some("a reason like any other")));
+    client.commit(runs.collect()).await;
+    let asked = |max_bytes| Query {
+        runs: true,
+        max_bytes,
+        ..query(Select::Page(Filter {
+            before: Some(JobId(4)),
+            limit: 2,
+            ..Filter::default()
+        }))
+    };
+    let answer = client.query(asked(4_000)).await;
+    let job = &answer.jobs[0];
+    let seqs: Vec<u64> = job.runs.iter().map(|run| run.fence.seq).collect();
+    let first = seqs[0];
+    assert!((150..199).contains(&first), "{seqs:?}");
+    assert_eq!(seqs, (first..200).collect::<Vec<_>>());
+    assert!(job.wire_size() <= 4_000);
+    assert_eq!((ids(&answer), answer.next), (vec![3], Some(JobId(3))));
+    let answer = client.query(asked(100)).await;
+    assert_eq!((ids(&answer), answer.jobs[0].runs.len()), (vec![3], 0));
+}
+
+async fn a_job_that_was_due_on_arrival_is_queued_whatever_the_calendar_says<D: Disk>() {
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    // The clock of arrivals was ahead of the calendar.
+    let early = JobRecord {
+        created: Wall(9_000),
+        ..job(1)
+    };
+    client.commit(vec![insert(early)]).await;
+    assert_eq!(client.view(1).await.status, Status::Queued);
+    let in_status = |status| Filter {
+        status: Some(status),
+        ..Filter::default()
+    };
+    assert_eq!(found(&client, in_status(Status::Queued)).await, [1]);
+    assert_eq!(found(&client, in_status(Status::Scheduled)).await, []);
+}
+
+async fn pages_end_when_patience_does_and_say_where_to_go_on<D: Disk>() {
+    const JOBS: u64 = 120_000;
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    for first in (1..=JOBS).step_by(10_000) {
+        let jobs = (first..first + 10_000).map(|id| JobRecord {
+            params: bytes::Bytes::from_static(b"x"),
+            username: (id == 5).then(|| "zoe".parse().unwrap()),
+            ..job(id)
+        });
+        client.commit(jobs.map(insert).collect()).await;
+    }
+    let rare = ended(5, 1, Status::Failed);
+    let ends = (6..=JOBS).map(|id| ended(id, id, Status::Completed));
+    client.commit(std::iter::once(rare).chain(ends).collect()).await;
+    client.commit(vec![ended(1, 1, Status::Completed)]).await;
+    // What only a look at each job can tell.
+    let mut asked = Query {
+        patience: std::time::Duration::ZERO,
+        ..page(Filter {
+            status: Some(Status::Completed),
+            username: None,
+            until: Some(Wall(6)),
+            limit: 2,
+            ..Filter::default()
+        })
+    };
+    let mut all = Vec::new();
+    for pages in 1.. {
+        assert!(pages < JOBS, "the pages come to an end");
+        let answer = client.query(asked.clone()).await;
+        all.extend(ids(&answer));
+        let Some(next) = answer.next else { break };
+        let Select::Page(filter) = &mut asked.select else {
+            unreachable!("it is a page")
+        };
+        assert!(
+            filter.before.is_none_or(|before| next < before),
+            "each goes further"
+        );
+        filter.before = Some(next);
+    }
+    assert_eq!(all, [1]);
+}
+
+async fn names_that_are_many_are_told_apart<D: Disk>() {
+    const NAMES: u64 = 1_500;
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    let named = |id: u64| JobRecord {
+        name: std::sync::Arc::new(format!("name-{}", id % NAMES).parse().unwrap()),
+        ..job(id)
+    };
+    let jobs = (1..=3 * NAMES).map(named).map(insert).collect();
+    client.commit(jobs).await;
+    for name in [0, 1, 476, 1_024, 1_499] {
+        let filter = Filter {
+            name: Some(format!("name-{name}").parse().unwrap()),
+            ..Filter::default()
+        };
+        let first = if name == 0 { NAMES } else { name };
+        assert_eq!(
+            found(&client, filter).await,
+            [first + 2 * NAMES, first + NAMES, first]
+        );
+    }
+    drop(client);
+    // The block that jobs arrive in goes on after a restart.
+    let mut client = Client::new(disk.open());
+    client.commit(vec![insert(named(3 * NAMES + 1))]).await;
+    let filter = Filter {
+        name: Some("name-1".parse().unwrap()),
+        status: Some(Status::Queued),
+        ..Filter::default()
+    };
+    assert_eq!(found(&client, filter).await, [4_501, 3_001, 1_501, 1]);
 }

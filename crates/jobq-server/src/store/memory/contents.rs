@@ -8,8 +8,8 @@ use jobq_proto::{Fence, JobId, JobName, Status};
 use uuid::Uuid;
 
 use crate::store::{
-    Batch, Birth, Change, Ended, InsertOutcome, JobRecord, Lease, LiveJob, NameTotals, Recovered, RunEnd,
-    SessionId, SessionRecord, StoreError, Stored,
+    Batch, Birth, Change, Ended, InsertOutcome, JobRecord, Lease, LiveJob, NameTotals, Recovered, Requeued,
+    RunEnd, SessionId, SessionRecord, StoreError, Stored,
 };
 use crate::time::Wall;
 
@@ -37,8 +37,16 @@ pub(super) struct Job {
     pub(super) runs: History,
 }
 
-/// A job's runs that ended without completing it or giving it back: how, and why.
-pub(super) type History = BTreeMap<Fence, (RunEnd, Option<String>)>;
+/// A job's runs that ended without completing it or giving it back.
+pub(super) type History = BTreeMap<Fence, PastRun>;
+
+/// How, when and why a run ended.
+#[derive(Debug)]
+pub(super) struct PastRun {
+    pub(super) end: RunEnd,
+    pub(super) at: Wall,
+    pub(super) reason: Option<String>,
+}
 
 /// Where a job stands.
 #[derive(Debug)]
@@ -233,7 +241,8 @@ impl Contents {
                     live.floor = Some((requeued.fence, requeued.end));
                     live.lease = None;
                     if requeued.end.is_history() {
-                        runs.insert(requeued.fence, (requeued.end, requeued.reason));
+                        let Requeued { end, at, reason, .. } = requeued;
+                        runs.insert(requeued.fence, PastRun { end, at, reason });
                     }
                 }
             }
@@ -262,7 +271,8 @@ impl Contents {
         if let Some((fence, end)) = ended.run
             && end.is_history()
         {
-            job.runs.insert(fence, (end, ended.reason.clone()));
+            let (at, reason) = (ended.at, ended.reason.clone());
+            job.runs.insert(fence, PastRun { end, at, reason });
         }
         job.standing = Standing::Ended { due: live.due, ended };
     }

@@ -1,12 +1,17 @@
 //! Answers from what a memory disk holds.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use jobq_proto::message::JobView;
+use jobq_proto::message::{EndedRun, JobView};
 use jobq_proto::{Fence, JobId, Status, job};
 
-use super::contents::{Contents, Job, Standing};
+use super::contents::{Contents, Job, PastRun, Standing};
 use crate::store::budget::Budget;
 use crate::store::{Answer, Filter, JobState, Query, Read, ReadAnswer, RunStatus, Select};
+
+/// How many jobs a page looks at, before it leaves the rest to the next one: they are behind a lock.
+const PAGE_LOOKS: usize = 100_000;
 
 impl Contents {
     pub(super) fn answer(&self, read: &Read) -> ReadAnswer {
@@ -43,13 +48,16 @@ impl Contents {
             Select::Page(filter) => {
                 let before = filter.before.unwrap_or(JobId(u64::MAX));
                 let mut budget = Budget::new(query.max_bytes, filter.limit);
-                for (_, job) in self.jobs.range(..before).rev() {
+                for (looks, (id, job)) in self.jobs.range(..before).rev().enumerate() {
+                    if looks == PAGE_LOOKS {
+                        return budget.into_answer(Some(JobId(id.0 + 1)));
+                    }
                     let view = job.view(query);
                     if filter.matches(&view) && !budget.take(view) {
                         break;
                     }
                 }
-                budget.into_answer()
+                budget.into_answer(None)
             }
         }
     }
@@ -61,7 +69,7 @@ impl Contents {
                 break;
             }
         }
-        budget.into_answer()
+        budget.into_answer(None)
     }
 }
 
@@ -73,6 +81,12 @@ impl Filter {
                 .username
                 .as_ref()
                 .is_none_or(|username| view.username.as_deref() == Some(username.as_str()))
+            && self.since.is_none_or(|since| since.0 <= view.created)
+            && self.until.is_none_or(|until| view.created < until.0)
+            && self
+                .reason
+                .as_ref()
+                .is_none_or(|text| view.reason.as_ref().is_some_and(|reason| reason.contains(text)))
     }
 }
 
@@ -108,7 +122,7 @@ impl Job {
         };
         last.filter(|(last, _)| *last == fence)
             .map(|(_, end)| end)
-            .or_else(|| self.runs.get(&fence).map(|(end, _)| *end))
+            .or_else(|| self.runs.get(&fence).map(|run| run.end))
             .map_or(RunStatus::Unknown, RunStatus::Ended)
     }
 
@@ -143,7 +157,7 @@ impl Job {
             Standing::Live(live) => {
                 view.status = match live.lease {
                     Some(_) => Status::Processing,
-                    None if live.due > query.now => Status::Scheduled,
+                    None if live.due > query.now && live.due != record.created => Status::Scheduled,
                     None => Status::Queued,
                 };
                 view.due = live.due.0;
@@ -155,7 +169,7 @@ impl Job {
                     .map(|lease| lease.fence)
                     .or(live.floor.map(|(fence, _)| fence));
                 view.cancelling = live.cancelling;
-                view.reason = self.runs.values().rev().find_map(|(_, reason)| reason.clone());
+                view.reason = self.runs.values().rev().find_map(|run| run.reason.clone());
             }
             Standing::Ended { due, ended } => {
                 view.status = ended.status;
@@ -170,6 +184,22 @@ impl Job {
                 view.result = ended.result.clone().filter(|_| query.result);
             }
         }
+        if query.runs {
+            let latest_first = self.runs.iter().rev().map(|(fence, run)| Ok(run.view(*fence)));
+            view.runs = Budget::runs_that_fit(query.max_bytes, &view, latest_first)
+                .unwrap_or_else(|error: Infallible| match error {});
+        }
         view
+    }
+}
+
+impl PastRun {
+    fn view(&self, fence: Fence) -> EndedRun {
+        EndedRun {
+            fence,
+            end: self.end.as_str().to_owned(),
+            at: self.at.0,
+            reason: self.reason.clone(),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::mem::discriminant;
 
 use rusqlite::{Connection, ErrorCode, Statement, params};
 
+use super::blocks::Blocks;
 use super::endings::Endings;
 use super::inserts::Inserts;
 use super::live::LiveIds;
@@ -19,6 +20,7 @@ pub(super) struct Applier<'db> {
     db: &'db Connection,
     names: Names,
     live: LiveIds<'db>,
+    blocks: Blocks<'db>,
     last_batch: u64,
     inserts: Inserts<'db>,
     endings: Endings<'db>,
@@ -39,6 +41,7 @@ impl<'db> Applier<'db> {
             db,
             names: Names::default(),
             live: LiveIds::read(db)?,
+            blocks: Blocks::read(db)?,
             last_batch,
             inserts: Inserts::new(db)?,
             endings: Endings::new(db)?,
@@ -95,6 +98,7 @@ impl<'db> Applier<'db> {
         }
         self.endings.write_totals().during("count ended jobs")?;
         self.live.write().during("write which jobs are live")?;
+        self.blocks.write().during("sum up its jobs")?;
         if let Some(last) = batches.last() {
             let meta = params![Unsigned(last.number), Unsigned(last.next_id.0), last.clock.0];
             self.set_meta.execute(meta).during("write its state")?;
@@ -135,15 +139,26 @@ impl<'db> Applier<'db> {
                     .during("look for jobs");
             }
             [Change::Insert { .. }, ..] => {
-                return self
-                    .inserts
-                    .insert(self.db, &mut self.names, &mut self.live, changes, inserts)
+                let Self {
+                    inserts: statements,
+                    names,
+                    live,
+                    blocks,
+                    ..
+                } = self;
+                return statements
+                    .insert(self.db, names, live, blocks, changes, inserts)
                     .during("insert jobs");
             }
             [Change::Ended(_), ..] => {
-                return self
-                    .endings
-                    .end(self.db, &mut self.names, &mut self.live, changes);
+                let Self {
+                    endings,
+                    names,
+                    live,
+                    blocks,
+                    ..
+                } = self;
+                return endings.end(self.db, names, live, blocks, changes);
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jobq_proto::{Fence, JobId, Status};
 use rusqlite::{Connection, Statement, params};
 
+use super::blocks::Blocks;
 use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, RowStatement};
@@ -52,6 +53,7 @@ impl<'db> Endings<'db> {
         db: &Connection,
         names: &mut Names,
         live: &mut LiveIds<'_>,
+        blocks: &mut Blocks<'_>,
         changes: &[Change],
     ) -> Result<(), StoreError> {
         let mut jobs = Vec::with_capacity(changes.len());
@@ -61,6 +63,7 @@ impl<'db> Endings<'db> {
             if live.remove(ended.id)? {
                 touched.push(Unsigned(ended.id.0));
             }
+            blocks.ended(ended.id, ended.status, ended.at);
             if let Some((fence, end)) = ended.run {
                 self.record_run(ended.id, fence, end, ended.at, ended.reason.as_deref())
                     .during("record a run")?;

@@ -3,6 +3,7 @@
 use jobq_proto::JobId;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
+use super::blocks::Blocks;
 use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, ROWS, RowStatement};
@@ -60,6 +61,7 @@ impl<'db> Inserts<'db> {
         db: &Connection,
         names: &mut Names,
         live: &mut LiveIds<'_>,
+        blocks: &mut Blocks<'_>,
         changes: &[Change],
         outcomes: &mut Vec<InsertOutcome>,
     ) -> rusqlite::Result<()> {
@@ -83,6 +85,7 @@ impl<'db> Inserts<'db> {
             if inserted == jobs.len() {
                 for job in jobs {
                     live.insert(job.record.id);
+                    blocks.arrived(job.record.id, job.name)?;
                 }
                 outcomes.resize(outcomes.len() + jobs.len(), InsertOutcome::Inserted);
                 continue;
@@ -91,6 +94,7 @@ impl<'db> Inserts<'db> {
                 let outcome = self.outcome(job)?;
                 if outcome == InsertOutcome::Inserted {
                     live.insert(job.record.id);
+                    blocks.arrived(job.record.id, job.name)?;
                 }
                 outcomes.push(outcome);
             }

@@ -20,18 +20,22 @@ pub(super) const BLOCK: u64 = 1024;
 pub(super) struct Bits([u8; BLOCK as usize / 8]);
 
 impl Bits {
-    const NONE: Self = Self([0; BLOCK as usize / 8]);
+    pub(super) const NONE: Self = Self([0; BLOCK as usize / 8]);
 
     /// The places that are set, the lowest first.
     pub(super) fn places(&self) -> impl DoubleEndedIterator<Item = u64> {
         (0..BLOCK).filter(|place| self.has(*place))
     }
 
-    fn has(&self, place: u64) -> bool {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn has(&self, place: u64) -> bool {
         self.0[at(place)] & mask(place) != 0
     }
 
-    fn set(&mut self, place: u64, to: bool) {
+    pub(super) fn set(&mut self, place: u64, to: bool) {
         if to {
             self.0[at(place)] |= mask(place);
         } else {
@@ -150,7 +154,8 @@ impl<'db> LiveIds<'db> {
                 self.blocks.remove(&number);
                 self.clear.execute([Unsigned(number)])?;
             } else {
-                self.write.execute(params![Unsigned(number), &block.live.0[..]])?;
+                self.write
+                    .execute(params![Unsigned(number), block.live.as_bytes()])?;
             }
         }
         Ok(())

@@ -45,6 +45,19 @@ CREATE TABLE jobs (
 -- Costs nothing for jobs without a username. An index by name would cost every insert a fifth: names are looked
 -- through instead.
 CREATE INDEX jobs_by_username ON jobs (username, id) WHERE username IS NOT NULL;
+CREATE INDEX jobs_timed ON jobs (id) WHERE due IS NOT NULL;
+
+-- What is known of the jobs with the ids `1024 * block` to `1024 * block + 1023`, so that listings and the removal of
+-- old records pass over blocks that do not concern them. Bit `i % 8` of byte `i / 8` of `names` is set if the block
+-- has, or had, jobs of a name whose id is `i` modulo 1024. The times are those at which the first of the jobs ended
+-- that completed, failed or were cancelled and have rows in `done`.
+CREATE TABLE blocks (
+    block     INTEGER PRIMARY KEY,
+    names     BLOB NOT NULL,
+    completed INTEGER,
+    failed    INTEGER,
+    cancelled INTEGER
+) STRICT;
 
 -- The ids of the jobs that have not ended, 1024 to a block: bit `i % 8` of byte `i / 8` stands for the id
 -- `1024 * block + i`. A block without a live job has no row. It repeats what `jobs` and `done` say, so that the start
@@ -122,7 +135,7 @@ SELECT
     CASE
         WHEN d.id IS NOT NULL THEN CASE d.status WHEN 0 THEN 'Completed' WHEN 1 THEN 'Failed' ELSE 'Cancelled' END
         WHEN l.lease_session IS NOT NULL THEN 'Processing'
-        WHEN coalesce(l.due, j.due, j.created) > unixepoch('now', 'subsec') * 1000000 THEN 'Scheduled'
+        WHEN nullif(coalesce(l.due, j.due), j.created) > unixepoch('now', 'subsec') * 1000000 THEN 'Scheduled'
         ELSE 'Queued'
     END AS status,
     strftime('%Y-%m-%dT%H:%M:%fZ', j.created / 1e6, 'unixepoch') AS created,
