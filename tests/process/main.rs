@@ -3,11 +3,13 @@
 //! The harness is the library `jobq-tests`. These tests are a target of `jobq-cli`, so that cargo builds the binary
 //! for them.
 
+mod commands;
 mod configuring;
 mod fixture;
 mod full;
 mod losing;
 mod nonsense;
+mod quitting;
 mod readme;
 mod showing;
 mod starting;
@@ -15,3 +17,4 @@ mod stopping;
 mod strangers;
 mod submitting;
 mod working;
+mod workshop;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes read at a time.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// The beginning of a stream; what is beyond the limit is read and dropped, so that the writer is not held up.
 #[derive(Debug)]
@@ -72,9 +72,14 @@ impl Tail {
         }
     }
 
-    /// Reads until the end. What was read is kept if this is dropped.
-    pub(super) async fn read(&mut self, source: Option<impl AsyncRead + Unpin>) {
-        read(source, |chunk| self.take(chunk)).await;
+    /// Adds what comes next.
+    pub(super) fn take(&mut self, chunk: &[u8]) {
+        let over = (self.bytes.len() + chunk.len()).saturating_sub(self.limit);
+        self.cut |= over > 0;
+        let old = over.min(self.bytes.len());
+        self.bytes.drain(..old);
+        let chunk = &chunk[over - old..];
+        self.bytes.extend(chunk);
     }
 
     /// The text, of at most so many bytes; where something is missing before it, it begins with "…".
@@ -90,19 +95,10 @@ impl Tail {
         let start = text.ceil_char_boundary(text.len().saturating_sub(room));
         format!("{ELLIPSIS}{}", &text[start..])
     }
-
-    fn take(&mut self, chunk: &[u8]) {
-        let over = (self.bytes.len() + chunk.len()).saturating_sub(self.limit);
-        self.cut |= over > 0;
-        let old = over.min(self.bytes.len());
-        self.bytes.drain(..old);
-        let chunk = &chunk[over - old..];
-        self.bytes.extend(chunk);
-    }
 }
 
 /// Reads until the end; an error is one too.
-async fn read(source: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
+pub(super) async fn read(source: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
     let Some(mut source) = source else { return };
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = source.read(&mut chunk).await {
@@ -125,25 +121,25 @@ mod tests {
         assert!(!head.is_cut());
     }
 
-    #[tokio::test]
-    async fn a_tail_keeps_the_end() {
+    #[test]
+    fn a_tail_keeps_the_end() {
         let mut tail = Tail::new(10);
-        tail.read(Some(&b"first words, last words"[..])).await;
+        tail.take(b"first words, last words");
         assert_eq!(tail.text(100), "…last words");
         let mut tail = Tail::new(10);
-        tail.read(Some(&b"all\n"[..])).await;
+        tail.take(b"all\n");
         assert_eq!(tail.text(100), "all");
         assert_eq!(tail.text(3), "all");
     }
 
-    #[tokio::test]
-    async fn a_tail_is_cut_between_characters() {
+    #[test]
+    fn a_tail_is_cut_between_characters() {
         let mut tail = Tail::new(100);
-        tail.read(Some("ééééé".as_bytes())).await;
+        tail.take("ééééé".as_bytes());
         let text = tail.text(8);
         assert_eq!(text, "…éé");
         let mut tail = Tail::new(3);
-        tail.read(Some("éé".as_bytes())).await;
+        tail.take("éé".as_bytes());
         assert_eq!(tail.text(100), "…\u{fffd}é");
     }
 }

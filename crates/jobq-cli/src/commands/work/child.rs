@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobq_worker::CancellationToken;
+use jobq_worker::{CancellationToken, Run};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::capture::{Head, Tail};
 use super::group::Group;
 use super::guard::Guard;
+use super::progress;
 
 /// How much of standard error is kept: its end, which most programs use for what went wrong.
 const STDERR_TAIL: usize = 64 * 1024;
@@ -40,8 +41,8 @@ pub(super) struct Orders {
     pub(super) output_limit: usize,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
-    /// Stop it.
-    pub(super) cancelled: CancellationToken,
+    /// Stop it when this is cancelled, and say how far it has come.
+    pub(super) run: Run,
     /// Once it is to be stopped: without grace.
     pub(super) kill: CancellationToken,
     /// Kills it if this process is killed.
@@ -82,7 +83,13 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (status, stopped) = {
         // All three at once: a command may write before it has read all, and wait for neither.
-        let pipes = async { tokio::join!(feed(stdin, &orders.input), head.read(stdout), tail.read(stderr)) };
+        let pipes = async {
+            tokio::join!(
+                feed(stdin, &orders.input),
+                head.read(stdout),
+                progress::read(stderr, &mut tail, &orders.run)
+            )
+        };
         let mut pipes = pin!(pipes);
         let mut open = true;
         let mut stop = Stop::new(&orders);
@@ -137,7 +144,7 @@ impl<'a> Stop<'a> {
     async fn due(&self) {
         if !self.begun {
             // Before that, `kill` says nothing about this run.
-            return self.orders.cancelled.cancelled().await;
+            return self.orders.run.cancelled().await;
         }
         let Some(at) = self.kill_at else {
             return std::future::pending().await;
@@ -162,6 +169,8 @@ impl<'a> Stop<'a> {
 
 #[cfg(test)]
 mod tests {
+    use jobq_worker::Fence;
+
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -176,7 +185,7 @@ mod tests {
             keep_output: true,
             output_limit: 1024,
             grace: Duration::from_secs(60),
-            cancelled: CancellationToken::new(),
+            run: Run::detached(Fence { epoch: 1, seq: 1 }, 1, CancellationToken::new()),
             kill: CancellationToken::new(),
             guard: Arc::default(),
         }
@@ -190,6 +199,18 @@ mod tests {
         assert_eq!(finished.status.code(), Some(3));
         assert_eq!(finished.stderr.text(100), "problem");
         assert_eq!(finished.stdout.into_bytes(), b"input\n");
+    }
+
+    #[tokio::test]
+    async fn what_it_says_of_its_progress_is_reported_and_no_reason() {
+        let orders = orders();
+        let run_handle = orders.run.clone();
+        let finished = run(shell("echo '::progress 25% page 1' >&2; echo oops >&2"), orders)
+            .await
+            .expect("it starts");
+        assert_eq!(finished.stderr.text(100), "oops");
+        let progress = run_handle.latest_progress().expect("it said so");
+        assert_eq!((progress.part, &*progress.text), (Some(250_000), "page 1"));
     }
 
     #[tokio::test]
@@ -244,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_cancelled_command_gets_to_clean_up() {
         let orders = orders();
-        orders.cancelled.cancel();
+        orders.run.cancellation().cancel();
         let script = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.01; done";
         // The signal may come before the trap is set, and then there is nothing to clean up.
         let finished = run(shell(script), orders).await.expect("it starts");
@@ -257,7 +278,7 @@ mod tests {
             grace: Duration::from_millis(50),
             ..orders()
         };
-        orders.cancelled.cancel();
+        orders.run.cancellation().cancel();
         let finished = run(shell("trap '' TERM; while :; do sleep 0.01; done"), orders)
             .await
             .expect("it starts");
@@ -268,7 +289,7 @@ mod tests {
     async fn a_command_that_is_stopped_without_grace_is_killed() {
         let orders = orders();
         orders.kill.cancel();
-        orders.cancelled.cancel();
+        orders.run.cancellation().cancel();
         let finished = run(shell("trap '' TERM; while :; do sleep 0.01; done"), orders)
             .await
             .expect("it starts");

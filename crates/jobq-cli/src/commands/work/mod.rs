@@ -1,7 +1,7 @@
 //! `jobq work`: runs a command for each job of the names that it is told.
 //!
 //! [`task`] makes a command of a job, with [`template`]; [`child`] runs it from its start to its last word, [`capture`]
-//! reads what it says, [`report`] turns that into the job's result or the reason of its failure, [`watch`] says what
+//! reads what it says, [`progress`] how far it has come, [`report`] turns that into the job's result or the reason of its failure, [`watch`] says what
 //! happens on the [`live`] log, and [`guard`] sees to it that no command outlives the worker.
 
 mod capture;
@@ -10,6 +10,7 @@ mod group;
 pub(super) mod guard;
 mod live;
 mod program;
+mod progress;
 mod report;
 mod scripts;
 mod task;
@@ -41,7 +42,7 @@ use watch::{Log, Watch};
 #[command(after_long_help = HELP)]
 pub(crate) struct Args {
     /// The jobs to run
-    #[arg(value_parser = name, required_unless_present = "names")]
+    #[arg(value_parser = name)]
     name: Option<String>,
     /// Run these as well; repeat it, or put commas between them
     #[arg(long = "name", value_name = "NAME", value_delimiter = ',', value_parser = name, id = "names")]
@@ -77,6 +78,9 @@ and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
 status 0, the job completes, and what it wrote to standard output is the
 result; no output is no result. Otherwise the attempt fails, and the end of
 what it wrote to standard error is the reason.
+
+A line `::progress 40% page 4` on standard error (or 4/10, or text alone) says
+how far it has come: `jobq show`, `jobq list` and `jobq submit --wait` show it.
 
 In the words of the command, these are replaced:
   {}             the params: a text as it is, everything else as JSON
@@ -129,9 +133,14 @@ impl Args {
         }
     }
 
-    /// The names, each once.
+    /// The names, each once, and one at least.
     fn names(&self) -> anyhow::Result<Vec<&str>> {
         let names: Vec<&str> = self.name.iter().chain(&self.names).map(String::as_str).collect();
+        if names.is_empty() {
+            return Err(Exit::Usage.because(anyhow!(
+                "failed to read the names: there is none; say which jobs to run, as in jobq work thumbnail -- COMMAND"
+            )));
+        }
         let mut seen = BTreeSet::new();
         match names.iter().find(|name| !seen.insert(**name)) {
             Some(twice) => Err(Exit::Usage.because(anyhow!(

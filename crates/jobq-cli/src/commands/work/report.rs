@@ -146,7 +146,7 @@ mod tests {
         let mut head = Head::new(1000);
         head.read(Some(stdout)).await;
         let mut tail = Tail::new(64 * 1024);
-        tail.read(Some(stderr)).await;
+        tail.take(stderr);
         Finished {
             status: ExitStatus::from_raw(raw_status),
             stopped: false,

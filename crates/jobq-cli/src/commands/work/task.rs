@@ -51,7 +51,7 @@ impl Task {
             keep_output: self.result != ResultKind::None,
             output_limit: bytes_of(run.limits().result),
             grace: self.grace,
-            cancelled: run.cancellation().clone(),
+            run: run.clone(),
             kill: self.kill.clone(),
             guard: Arc::clone(&self.guard),
         };
