@@ -365,6 +365,7 @@ fn work(names: &[(&str, u32)]) -> Work {
         names: names.iter().map(credit).collect(),
         jobs: names.iter().map(|(_, jobs)| jobs).sum(),
         bytes: 1024 * 1024,
+        prefetch: 0,
     }
 }
 

@@ -10,6 +10,7 @@ fn worker(endpoint: jobq_client::Endpoint) -> Session {
         names: Vec::new(),
         jobs: 4,
         bytes: 1000,
+        prefetch: 0,
     });
     Session::new(config)
 }

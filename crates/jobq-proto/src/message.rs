@@ -144,6 +144,10 @@ impl ClientMessage {
     ];
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -124,7 +124,7 @@ impl Machine {
             last_seq: 0,
             next_id: recovered.next_id,
             clock: recovered.clock.max(now.wall),
-            names: Names::new(&recovered.names),
+            names: Names::new(&recovered.names, &config.caps),
             peers: Peers::default(),
             sessions: Sessions::new(recovered.epoch),
             lines: Lines::default(),

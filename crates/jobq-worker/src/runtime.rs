@@ -383,6 +383,7 @@ impl Runtime {
             names: config.names.iter().zip(of_names).map(credit).collect(),
             jobs,
             bytes: self.credit_bytes,
+            prefetch: self.prefetch,
         });
         Ok(Session::new(session))
     }

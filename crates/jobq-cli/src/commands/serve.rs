@@ -1,5 +1,7 @@
 //! `jobq serve`: a server, until a signal ends it.
 
+mod limits;
+
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use crate::cli::Global;
 use crate::exit::Exit;
 use crate::signals::Signals;
 use crate::{sizes, times};
+
+use limits::Limits;
 
 /// The flags of `jobq serve`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +35,8 @@ Clients have to show a token if there is one in JOBQ_TOKEN or --token-file.
 Examples:
   jobq serve
   jobq serve --data /var/lib/jobq --listen tcp://127.0.0.1:7420 --listen unix:///run/jobq.sock
-  JOBQ_TOKEN=secret jobq serve --listen tcp://0.0.0.0:7420 --max-active 32")]
+  JOBQ_TOKEN=secret jobq serve --listen tcp://0.0.0.0:7420 --max-active 32
+  jobq serve --cap thumbnail=4 --cap mail.send=1")]
 pub(crate) struct Args {
     /// Listen there: tcp://HOST:PORT or unix:///PATH; may be given several times
     #[arg(
@@ -59,9 +64,8 @@ pub(crate) struct Args {
     /// and not in a unit file.
     #[arg(long)]
     accept_loss: bool,
-    /// Have at most so many jobs with workers at a time, over all workers
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_active: Option<u32>,
+    #[command(flatten)]
+    limits: Limits,
     /// Try a job so often, unless it says otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_attempts: Option<u32>,
@@ -116,9 +120,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 
 fn config(args: &Args, token: Option<String>) -> Config {
     let default = Config::default();
-    Config {
+    let mut config = Config {
         token,
-        max_active: args.max_active.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         max_attempts: args
             .max_attempts
             .and_then(NonZeroU32::new)
@@ -129,7 +132,9 @@ fn config(args: &Args, token: Option<String>) -> Config {
         beat: default.beat.min(args.ttl / 3),
         close_within: args.drain,
         ..default
-    }
+    };
+    args.limits.apply(&mut config);
+    config
 }
 
 /// Serves until the server ends by itself, or two signals have been heeded. The third ends the program where it is.

@@ -63,6 +63,7 @@ fn counts(name: &NameStats) -> Value {
         "scheduled": name.scheduled,
         "queued": name.queued,
         "processing": name.processing,
+        "cap": name.cap,
         "completed": name.completed,
         "failed": name.failed,
         "cancelled": name.cancelled,

@@ -330,6 +330,7 @@ mod tests {
                 names: Vec::new(),
                 jobs: 1,
                 bytes: 1,
+                prefetch: 0,
             }),
             resume: None,
         };

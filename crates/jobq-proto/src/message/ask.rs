@@ -381,6 +381,9 @@ pub struct NameStats {
     pub queued: u64,
     /// Jobs that a worker has.
     pub processing: u64,
+    /// Most jobs that workers may have at a time, where the name has a cap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u64>,
     /// Jobs that completed, as long as their record is kept.
     pub completed: u64,
     /// Dead letters, as long as their record is kept.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::is_false;
+use super::{is_false, is_zero};
 use crate::limits::{Limits, Window};
 
 /// The first message of every connection.
@@ -39,6 +39,10 @@ pub struct Work {
     /// Most bytes of params that it wants to hold at a time, over all names. One job is always sent, however
     /// large.
     pub bytes: u64,
+    /// How many of these jobs, of each name and over all names, wait at the worker while it runs as many as it can.
+    /// Jobs of a name with a cap are not sent to wait there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prefetch: u32,
 }
 
 /// How many jobs of one name a worker wants to hold at a time.

@@ -1,9 +1,10 @@
 //! What can be set.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use jobq_proto::{Backoff, Limits, Window};
+use jobq_proto::{Backoff, JobName, Limits, Window};
 
 /// The machine's settings. [`Config::default`] is what `jobq serve` uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Config {
     pub token: Option<String>,
     /// Most jobs leased at a time, over all workers; no cap where absent.
     pub max_active: Option<usize>,
+    /// Most jobs of a name leased at a time, over all workers, for the names that have such a cap.
+    pub caps: BTreeMap<JobName, NonZeroU32>,
     /// How long a session may be silent.
     pub ttl: Duration,
     /// How long a session whose connection closed keeps its runs.
@@ -44,6 +47,7 @@ impl Default for Config {
             server: concat!("jobq/", env!("CARGO_PKG_VERSION")).to_owned(),
             token: None,
             max_active: None,
+            caps: BTreeMap::new(),
             ttl: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             beat: Duration::from_secs(10),

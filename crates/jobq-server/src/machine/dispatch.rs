@@ -24,12 +24,17 @@ impl Machine {
     /// Hands out what can be handed out: the next job in line to the session whose turn it is, as long as there is
     /// one that can take it.
     pub(super) fn dispatch(&mut self) {
+        self.open_freed();
         let cap = self.config.max_active.unwrap_or(usize::MAX);
         while !self.closing && self.space.takes_jobs() && self.sessions.any_free() && self.leases.len() < cap
         {
             let Some((lane, first)) = self.lines.next() else {
                 break;
             };
+            if self.names.is_at_cap(lane.name) {
+                self.close_lanes(lane.name);
+                continue;
+            }
             // A lane nobody can take from at the moment is left by all, and is not next any more.
             if let Some(session) = self.choose(lane, first.bytes) {
                 self.lease(lane, session);
@@ -37,10 +42,28 @@ impl Machine {
         }
     }
 
+    /// A name is at its cap. Sessions that kept themselves free for one of its jobs look for the next one.
+    fn close_lanes(&mut self, name: NameKey) {
+        self.lines.close(name);
+        for lane in LaneKey::both(name) {
+            self.wake_those_free_for(lane);
+        }
+    }
+
+    /// Names of which leases have ended may be below their caps again.
+    fn open_freed(&mut self) {
+        for name in self.leases.take_freed() {
+            if !self.names.is_at_cap(name) {
+                self.lines.open(name);
+            }
+        }
+    }
+
     /// The session that gets the head of a lane. Those that cannot take it leave the lane until they are woken.
     fn choose(&mut self, lane: LaneKey, bytes: u32) -> Option<SessionId> {
+        let capped = self.names.is_capped(lane.name);
         while let Some(id) = self.lines.taker(lane) {
-            if self.sessions.takes(id, lane, bytes) {
+            if self.sessions.takes(id, lane, bytes, capped) {
                 self.lines.rotate(lane);
                 return Some(id);
             }
@@ -86,7 +109,7 @@ impl Machine {
         };
         self.leases.insert(id, lease, &mut self.sessions, &mut self.names);
         self.sessions.update(session);
-        self.wake_lacking_bytes();
+        self.wake_those_free_for(lane);
         let record = self.payloads.take(id, bytes as usize);
         let session = self
             .sessions

@@ -117,23 +117,28 @@ impl Machine {
             ));
         }
         let mut credits = Map::new();
+        let prefetch = work.prefetch;
         for NameCredit { name, jobs } in &work.names {
+            if *jobs > 0 && *jobs <= prefetch {
+                return Err(bad_request(format!(
+                    "the worker holds at most {jobs} jobs of the name {name}, and {prefetch} of them are prefetched; \
+                     the limits include those"
+                )));
+            }
             let key = self.names.intern(name.parse::<JobName>()?)?;
             if credits.insert(key, *jobs as usize).is_some() {
-                return Err(WireError::new(
-                    ErrorCode::BadRequest,
-                    format!("the name {name} is listed twice"),
-                ));
+                return Err(bad_request(format!("the name {name} is listed twice")));
             }
         }
         Ok(WorkState {
             credits,
             jobs: work.jobs as usize,
+            prefetch: work.prefetch as usize,
             bytes: work.bytes.min(MAX_HELD_BYTES),
             recording: 0,
             holding: HoldingState::Awaited,
             checking: Map::new(),
-            lacks_bytes: false,
+            keeps_free_for: None,
             parked: BTreeSet::new(),
         })
     }
@@ -164,6 +169,7 @@ impl Machine {
     /// A session goes on with a new connection; its old one, if it is still there, is closed.
     fn resume(&mut self, id: SessionId, peer: PeerId, label: String, work: Option<WorkState>) {
         self.remove_takers(id);
+        self.sessions.keep_free_no_more(id);
         let deadline = self.now.mono.plus(self.config.ttl);
         let session = self
             .sessions
@@ -374,16 +380,15 @@ impl Machine {
         let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
             return;
         };
-        work.lacks_bytes = false;
         for lane in std::mem::take(&mut work.parked) {
             self.lines.add_taker(lane, id);
         }
-        self.sessions.update(id);
+        self.sessions.keep_free_no_more(id);
     }
 
-    /// A job has left its line: those that waited for it to fit look for the next one.
-    pub(super) fn wake_lacking_bytes(&mut self) {
-        for id in self.sessions.take_lacking_bytes() {
+    /// The head of a lane has left it: those that kept themselves free for it look for the next job.
+    pub(super) fn wake_those_free_for(&mut self, lane: LaneKey) {
+        for id in self.sessions.keeping_free_for(lane) {
             self.wake(id);
         }
     }
@@ -402,4 +407,8 @@ impl Machine {
             within: micros(self.config.close_within),
         }
     }
+}
+
+fn bad_request(message: String) -> WireError {
+    WireError::new(ErrorCode::BadRequest, message)
 }

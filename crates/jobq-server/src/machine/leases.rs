@@ -1,5 +1,7 @@
 //! The runs that workers have.
 
+use std::collections::BTreeSet;
+
 use jobq_proto::message::{JobProgress, RunRef};
 use jobq_proto::{Fence, JobId, Priority};
 
@@ -81,6 +83,8 @@ impl Lease {
 #[derive(Default)]
 pub(super) struct Leases {
     leases: Map<JobId, Lease>,
+    /// Names with a cap of which a lease has ended since they were looked at.
+    freed: BTreeSet<NameKey>,
 }
 
 impl Leases {
@@ -96,10 +100,18 @@ impl Leases {
     pub(super) fn remove(&mut self, id: JobId, sessions: &mut Sessions, names: &mut Names) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
         names.counts(lease.name).processing -= 1;
+        if names.is_capped(lease.name) {
+            self.freed.insert(lease.name);
+        }
         if let Some(session) = sessions.find(lease.session) {
             session.held.remove(id, &lease);
         }
         Some(lease)
+    }
+
+    /// Names with a cap that may have room for a lease again.
+    pub(super) fn take_freed(&mut self) -> BTreeSet<NameKey> {
+        std::mem::take(&mut self.freed)
     }
 
     pub(super) fn find(&mut self, id: JobId) -> Option<&mut Lease> {

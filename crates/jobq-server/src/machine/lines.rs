@@ -3,9 +3,10 @@
 //! A [`Lane`] is what waits of one name: a [`Line`] for each priority, and the sessions that may take from it.
 //! Suspects, jobs whose workers were lost, have a lane of their own, so that a session which may take no suspect
 //! takes the next other job instead. The heads of all lanes that have somebody to take from them stand in one
-//! ordered map, so that choosing the next job never looks through the names.
+//! ordered map, so that choosing the next job never looks through the names. The lanes of a name at its cap are closed:
+//! their heads do not stand there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use jobq_proto::{JobId, Priority};
 
@@ -193,6 +194,8 @@ impl Lane {
 pub(super) struct Lines {
     lanes: Map<LaneKey, Lane>,
     ready: Map<Head, LaneKey>,
+    /// Names of which nothing may be taken at the moment.
+    closed: BTreeSet<NameKey>,
 }
 
 impl Lines {
@@ -213,6 +216,21 @@ impl Lines {
             .first()
             .expect("a ready lane has a head");
         Some((key, *first))
+    }
+
+    /// Nothing is taken of a name until it is opened again. Its lanes are not looked at meanwhile, however many jobs
+    /// wait in them.
+    pub(super) fn close(&mut self, name: NameKey) {
+        if self.closed.insert(name) {
+            LaneKey::both(name).into_iter().for_each(|key| self.refresh(key));
+        }
+    }
+
+    /// The jobs of a name may be taken again.
+    pub(super) fn open(&mut self, name: NameKey) {
+        if self.closed.remove(&name) {
+            LaneKey::both(name).into_iter().for_each(|key| self.refresh(key));
+        }
     }
 
     /// Takes the head of a lane.
@@ -299,7 +317,8 @@ impl Lines {
         let Some(lane) = self.lanes.get_mut(&key) else {
             return;
         };
-        let ready = if lane.takers.is_empty() { None } else { lane.head() };
+        let closed = lane.takers.is_empty() || self.closed.contains(&key.name);
+        let ready = if closed { None } else { lane.head() };
         if ready == lane.ready {
             return;
         }

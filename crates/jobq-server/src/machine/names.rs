@@ -1,5 +1,7 @@
 //! The job names that the server knows, and how many jobs of each there are.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jobq_proto::message::NameStats;
@@ -21,10 +23,13 @@ pub(super) struct NameKey(u32);
 pub(super) struct Names {
     by_text: Map<Arc<str>, NameKey>,
     entries: Vec<Entry>,
+    caps: BTreeMap<JobName, NonZeroU32>,
 }
 
 struct Entry {
     name: Arc<JobName>,
+    /// Most of its jobs that may be processing at a time.
+    cap: Option<u64>,
     counts: Counts,
 }
 
@@ -40,8 +45,11 @@ pub(super) struct Counts {
 }
 
 impl Names {
-    pub(super) fn new(totals: &[NameTotals]) -> Self {
-        let mut names = Self::default();
+    pub(super) fn new(totals: &[NameTotals], caps: &BTreeMap<JobName, NonZeroU32>) -> Self {
+        let mut names = Self {
+            caps: caps.clone(),
+            ..Self::default()
+        };
         for total in totals {
             let key = names.insert(total.name.clone());
             let counts = names.counts(key);
@@ -84,6 +92,17 @@ impl Names {
         &mut self.entries[key.0 as usize].counts
     }
 
+    /// Whether a name has a cap on how many of its jobs are leased.
+    pub(super) fn is_capped(&self, key: NameKey) -> bool {
+        self.entries[key.0 as usize].cap.is_some()
+    }
+
+    /// Whether as many jobs of a name are leased as may be. After a restart there may be more: those that go on do.
+    pub(super) fn is_at_cap(&self, key: NameKey) -> bool {
+        let entry = &self.entries[key.0 as usize];
+        entry.cap.is_some_and(|cap| entry.counts.processing >= cap)
+    }
+
     /// Counts a job that ended.
     pub(super) fn count_ended(&mut self, key: NameKey, status: Status) {
         let counts = self.counts(key);
@@ -108,12 +127,13 @@ impl Names {
             total.cancelled += counts.cancelled;
         }
         let listed = self.by_text.values().take(limit).map(|key| {
-            let Entry { name, counts } = &self.entries[key.0 as usize];
+            let Entry { name, cap, counts } = &self.entries[key.0 as usize];
             NameStats {
                 name: name.as_str().to_owned(),
                 scheduled: counts.scheduled,
                 queued: counts.queued,
                 processing: counts.processing,
+                cap: *cap,
                 completed: counts.completed,
                 failed: counts.failed,
                 cancelled: counts.cancelled,
@@ -125,8 +145,10 @@ impl Names {
     fn insert(&mut self, name: Arc<JobName>) -> NameKey {
         let key = NameKey(u32::try_from(self.entries.len()).expect("there are at most MAX_NAMES names"));
         self.by_text.insert(name.as_str().into(), key);
+        let cap = self.caps.get(&*name).map(|cap| cap.get().into());
         self.entries.push(Entry {
             name,
+            cap,
             counts: Counts::default(),
         });
         key

@@ -54,11 +54,12 @@ impl Machine {
             let work = WorkState {
                 credits: names.into_iter().map(|name| (name, 0)).collect(),
                 jobs: 0,
+                prefetch: 0,
                 bytes: 0,
                 recording: 0,
                 holding: HoldingState::Awaited,
                 checking: Map::new(),
-                lacks_bytes: false,
+                keeps_free_for: None,
                 parked: BTreeSet::new(),
             };
             let session = Session::new(

@@ -24,8 +24,8 @@ pub(super) struct Sessions {
     /// Sessions that could take one more job, whichever it is. While there is none, nothing is handed out, and no
     /// line is looked at.
     free: BTreeSet<SessionId>,
-    /// Sessions whose [`WorkState::lacks_bytes`] is set, and perhaps some where it was.
-    lacking_bytes: BTreeSet<SessionId>,
+    /// Sessions whose [`WorkState::keeps_free_for`] is set, by that lane.
+    keeping_free: BTreeSet<(LaneKey, SessionId)>,
 }
 
 /// One session.
@@ -56,6 +56,8 @@ pub(super) struct WorkState {
     pub(super) credits: Map<NameKey, usize>,
     /// How many jobs it wants to hold, over all names.
     pub(super) jobs: usize,
+    /// How many of these, of each name and over all, are beyond what it runs at a time.
+    pub(super) prefetch: usize,
     /// How many bytes of params it wants to hold.
     pub(super) bytes: u64,
     /// Records of the session that are on their way to the store; it gets no job before they are there.
@@ -64,9 +66,10 @@ pub(super) struct WorkState {
     pub(super) holding: HoldingState,
     /// Runs that the store is being asked about, with what the worker has said of them meanwhile.
     pub(super) checking: Map<(JobId, Fence), Meanwhile>,
-    /// The job that comes next for it has more bytes than its credit leaves. It gets no other before that one, or
-    /// small jobs would keep the large one waiting for ever.
-    pub(super) lacks_bytes: bool,
+    /// The lane whose head comes next for it and does not fit yet: it has more bytes than the credit leaves, or has to
+    /// run at once. The session gets no other job before that one, or small jobs would keep a large one waiting for
+    /// ever, and prefetched ones one that cannot be.
+    pub(super) keeps_free_for: Option<LaneKey>,
     /// Lanes that had jobs for it when it could not take them.
     pub(super) parked: BTreeSet<LaneKey>,
 }
@@ -160,29 +163,33 @@ impl Session {
         let Some(work) = &self.work else { return false };
         self.peer.is_some()
             && work.recording == 0
-            && !work.lacks_bytes
+            && work.keeps_free_for.is_none()
             && work.holding == HoldingState::Known
             && self.held.jobs.len() < work.jobs
             && self.held.jobs.len() + self.unsettled < MAX_HELD
             && (self.held.bytes < work.bytes || self.held.jobs.is_empty())
     }
 
-    /// Whether it can take a job of this lane, if the job is small enough.
-    fn can_take_small(&self, lane: LaneKey) -> bool {
+    /// Whether it can take a job of this lane, once there is room for it.
+    fn may_take(&self, lane: LaneKey, capped: bool) -> bool {
         let Some(work) = &self.work else { return false };
+        let spare = if capped { work.prefetch } else { 0 };
         let held_of_name = self.held.by_name.get(&lane.name).copied().unwrap_or(0);
         self.is_free()
             && work
                 .credits
                 .get(&lane.name)
-                .is_some_and(|credit| held_of_name < *credit)
+                .is_some_and(|credit| held_of_name + spare < *credit)
             && !(lane.suspects && self.held.suspects > 0)
     }
 
-    /// Whether its credit leaves so many bytes.
-    fn has_room(&self, bytes: u32) -> bool {
+    /// Whether its credit leaves so many bytes, and it can run the job at once if that has to be. A job of a name with
+    /// a cap has to: while it waited at one worker, another would do without.
+    fn has_room(&self, bytes: u32, capped: bool) -> bool {
         let Some(work) = &self.work else { return false };
-        self.held.bytes + u64::from(bytes) <= work.bytes || self.held.jobs.is_empty()
+        let fits = self.held.bytes + u64::from(bytes) <= work.bytes;
+        let runs = !capped || self.held.jobs.len() + work.prefetch < work.jobs;
+        (fits && runs) || self.held.jobs.is_empty()
     }
 }
 
@@ -210,8 +217,8 @@ impl Sessions {
     }
 
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.keep_free_no_more(id);
         self.free.remove(&id);
-        self.lacking_bytes.remove(&id);
         self.sessions.remove(&id)
     }
 
@@ -246,24 +253,35 @@ impl Sessions {
         !self.free.is_empty()
     }
 
-    /// Whether a session takes this job of this lane. If only the job's bytes are in the way, it takes no other
-    /// until it is woken.
-    pub(super) fn takes(&mut self, id: SessionId, lane: LaneKey, bytes: u32) -> bool {
-        let Some(session) = self.sessions.get_mut(&id).filter(|s| s.can_take_small(lane)) else {
+    /// Whether a session takes this job of this lane. If there is just no room for it yet, it takes no other until it
+    /// is woken.
+    pub(super) fn takes(&mut self, id: SessionId, lane: LaneKey, bytes: u32, capped: bool) -> bool {
+        let found = self.sessions.get_mut(&id);
+        let Some(session) = found.filter(|s| s.may_take(lane, capped)) else {
             return false;
         };
-        let takes = session.has_room(bytes);
+        let takes = session.has_room(bytes, capped);
         if let Some(work) = session.work.as_mut().filter(|_| !takes) {
-            work.lacks_bytes = true;
-            self.lacking_bytes.insert(id);
+            work.keeps_free_for = Some(lane);
+            self.keeping_free.insert((lane, id));
             self.update(id);
         }
         takes
     }
 
-    /// Sessions that wait for one job to fit, and may not have to any more.
-    pub(super) fn take_lacking_bytes(&mut self) -> BTreeSet<SessionId> {
-        std::mem::take(&mut self.lacking_bytes)
+    /// Sessions that keep themselves free for the head of a lane.
+    pub(super) fn keeping_free_for(&self, lane: LaneKey) -> Vec<SessionId> {
+        let all = (lane, SessionId(0))..=(lane, SessionId(u64::MAX));
+        self.keeping_free.range(all).map(|(_, id)| *id).collect()
+    }
+
+    /// A session keeps itself free for no job any more.
+    pub(super) fn keep_free_no_more(&mut self, id: SessionId) {
+        let work = self.sessions.get_mut(&id).and_then(|s| s.work.as_mut());
+        if let Some(lane) = work.and_then(|work| work.keeps_free_for.take()) {
+            self.keeping_free.remove(&(lane, id));
+        }
+        self.update(id);
     }
 
     pub(super) fn workers(&self) -> usize {

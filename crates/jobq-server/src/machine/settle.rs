@@ -11,7 +11,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::Machine;
 use super::leases::{Lease, Phase};
-use super::lines::Waiting;
+use super::lines::{LaneKey, Waiting};
 use super::pending::Effect;
 use super::reads::Purpose;
 use super::sessions::HoldingState;
@@ -438,7 +438,9 @@ impl Machine {
         let at = self.arrival();
         let reason = Some("cancelled while it waited".to_owned());
         self.payloads.forget(id);
-        self.wake_lacking_bytes();
+        for lane in LaneKey::both(name) {
+            self.wake_those_free_for(lane);
+        }
         self.names.count_ended(name, Status::Cancelled);
         self.pending.change(Change::Ended(Ended {
             id,

@@ -140,6 +140,7 @@ impl Chaos {
             names,
             jobs: 4,
             bytes: BYTES,
+            prefetch: 0,
         });
         self.world.hold(&worker, vec![]);
         self.hands.push(Hand {

@@ -2,6 +2,7 @@
 
 mod asking;
 mod cancelling;
+mod caps;
 mod chaos;
 mod charges;
 mod credits;

@@ -91,6 +91,7 @@ pub(super) fn work(names: &[(&str, u32)]) -> Work {
             .collect(),
         jobs: names.iter().map(|(_, jobs)| jobs).sum(),
         bytes: BYTES,
+        prefetch: 0,
     }
 }
 

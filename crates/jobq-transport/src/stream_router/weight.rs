@@ -13,7 +13,7 @@ const HELLO: usize = 512;
 const NUMBERS: usize = 64;
 
 /// One name's counts, with the name.
-const NAME_STATS: usize = 256;
+const NAME_STATS: usize = 272;
 
 /// At least as many bytes as the message takes on the wire, and not many more.
 pub(super) fn weight(message: &ClientMessage) -> usize {
@@ -97,6 +97,7 @@ mod tests {
             scheduled: MAX,
             queued: MAX,
             processing: MAX,
+            cap: Some(MAX),
             completed: MAX,
             failed: MAX,
             cancelled: MAX,
@@ -110,7 +111,7 @@ mod tests {
             submitted: MAX,
             settled: MAX,
             lost: MAX,
-            names: vec![name.clone(); 3],
+            names: vec![name.clone(); Stats::MAX_NAMES],
             truncated: true,
             total: name,
         }

@@ -305,6 +305,7 @@ fn jobs() -> Vec<(&'static str, C)> {
         scheduled: 1,
         queued: 2,
         processing: 3,
+        cap: Some(4),
         completed: 400,
         failed: 5,
         cancelled: 6,

@@ -41,6 +41,7 @@ fn hellos() -> Vec<(&'static str, S)> {
             ],
             jobs: 8,
             bytes: 8 * 1024 * 1024,
+            prefetch: 2,
         }),
         resume: Some(Resume {
             store: store(),
