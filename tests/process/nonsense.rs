@@ -53,7 +53,7 @@ async fn values_that_make_no_sense_are_named_with_what_was_expected() {
         (&["list", "--limit", "many"], "many"),
         (&["submit", "x", "--priority", "urgent"], "urgent"),
         (&["submit", "x", "--in", "soon"], "soon"),
-        (&["submit", "x", "--at", "tomorrow"], "tomorrow"),
+        (&["submit", "x", "--at", "next week"], "next week"),
         (&["submit", "x", "--max-attempts", "0"], "0"),
         (&["show", "seven"], "seven"),
         (&["cancel", "-1"], "-1"),

@@ -1,6 +1,11 @@
-//! The commands that show what jobq does: `demo` and `bench`.
+//! The commands that show what jobq does, is and can: `demo`, `bench`, `show`, `stats`, `completions` and `man`.
 
 use serde_json::Value;
+
+use jobq_tests::program::finish;
+use jobq_tests::{Process, ServerProcess, Via, soon};
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::fixture::{directory, program, text};
 
@@ -91,4 +96,96 @@ async fn the_bench_measures_every_scenario_and_says_all_it_should() {
         .expect("it can be read")
         .count();
     assert_eq!(left, 0, "the stores are deleted");
+}
+
+#[tokio::test]
+async fn stats_are_repeated_until_somebody_has_seen_enough() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    let watch = ["stats", "--watch", "--interval", "100ms", "--json"];
+    let mut command = program().command(watch.into_iter().chain(at));
+    command.stdout(std::process::Stdio::piped());
+    let mut watch = Process::spawn(command, "jobq stats", &directory.path().join("stats.log"));
+    let mut lines = BufReader::new(watch.take_stdout().expect("it is a pipe")).lines();
+    for _ in 0..3 {
+        let line = soon("the next line", lines.next_line())
+            .await
+            .expect("it can be read");
+        let stats: Value = serde_json::from_str(&line.expect("it goes on")).expect("each line is JSON");
+        assert_eq!(stats["peers"], 1, "{stats}");
+    }
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait().await.code(), Some(130));
+    let stats = program().run(["stats"].into_iter().chain(at)).await.success();
+    assert!(stats.contains("0 workers, 1 connection,"), "{stats}");
+    for wrong in [
+        &["stats", "--interval", "2s"][..],
+        &["stats", "--watch", "--interval", "1ms"],
+    ] {
+        program().run(wrong.iter().copied().chain(at)).await.failure(2);
+    }
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_know_every_command_and_flag() {
+    let directory = directory();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = program().run(["completions", shell]).await.success();
+        for word in ["submit", "max-attempts", "token-file", "interval"] {
+            assert!(script.contains(word), "{shell} misses {word}");
+        }
+    }
+    let script = directory.path().join("jobq.bash");
+    let bash = program().run(["completions", "bash"]).await.success();
+    std::fs::write(&script, bash).expect("it can be written");
+    let mut check = tokio::process::Command::new("bash");
+    check.args(["-n", text(&script)]);
+    finish(check).await.success();
+    let pages = directory.path().join("man1");
+    program().run(["man", text(&pages)]).await.success();
+    let help = program().run(["--help"]).await.success();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = listed
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next());
+    for command in commands.filter(|command| *command != "help") {
+        let page = std::fs::read_to_string(pages.join(format!("jobq-{command}.1")));
+        let page = page.unwrap_or_else(|error| panic!("the page of {command} is missing: {error}"));
+        assert!(page.contains("Exit codes"), "{command}: {page}");
+    }
+    let page = program().run(["man"]).await.success();
+    assert!(
+        page.starts_with(".ie") || page.starts_with(".TH") || page.contains(".TH jobq"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn every_command_s_help_has_examples_and_the_exit_codes() {
+    let help = program().run(["--help"]).await.success();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = listed
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next());
+    for command in commands.filter(|command| *command != "help") {
+        let help = program().run([command, "--help"]).await.success();
+        let example = format!("  jobq {command}");
+        assert!(
+            help.contains("Examples:") && help.contains(&example),
+            "{command}: {help}"
+        );
+        assert!(help.contains("Exit codes:"), "{command}: {help}");
+    }
+}
+
+#[tokio::test]
+async fn no_colours_come_through_a_pipe() {
+    for arguments in [&["--help"][..], &["list", "--frobnicate"]] {
+        let said = program().run(arguments).await;
+        assert!(
+            !said.stdout.contains('\x1b') && !said.stderr.contains('\x1b'),
+            "{said}"
+        );
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     JobCancelled = 6,
     /// The answer did not come: it may have been done or not. Repeating it with the same uuid is safe.
     Unknown = 7,
+    /// The time given was over before all jobs that were waited for had ended.
+    TimeOver = 8,
     /// The server could not start: a port in use, a data directory that is held by another or cannot be used.
     CannotStart = 10,
     /// The server's store failed while it ran. A service manager should not restart it blindly
@@ -42,9 +44,10 @@ Exit codes:
     2  the command line or its input makes no sense
     3  no server answers, or it refuses this client
     4  not all of it was done: broken lines, refused jobs, jobs that do not exist
-    5  the job that was waited for failed
-    6  the job that was waited for was cancelled
+    5  the job that was waited for failed, or one of several did
+    6  the job that was waited for was cancelled, or one of several was
     7  no answer came: done or not is unknown
+    8  the time given was over before the jobs had ended
    10  the server could not start
    11  the server's store failed; look at the disk before starting it again
   130  interrupted";
@@ -116,6 +119,7 @@ mod tests {
             JobFailed,
             JobCancelled,
             Unknown,
+            TimeOver,
             CannotStart,
             StoreFailed,
             Interrupted,

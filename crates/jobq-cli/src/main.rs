@@ -10,6 +10,7 @@ mod errors;
 mod exit;
 mod log;
 mod output;
+mod progress;
 mod settings;
 mod signals;
 mod sizes;

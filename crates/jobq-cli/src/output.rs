@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use anyhow::Context;
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Nobody reads the output any more. No failure: the program ends quietly.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +56,39 @@ impl Output {
         check(write!(self.inner, "{text}{end}"))
     }
 
-    /// Writes a table.
+    /// Writes a table; on a terminal, no wider than that.
     pub(crate) fn table(&mut self, mut table: Table) -> anyhow::Result<()> {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        self.line(table.trim_fmt())
+        let text = table.trim_fmt();
+        match self.width() {
+            None => self.line(text),
+            Some(width) => text.lines().try_for_each(|line| self.line(fit(line, width))),
+        }
+    }
+
+    /// Whether this is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Clears the terminal, for what is to be drawn anew.
+    pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
+        check(write!(self.inner, "\x1b[H\x1b[J"))
+    }
+
+    /// Writes what is buffered by now.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        check(self.inner.flush())
+    }
+
+    /// How many columns the terminal has, if it is one.
+    fn width(&self) -> Option<usize> {
+        let size = self
+            .terminal
+            .then(|| rustix::termios::tcgetwinsize(io::stdout()))?;
+        Some(usize::from(size.ok()?.ws_col)).filter(|&width| width > 0)
     }
 
     /// Writes what is still buffered.
@@ -108,6 +136,34 @@ fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// A line in at most so many columns of a terminal.
+fn fit(line: &str, width: usize) -> Cow<'_, str> {
+    if line.width() <= width {
+        return Cow::Borrowed(line);
+    }
+    let mut columns = 0;
+    let fits = |c: &char| {
+        columns += c.width().unwrap_or(0);
+        columns < width
+    };
+    Cow::Owned(line.chars().take_while(fits).chain(['…']).collect())
+}
+
+/// A number and what it counts: "1 worker", "2 workers".
+pub(crate) fn count(number: u64, one: &str) -> String {
+    if number == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
+    }
+}
+
+/// Says something beside the output, where it does not mix with it.
+pub(crate) fn note(text: &str) {
+    // There is nobody to tell if this fails.
+    let _ = writeln!(io::stderr(), "jobq: {}", escape(text));
+}
+
 /// A text in at most so many characters, and one line.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
@@ -141,6 +197,20 @@ mod tests {
         assert_eq!(cut("one\ntwo", 10), "one…");
         assert_eq!(cut("one\n", 10), "one");
         assert_eq!(cut("", 10), "");
+    }
+
+    #[test]
+    fn a_line_is_cut_to_the_columns_of_a_terminal() {
+        assert_eq!(fit("0123456789", 10), "0123456789");
+        assert_eq!(fit("0123456789a", 10), "012345678…");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("日本語日", 6), "日本…");
+    }
+
+    #[test]
+    fn one_of_a_thing_is_not_many() {
+        assert_eq!(count(1, "worker"), "1 worker");
+        assert_eq!(count(0, "worker"), "0 workers");
     }
 
     #[test]

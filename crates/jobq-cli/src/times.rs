@@ -1,8 +1,8 @@
 //! Times and durations, as people write and read them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Zoned};
@@ -36,8 +36,9 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Reads a point in time, in microseconds since 1970: `2026-11-23T10:00:00+01:00`, `…Z`, `…[Europe/Berlin]`, or
-/// local time without any of these, with or without a time of day.
+/// Reads a point in time, in microseconds since 1970: `2026-11-23T10:00:00+01:00`, `…Z`, `…[Europe/Berlin]`, or a
+/// date with or without a time of day, followed by the name of a time zone or in local time: `2026-11-23 10:00
+/// Europe/Berlin`, `2026-11-23`, `tomorrow 09:00`.
 ///
 /// # Errors
 /// It is none.
@@ -49,15 +50,55 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
     if let Ok(zoned) = text.parse::<Zoned>() {
         return Ok(zoned.timestamp().as_microsecond());
     }
-    let local: DateTime = text.parse().map_err(|_| {
-        "it is no time; expected one such as 2026-11-23T10:00:00+01:00, 2026-11-23T09:00:00Z, or \
-         2026-11-23 10:00 in local time"
-            .to_owned()
-    })?;
-    let zoned = local
-        .to_zoned(TimeZone::system())
-        .map_err(|error| error.to_string())?;
+    let (text, zone) = match text.rsplit_once(' ') {
+        Some((time, zone)) if zone.contains('/') || zone == "UTC" => {
+            let zone = TimeZone::get(zone).map_err(|_| {
+                format!("{zone:?} is no time zone that this system knows; expected one such as Europe/Berlin")
+            })?;
+            (time.trim_end(), zone)
+        }
+        _ => (text, TimeZone::system()),
+    };
+    let today = Timestamp::now().to_zoned(zone.clone()).date();
+    let local = civil(text, today).ok_or(
+        "it is no time; expected one such as 2026-11-23T09:00:00Z, 2026-11-23T10:00:00+01:00, '2026-11-23 10:00 \
+         Europe/Berlin', or in local time '2026-11-23 10:00' and 'tomorrow 09:00'",
+    )?;
+    let zoned = local.to_zoned(zone).map_err(|error| error.to_string())?;
     Ok(zoned.timestamp().as_microsecond())
+}
+
+/// A date and a time of day, on whatever clock.
+fn civil(text: &str, today: Date) -> Option<DateTime> {
+    for (word, day) in [("today", Some(today)), ("tomorrow", today.tomorrow().ok())] {
+        if let Some(rest) = text.strip_prefix(word) {
+            return match rest.trim_start() {
+                "" => Some(day?.at(0, 0, 0, 0)),
+                time if rest.starts_with(' ') => Some(day?.to_datetime(time.parse().ok()?)),
+                _ => None,
+            };
+        }
+    }
+    text.parse().ok()
+}
+
+/// Reads a time in the past: one as [`time`] reads, or how long ago it is, such as `2h`.
+///
+/// # Errors
+/// It is neither.
+pub(crate) fn past(text: &str) -> Result<SystemTime, String> {
+    if let Ok(ago) = duration(text) {
+        let time = SystemTime::now().checked_sub(ago);
+        return time.ok_or_else(|| "it is too long ago".to_owned());
+    }
+    let micros = time(text).map_err(|error| format!("{error}; or how long ago, such as 2h"))?;
+    let since = Duration::from_micros(micros.unsigned_abs());
+    let time = if micros < 0 {
+        UNIX_EPOCH.checked_sub(since)
+    } else {
+        UNIX_EPOCH.checked_add(since)
+    };
+    time.ok_or_else(|| "it is too far away".to_owned())
 }
 
 /// Reads a backoff: `10s` for the same wait each time, `1s^4` for one that grows with that power of the attempt,
@@ -149,9 +190,34 @@ mod tests {
         let local = time("2026-11-23 10:00").expect("it is a local time");
         assert_eq!(time("2026-11-23T10:00:00"), Ok(local));
         assert!(time("2026-11-23").expect("it is a local day") < local);
-        for wrong in ["", "tomorrow", "2026-13-01", "10:00"] {
+        let zone = "2026-11-23 10:00 Europe/Berlin";
+        assert_eq!(time(zone), Ok(nine));
+        assert_eq!(time("2026-11-23 09:00 UTC"), Ok(nine));
+        let tomorrow = time("tomorrow").expect("it is a day");
+        assert!(time("today").expect("it is a day") < tomorrow);
+        assert!(time("tomorrow 09:00 Europe/Berlin").is_ok());
+        assert!(tomorrow < time("tomorrow 23:59").expect("it is a time"));
+        for wrong in [
+            "",
+            "tomorrow09:00",
+            "tomorrow noon",
+            "2026-13-01",
+            "10:00",
+            "2026-11-23 10:00 Mars/Base",
+        ] {
             assert!(time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_past_is_a_time_or_so_long_ago() {
+        let nine = past("2026-11-23T09:00:00Z").expect("it is a time");
+        assert_eq!(nine, UNIX_EPOCH + Duration::from_secs(1_795_424_400));
+        let before = SystemTime::now();
+        let ago = past("2h").expect("it is a duration");
+        assert!(ago + Duration::from_secs(7_200) >= before);
+        assert!(past("1000000d").is_err() || past("1000000d").is_ok_and(|time| time < UNIX_EPOCH));
+        assert!(past("soon").is_err());
     }
 
     #[test]

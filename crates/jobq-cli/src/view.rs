@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobq_client::{JobView, json};
+use jobq_client::{EndedRun, JobProgress, JobView, json};
 use serde_json::{Map, Value, json};
 
+use crate::output::count;
 use crate::times;
 
 /// A job as one JSON object. Times are RFC 3339, durations are microseconds and say so in their names.
@@ -28,6 +29,10 @@ pub(crate) fn job(view: &JobView) -> Map<String, Value> {
     put("max_attempts", view.max_attempts.into());
     put("charges", view.charges.into());
     put("cancelling", view.cancelling.into());
+    put(
+        "progress",
+        view.progress.as_ref().map_or(Value::Null, progress_object),
+    );
     put("reason", json!(view.reason));
     put("retry_of", json!(view.retry_of));
     put("params_bytes", view.params_bytes.into());
@@ -60,12 +65,62 @@ pub(crate) fn lines(view: &JobView) -> Vec<(&'static str, String)> {
     );
     put(
         "charges",
-        (view.charges > 0).then(|| format!("{} workers lost in a row", view.charges)),
+        (view.charges > 0).then(|| format!("{} lost in a row", count(view.charges.into(), "worker"))),
     );
+    put("progress", view.progress.as_ref().map(progress));
     put("reason", view.reason.clone());
     put("retry of", view.retry_of.map(|id| id.to_string()));
-    put("size", Some(format!("{} bytes of params", view.params_bytes)));
+    put(
+        "size",
+        Some(format!("{} of params", count(view.params_bytes, "byte"))),
+    );
     lines
+}
+
+/// How far a job has come, for people: "45 % resizing".
+pub(crate) fn progress(progress: &JobProgress) -> String {
+    let part = progress.fraction().map(|part| format!("{:.0} %", part * 100.0));
+    let text = Some(progress.text.trim()).filter(|text| !text.is_empty());
+    match (part, text) {
+        (Some(part), Some(text)) => format!("{part} {text}"),
+        (Some(part), None) => part,
+        (None, text) => text.unwrap_or_default().to_owned(),
+    }
+}
+
+/// How far a job has come, for programs: the part from 0 to 1, and the text.
+pub(crate) fn progress_object(progress: &JobProgress) -> Value {
+    json!({ "part": progress.fraction(), "text": progress.text })
+}
+
+/// A job's ended runs, as far as the server sent them: those that neither completed it nor gave it back.
+pub(crate) fn runs(view: &JobView) -> Value {
+    let run = |run: &EndedRun| {
+        json!({
+            "fence": run.fence.to_string(),
+            "end": run.end,
+            "at": times::rfc3339(run.at),
+            "reason": run.reason,
+        })
+    };
+    view.runs.iter().map(run).collect()
+}
+
+/// The same for people: one paragraph a run, its reason below it.
+pub(crate) fn run_lines(view: &JobView) -> Option<String> {
+    let run = |run: &EndedRun| {
+        let end = match run.end.as_str() {
+            "Failed" => "failed",
+            "Lost" => "its worker was lost",
+            "TimedOut" => "it took too long",
+            other => other,
+        };
+        let reason = run.reason.iter().flat_map(|reason| reason.trim_end().lines());
+        let reason: String = reason.map(|line| format!("\n  {line}")).collect();
+        format!("{}  {end}{reason}", times::local(run.at))
+    };
+    let runs: Vec<String> = view.runs.iter().map(run).collect();
+    (!runs.is_empty()).then(|| runs.join("\n"))
 }
 
 /// Params or a result as JSON. What is no CBOR is shown as its bytes, as text.

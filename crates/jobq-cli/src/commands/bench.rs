@@ -126,7 +126,12 @@ What is measured:
   client        CPU time of this process, in which clients and workers are
 
 With --json: p50_us and p99_us are those of `acknowledged` in submit and latency, of `settled` in drain and of
-`started` in flow; further ones have their names in front. Times in microseconds have names that end in _us.";
+`started` in flow; further ones have their names in front. Times in microseconds have names that end in _us.
+
+Examples:
+  jobq bench
+  jobq bench drain --jobs 2000000 --workers 4
+  jobq bench --json | jq -r '[.scenario, .jobs_per_s] | @tsv'";
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;

@@ -1,13 +1,11 @@
 //! `jobq cancel`: jobs that shall not run, or stop running.
 
-use anyhow::Context;
-use jobq_client::{CancelOutcome, JobId};
+use jobq_client::{AskError, CancelOutcome, Client, JobId, Status};
 use serde_json::json;
 
+use super::change::{self, Change, Changed, Targets};
 use crate::cli::Global;
-use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::Output;
 
 /// The flags of `jobq cancel`.
 #[derive(Debug, clap::Args)]
@@ -16,46 +14,51 @@ A job that waits is cancelled at once. The worker of one that runs is told to
 stop it; if it completes first, it stays completed. It is no error if a job had
 ended before.
 
+Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
+match all of them and have not ended. With filters it counts them and asks
+first, unless --yes is given.
+
 Examples:
   jobq cancel 7 8 9
-  jobq list --name report --status queued --limit 100000 --json | jq .id | xargs -r jobq cancel")]
+  jobq cancel --name report --status queued
+  jobq cancel --username ada --until 1d --yes")]
 pub(crate) struct Args {
-    /// The jobs' numbers
-    #[arg(value_name = "ID", required = true)]
-    ids: Vec<u64>,
-    /// Write JSON, one job a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    targets: Targets,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let ids: Vec<JobId> = args.ids.iter().copied().map(JobId).collect();
-    let client = global.connect().await.context("failed to cancel jobs")?;
-    let results = client
-        .cancel(&ids)
-        .await
-        .map_err(unanswered)
-        .context("failed to cancel jobs");
-    client.close().await;
-    let mut output = Output::new();
-    let mut exit = Exit::Ok;
-    for result in results? {
-        let (code, says) = match result.outcome {
-            CancelOutcome::Cancelled => ("cancelled", "cancelled"),
-            CancelOutcome::Marked => ("marked", "its worker is told to stop it"),
-            CancelOutcome::AlreadyEnded => ("already_ended", "it had ended before"),
-            CancelOutcome::NotFound => ("not_found", "there is no such job"),
-            _ => ("unknown", "the server's answer is not known to this version"),
-        };
-        if !matches!(code, "cancelled" | "marked" | "already_ended") {
-            exit = Exit::Partial;
-        }
-        if args.json {
-            output.json(&json!({ "id": result.id, "outcome": code }))?;
-        } else {
-            output.line(format_args!("{}: {says}", result.id))?;
-        }
+    change::run::<Cancel>(args.targets, global).await
+}
+
+struct Cancel;
+
+impl Change for Cancel {
+    const VERB: &'static str = "cancel";
+    const STATUSES: &'static [Status] = &[Status::Scheduled, Status::Queued, Status::Processing];
+    const MEANT: &'static [Status] = Self::STATUSES;
+
+    async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError> {
+        let results = client.cancel(ids).await?;
+        let changed = results.iter().map(|result| {
+            let (code, outcome, says) = match result.outcome {
+                CancelOutcome::Cancelled => ("cancelled", "cancelled", "cancelled"),
+                CancelOutcome::Marked => ("marked", "told to stop", "its worker is told to stop it"),
+                CancelOutcome::AlreadyEnded => ("already_ended", "had ended before", "it had ended before"),
+                CancelOutcome::NotFound => ("not_found", "not there", "there is no such job"),
+                _ => (
+                    "unknown",
+                    "unknown",
+                    "the server's answer is not known to this version",
+                ),
+            };
+            Changed {
+                outcome,
+                done: matches!(code, "cancelled" | "marked" | "already_ended"),
+                says: says.to_owned(),
+                object: json!({ "id": result.id, "outcome": code }),
+            }
+        });
+        Ok(changed.collect())
     }
-    output.finish()?;
-    Ok(exit)
 }

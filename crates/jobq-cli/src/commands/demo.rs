@@ -42,6 +42,12 @@ const STOP_WITHIN: Duration = Duration::from_millis(200);
 
 /// The flags of `jobq demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Its store is in a temporary directory, which is deleted at the end.
+
+Examples:
+  jobq demo
+  jobq demo --jobs 5000 --duration 10ms -n 32")]
 pub(crate) struct Args {
     /// How many jobs; half of them are of high priority
     #[arg(long, value_name = "N", default_value_t = 500)]

@@ -1,62 +1,57 @@
 //! `jobq list`: jobs, newest first, page by page.
 
-use std::io::Write;
-
 use anyhow::Context;
-use jobq_client::{Client, JobFilter, JobView, Status};
+use jobq_client::{Client, JobFilter, JobView};
 
+use super::selection::Selection;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output};
+use crate::output::{self, Output, note};
 use crate::{times, view};
 
 /// Most jobs in one page: what is in memory at a time, and the rows that share their columns' widths.
 const PAGE: u64 = 1_000;
 
-/// Most characters of a reason in a row.
-const REASON_WIDTH: usize = 60;
+/// Most characters of a reason in a row; a terminal may have room for fewer.
+const DETAIL_WIDTH: usize = 120;
 
 /// The flags of `jobq list`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-With --json, each job is one line with one object.
+The newest job comes first. The last column says how far a running job has
+come, else why its last attempt failed. With --json, each job is one line with
+one object.
 
 Examples:
-  jobq list --status failed
+  jobq list --status failed --since 2h
+  jobq list --name thumbnail --reason 'out of memory' --all
   jobq list --name thumbnail --limit 1000 --json | jq -r .reason | sort | uniq -c")]
 pub(crate) struct Args {
-    /// Only jobs in this status: scheduled, queued, processing, completed, failed or cancelled
-    #[arg(long)]
-    status: Option<Status>,
-    /// Only jobs of this name
-    #[arg(long)]
-    name: Option<String>,
-    /// Only jobs for this username
-    #[arg(long)]
-    username: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Show at most so many jobs
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    /// Show all of them
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     /// Write JSON, one job a line
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let filter = args.selection.filter().context("failed to list jobs")?;
     let client = global.connect().await.context("failed to list jobs")?;
-    let listed = list(&client, args).await;
+    let listed = list(&client, args, filter).await;
     client.close().await;
     listed
 }
 
-async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
+async fn list(client: &Client, args: Args, mut filter: JobFilter) -> anyhow::Result<Exit> {
     let mut output = Output::new();
-    let mut filter = JobFilter::new();
-    filter.status = args.status;
-    filter.name = args.name;
-    filter.username = args.username;
-    let mut left = args.limit;
+    let mut left = if args.all { u64::MAX } else { args.limit };
     let mut first = true;
     let mut more = false;
     while left > 0 {
@@ -87,31 +82,26 @@ async fn list(client: &Client, args: Args) -> anyhow::Result<Exit> {
     output.finish()?;
     if more {
         note(&format!(
-            "there are more than these {}; --limit shows them",
+            "there are more than these {}; --limit or --all shows them",
             args.limit
         ));
     }
     Ok(Exit::Ok)
 }
 
-/// Says something beside the listing, where it does not mix with it.
-fn note(text: &str) {
-    // There is nobody to tell if this fails.
-    let _ = writeln!(std::io::stderr(), "jobq: {text}");
-}
-
 fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Result<()> {
     let mut table = output::table();
     if header {
         table.set_header([
-            "ID", "NAME", "USERNAME", "PRIORITY", "STATUS", "ATTEMPTS", "CREATED", "REASON",
+            "ID", "NAME", "USERNAME", "PRIORITY", "STATUS", "ATTEMPTS", "CREATED", "DETAIL",
         ]);
     }
     for job in jobs {
-        let reason = job
-            .reason
-            .as_deref()
-            .map(|reason| output::cut(reason, REASON_WIDTH));
+        let detail = match (&job.progress, &job.reason) {
+            (Some(progress), _) => output::cut(&view::progress(progress), DETAIL_WIDTH),
+            (None, Some(reason)) => output::cut(reason, DETAIL_WIDTH),
+            (None, None) => String::new(),
+        };
         table.add_row([
             job.id.to_string(),
             output::escape(&job.name).into_owned(),
@@ -120,7 +110,7 @@ fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Re
             job.status.to_string(),
             format!("{}/{}", job.attempts, job.max_attempts),
             times::local(job.created),
-            reason.unwrap_or_default(),
+            detail,
         ]);
     }
     output.table(table)

@@ -2,14 +2,20 @@
 
 mod bench;
 mod cancel;
+mod change;
+mod completions;
 mod config;
 mod demo;
+mod job_ref;
 mod list;
+mod man;
 mod retry;
+mod selection;
 mod serve;
 mod show;
 mod stats;
 mod submit;
+mod wait;
 mod work;
 
 use clap::Subcommand;
@@ -33,12 +39,18 @@ pub(crate) enum Command {
     Show(show::Args),
     /// Count jobs.
     Stats(stats::Args),
+    /// Wait until jobs have ended.
+    Wait(wait::Args),
     /// Cancel jobs.
     Cancel(cancel::Args),
     /// Submit ended jobs again.
     Retry(retry::Args),
     /// Show what is set by flags, variables and the configuration file.
     Config(config::Args),
+    /// Write what a shell needs to complete command lines.
+    Completions(completions::Args),
+    /// Write the manual pages.
+    Man(man::Args),
     /// See the whole path at work: a server, a worker and 500 jobs in one process.
     Demo(demo::Args),
     /// Measure how many jobs this machine takes and runs a second.
@@ -67,9 +79,12 @@ impl Command {
             Self::List(args) => list::run(args, global).await,
             Self::Show(args) => show::run(args, global).await,
             Self::Stats(args) => stats::run(args, global).await,
+            Self::Wait(args) => wait::run(args, global).await,
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
             Self::Config(args) => config::run(&args, global, settings),
+            Self::Completions(args) => completions::run(&args),
+            Self::Man(args) => man::run(&args),
             Self::Demo(args) => demo::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
             Self::WorkGuard => work::guard::run(),

@@ -1,13 +1,11 @@
 //! `jobq retry`: ended jobs, submitted again.
 
-use anyhow::Context;
-use jobq_client::JobId;
+use jobq_client::{AskError, Client, JobId, Status};
 use serde_json::json;
 
+use super::change::{self, Change, Changed, Targets};
 use crate::cli::Global;
-use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output};
 
 /// The flags of `jobq retry`.
 #[derive(Debug, clap::Args)]
@@ -15,50 +13,53 @@ use crate::output::{self, Output};
 Each ended job is submitted again as a new job, which names the old one.
 Repeating the command gives the same new jobs and no others.
 
+Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
+match all of them. Without --status, filters mean failed jobs. With filters it
+counts the jobs and asks first, unless --yes is given.
+
 Examples:
   jobq retry 7
-  jobq list --status failed --limit 100000 --json | jq .id | xargs -r jobq retry")]
+  jobq retry --name thumbnail --reason 'connection refused' --since 2h
+  jobq retry --status cancelled --username ada --yes")]
 pub(crate) struct Args {
-    /// The ended jobs' numbers
-    #[arg(value_name = "ID", required = true)]
-    ids: Vec<u64>,
-    /// Write JSON, one job a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    targets: Targets,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let ids: Vec<JobId> = args.ids.iter().copied().map(JobId).collect();
-    let client = global.connect().await.context("failed to retry jobs")?;
-    let receipts = client
-        .retry(&ids)
-        .await
-        .map_err(unanswered)
-        .context("failed to retry jobs");
-    client.close().await;
-    let mut output = Output::new();
-    let mut exit = Exit::Ok;
-    for (old, receipt) in ids.iter().zip(receipts?) {
-        match receipt {
-            Ok(new) if args.json => {
-                output.json(&json!({ "id": new.id.0, "retry_of": old.0, "existing": new.existing }))?;
-            }
+    change::run::<Retry>(args.targets, global).await
+}
+
+struct Retry;
+
+impl Change for Retry {
+    const VERB: &'static str = "retry";
+    const STATUSES: &'static [Status] = &[Status::Completed, Status::Failed, Status::Cancelled];
+    const MEANT: &'static [Status] = &[Status::Failed];
+
+    async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError> {
+        let receipts = client.retry(ids).await?;
+        let changed = ids.iter().zip(receipts).map(|(old, receipt)| match receipt {
             Ok(new) => {
                 let again = if new.existing { ", as it was before" } else { "" };
-                output.line(format_args!("{old}: submitted again as {}{again}", new.id))?;
-            }
-            Err(error) => {
-                exit = Exit::Partial;
-                if args.json {
-                    output.json(
-                        &json!({ "retry_of": old.0, "error": error.code.as_str(), "message": error.message }),
-                    )?;
-                } else {
-                    output.line(format_args!("{old}: {}", output::escape(&error.to_string())))?;
+                Changed {
+                    outcome: if new.existing {
+                        "submitted again before"
+                    } else {
+                        "submitted again"
+                    },
+                    done: true,
+                    says: format!("submitted again as {}{again}", new.id),
+                    object: json!({ "id": new.id.0, "retry_of": old.0, "existing": new.existing }),
                 }
             }
-        }
+            Err(error) => Changed {
+                outcome: "refused",
+                done: false,
+                says: error.to_string(),
+                object: json!({ "retry_of": old.0, "error": error.code.as_str(), "message": error.message }),
+            },
+        });
+        Ok(changed.collect())
     }
-    output.finish()?;
-    Ok(exit)
 }

@@ -1,9 +1,9 @@
 //! `jobq show`: everything about one job.
 
 use anyhow::{Context, anyhow};
-use jobq_client::{AskError, Client, Include, JobId, JobView};
-use uuid::Uuid;
+use jobq_client::{AskError, Client, Include, JobView};
 
+use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
@@ -13,13 +13,18 @@ use crate::view;
 /// The flags of `jobq show`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+Beside the job's state it shows how far a run has come, and the runs that
+failed or were lost, the earliest first, each with its reason; those that gave
+the job back are not among them.
+
 Examples:
   jobq show 7
+  jobq show 7 --json | jq -r '.runs[].reason'
   jobq show 019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11 --result --json")]
 pub(crate) struct Args {
     /// The job's number, or the uuid that it was submitted under
-    #[arg(value_name = "ID|UUID", value_parser = which)]
-    job: Which,
+    #[arg(value_name = "ID|UUID", value_parser = JobRef::parse)]
+    job: JobRef,
     /// Show its params too
     #[arg(long)]
     params: bool,
@@ -31,22 +36,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What a job is named by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Id(JobId),
-    Uuid(Uuid),
-}
-
-fn which(text: &str) -> Result<Which, String> {
-    if let Ok(id) = text.parse() {
-        return Ok(Which::Id(JobId(id)));
-    }
-    text.parse()
-        .map(Which::Uuid)
-        .map_err(|_| "it is neither a job's number nor a uuid".to_owned())
-}
-
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let client = global.connect().await.context("failed to show the job")?;
     let shown = show(&client, &args).await;
@@ -55,14 +44,17 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 async fn show(client: &Client, args: &Args) -> anyhow::Result<Exit> {
+    // One answer holds one of the three. What a job is and was given does not change, and how it ended is told by
+    // the first.
     let mut view = fetch(client, args.job, args.result.then_some(Include::Result)).await?;
+    view.runs = fetch(client, args.job, Some(Include::Runs)).await?.runs;
     if args.params {
-        // One answer holds one of the two; params do not change.
         view.params = fetch(client, args.job, Some(Include::Params)).await?.params;
     }
     let mut output = Output::new();
     if args.json {
         let mut object = view::job(&view);
+        object.insert("runs".to_owned(), view::runs(&view));
         if args.params {
             object.insert("params".to_owned(), view::payload(view.params.as_ref()));
         }
@@ -77,27 +69,20 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn fetch(client: &Client, job: Which, include: Option<Include>) -> anyhow::Result<JobView> {
+async fn fetch(client: &Client, job: JobRef, include: Option<Include>) -> anyhow::Result<JobView> {
     let answer: Result<Option<JobView>, AskError> = match (job, include) {
-        (Which::Id(id), None) => client.show(id).await,
-        (Which::Id(id), Some(include)) => client.show_with(id, include).await,
-        (Which::Uuid(uuid), None) => client.show_uuid(uuid).await,
-        (Which::Uuid(uuid), Some(include)) => client.show_uuid_with(uuid, include).await,
+        (JobRef::Id(id), None) => client.show(id).await,
+        (JobRef::Id(id), Some(include)) => client.show_with(id, include).await,
+        (JobRef::Uuid(uuid), None) => client.show_uuid(uuid).await,
+        (JobRef::Uuid(uuid), Some(include)) => client.show_uuid_with(uuid, include).await,
     };
     let view = answer.map_err(unanswered).context("failed to show the job")?;
-    view.ok_or_else(|| {
-        let named = match job {
-            Which::Id(id) => format!("job {id}"),
-            Which::Uuid(uuid) => format!("job of uuid {uuid}"),
-        };
-        Exit::Partial.because(anyhow!(
-            "failed to show the job: there is no {named}, or its record is no longer kept"
-        ))
-    })
+    view.ok_or_else(|| Exit::Partial.because(anyhow!("failed to show the job: {}", job.missing())))
 }
 
 fn write(output: &mut Output, view: &JobView, args: &Args) -> anyhow::Result<()> {
     let mut lines = view::lines(view);
+    lines.extend(view::run_lines(view).map(|runs| ("runs", runs)));
     if args.params {
         lines.push(("params", view::payload(view.params.as_ref()).to_string()));
     }
@@ -116,17 +101,4 @@ fn write(output: &mut Output, view: &JobView, args: &Args) -> anyhow::Result<()>
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_is_named_by_number_or_uuid() {
-        assert_eq!(which("7"), Ok(Which::Id(JobId(7))));
-        let uuid = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11";
-        assert_eq!(which(uuid), Ok(Which::Uuid(uuid.parse().expect("it is one"))));
-        assert!(which("seven").is_err());
-    }
 }

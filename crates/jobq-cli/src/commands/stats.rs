@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use jobq_client::{NameStats, Stats};
+use jobq_client::{AskError, Client, NameStats, Stats};
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output};
+use crate::output::{self, Output, count, note};
+use crate::signals::Signals;
 use crate::times;
 
 /// The flags of `jobq stats`.
@@ -17,30 +19,89 @@ use crate::times;
 #[command(after_long_help = "\
 Examples:
   jobq stats
+  jobq stats --watch --interval 5s
   jobq stats --json | jq .total.queued")]
 pub(crate) struct Args {
-    /// Write JSON
+    /// Show them again and again, until interrupted
+    #[arg(long)]
+    watch: bool,
+    /// How often, with --watch
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, requires = "watch")]
+    interval: Duration,
+    /// Write JSON; with --watch, one line each time
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let client = global.connect().await.context("failed to count jobs")?;
-    let stats = client
-        .stats()
-        .await
-        .map_err(unanswered)
-        .context("failed to count jobs");
-    client.close().await;
-    let stats = stats?;
-    let mut output = Output::new();
-    if args.json {
-        output.json(&object(&stats))?;
-    } else {
-        write(&mut output, &stats)?;
+/// Shortest interval: a question costs the server little, and nobody reads faster.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long `--watch` waits for an answer before it says that there is none, and asks again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = times::duration(text)?;
+    if interval < MIN_INTERVAL {
+        return Err(format!("it has to be at least {}", times::length(MIN_INTERVAL)));
     }
-    output.finish()?;
-    Ok(Exit::Ok)
+    Ok(interval)
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new()?;
+    let client = global.connect().await.context("failed to count jobs")?;
+    let shown = tokio::select! {
+        shown = show(&client, &args) => shown.map(|()| Exit::Ok),
+        () = signals.recv() => Ok(Exit::Interrupted),
+    };
+    client.close().await;
+    shown
+}
+
+async fn show(client: &Client, args: &Args) -> anyhow::Result<()> {
+    if !args.watch {
+        let stats = client.stats().await;
+        let mut output = Output::new();
+        write(
+            &mut output,
+            &stats.map_err(unanswered).context("failed to count jobs")?,
+            args.json,
+        )?;
+        return output.finish();
+    }
+    let client = client.with_deadline(PATIENCE);
+    let mut ticks = tokio::time::interval(args.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut output = Output::new();
+    loop {
+        ticks.tick().await;
+        let stats = match client.stats().await {
+            Ok(stats) => stats,
+            // The session comes back by itself.
+            Err(error @ AskError::TimedOut(_)) => {
+                note(&format!("failed to count jobs: {error}; trying again"));
+                continue;
+            }
+            Err(error) => return Err(unanswered(error)).context("failed to count jobs"),
+        };
+        let redraws = output.is_terminal() && !args.json;
+        if redraws {
+            output.clear()?;
+        }
+        write(&mut output, &stats, args.json)?;
+        if !redraws && !args.json {
+            output.line("")?;
+        }
+        output.flush()?;
+    }
+}
+
+fn write(output: &mut Output, stats: &Stats, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        output.json(&object(stats))
+    } else {
+        write_table(output, stats)
+    }
 }
 
 fn object(stats: &Stats) -> Value {
@@ -70,7 +131,7 @@ fn counts(name: &NameStats) -> Value {
     })
 }
 
-fn write(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
+fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
     let mut table = output::table();
     table.set_header([
         "NAME",
@@ -111,13 +172,15 @@ fn write(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
         .map_or("no cap".to_owned(), |cap| format!("at most {cap}"));
     output.line("")?;
     output.line(format_args!(
-        "up {}, {} workers, {} connections, {cap} active",
+        "up {}, {}, {}, {cap} active",
         times::length(Duration::from_micros(stats.uptime)),
-        stats.workers,
-        stats.peers
+        count(stats.workers, "worker"),
+        count(stats.peers, "connection")
     ))?;
     output.line(format_args!(
-        "since the start: {} submitted, {} runs settled, {} leases lost",
-        stats.submitted, stats.settled, stats.lost
+        "since the start: {} submitted, {} settled, {} lost",
+        count(stats.submitted, "job"),
+        count(stats.settled, "run"),
+        count(stats.lost, "lease")
     ))
 }

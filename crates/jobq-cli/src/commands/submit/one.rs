@@ -4,12 +4,12 @@ use std::io::Read;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use jobq_client::{Client, JobRequest, Outcome, Receipt, Status, WaitError, json};
+use jobq_client::{Client, JobRequest, Outcome, Receipt, Status, json};
 use serde_json::{Map, Value};
 
 use super::{Args, not_submitted};
 use crate::cli::Global;
-use crate::connect::{unanswered, unreachable};
+use crate::commands::wait::not_waited;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
@@ -121,17 +121,6 @@ fn object(receipt: &Receipt) -> Map<String, Value> {
     object.insert("uuid".to_owned(), receipt.uuid.to_string().into());
     object.insert("existing".to_owned(), receipt.existing.into());
     object
-}
-
-fn not_waited(error: WaitError) -> anyhow::Error {
-    let error = match error {
-        WaitError::Session(error) => unreachable(error),
-        WaitError::Fetch { id, source } => {
-            unanswered(source).context(format!("job {id} has ended, and its result could not be fetched"))
-        }
-        error => error.into(),
-    };
-    error.context("failed to wait for the job")
 }
 
 #[cfg(test)]

@@ -1,0 +1,106 @@
+//! Which jobs: the flags that `list`, `cancel` and `retry` have in common.
+
+use std::time::SystemTime;
+
+use anyhow::anyhow;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jobq_client::{JobFilter, Status};
+use jobq_proto::{JobName, Username};
+
+use crate::exit::Exit;
+use crate::times;
+
+/// Longest text that is looked for in reasons, in bytes; the protocol's.
+const MAX_REASON: usize = 128;
+
+/// The jobs that match all that is given.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Selection {
+    /// Only jobs in this status
+    #[arg(long, ignore_case = true, value_parser = status(), help_heading = HEADING)]
+    pub(super) status: Option<Status>,
+    /// Only jobs of this name
+    #[arg(long, value_parser = name, help_heading = HEADING)]
+    name: Option<String>,
+    /// Only jobs for this username
+    #[arg(long, value_parser = username, help_heading = HEADING)]
+    username: Option<String>,
+    /// Only jobs that arrived then or later: a time, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = HEADING)]
+    since: Option<SystemTime>,
+    /// Only jobs that arrived before: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = HEADING)]
+    until: Option<SystemTime>,
+    /// Only jobs whose reason has this text in it, letter for letter
+    #[arg(long, value_name = "TEXT", value_parser = reason, help_heading = HEADING)]
+    reason: Option<String>,
+}
+
+const HEADING: &str = "Which jobs";
+
+impl Selection {
+    /// Whether anything is given.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            status,
+            name,
+            username,
+            since,
+            until,
+            reason,
+        } = self;
+        status.is_none()
+            && name.is_none()
+            && username.is_none()
+            && since.is_none()
+            && until.is_none()
+            && reason.is_none()
+    }
+
+    /// The client's filter.
+    ///
+    /// # Errors
+    /// No job can match.
+    pub(super) fn filter(&self) -> anyhow::Result<JobFilter> {
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            return Err(Exit::Usage.because(anyhow!(
+                "--since is not before --until, so no job matches; turn them round"
+            )));
+        }
+        let mut filter = JobFilter::new();
+        filter.status = self.status;
+        filter.name.clone_from(&self.name);
+        filter.username.clone_from(&self.username);
+        filter.since = self.since;
+        filter.until = self.until;
+        filter.reason.clone_from(&self.reason);
+        Ok(filter)
+    }
+}
+
+fn status() -> impl TypedValueParser<Value = Status> {
+    let names = Status::ALL.map(|status| status.as_str().to_lowercase());
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Status>())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    text.parse::<JobName>()
+        .map(String::from)
+        .map_err(|error| error.message)
+}
+
+fn username(text: &str) -> Result<String, String> {
+    text.parse::<Username>()
+        .map(String::from)
+        .map_err(|error| error.message)
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if (1..=MAX_REASON).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("it has {} bytes, expected 1 to {MAX_REASON}", text.len()))
+    }
+}

@@ -1,0 +1,142 @@
+//! Listings, and jobs that are changed because a filter names them.
+
+use jobq_client::JobRequest;
+use jobq_tests::{Finished, History, ServerProcess, Via, WorkerProcess};
+use serde_json::Value;
+
+use crate::fixture::{connect, directory, program, submit};
+
+/// Exit codes: a command line or input that makes no sense, and not all done.
+const USAGE: i32 = 2;
+const PARTIAL: i32 = 4;
+
+async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
+    let at = ["--server", server.address()];
+    program().run(arguments.iter().copied().chain(at)).await
+}
+
+/// The numbers of the jobs that a listing shows.
+async fn listed(server: &ServerProcess, filter: &[&str]) -> Vec<u64> {
+    let list: Vec<&str> = ["list", "--json"].iter().chain(filter).copied().collect();
+    let said = jobq(server, &list).await.success();
+    let id = |line: &str| {
+        let job: Value = serde_json::from_str(line).expect("each line is JSON");
+        job["id"].as_u64().expect("each job has a number")
+    };
+    said.lines().map(id).collect()
+}
+
+#[tokio::test]
+async fn a_listing_shows_the_jobs_that_match_all_filters() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let jobs = vec![
+        JobRequest::new("a").username("ada"),
+        JobRequest::new("a").username("bob"),
+        JobRequest::new("b").username("ada"),
+        JobRequest::new("b")
+            .username("ada")
+            .delay(std::time::Duration::from_secs(3_600)),
+    ];
+    submit(&client, &History::default(), jobs).await;
+    assert_eq!(listed(&server, &["--name", "a"]).await, [2, 1]);
+    assert_eq!(
+        listed(&server, &["--username", "ada", "--name", "b"]).await,
+        [4, 3]
+    );
+    assert_eq!(listed(&server, &["--status", "SCHEDULED"]).await, [4]);
+    assert_eq!(listed(&server, &["--limit", "2"]).await, [4, 3]);
+    assert_eq!(listed(&server, &["--all"]).await, [4, 3, 2, 1]);
+    for (wrong, expected) in [
+        (&["--status", "done"][..], "processing"),
+        (&["--since", "yesterday-ish"], "2h"),
+        (&["--since", "1m", "--until", "2m"], "turn them round"),
+        (&["--reason", ""], "1 to 128"),
+        (&["--all", "--limit", "3"], "--limit"),
+    ] {
+        let list: Vec<&str> = ["list"].iter().chain(wrong).copied().collect();
+        let said = jobq(&server, &list).await.failure(USAGE);
+        assert!(said.contains(expected), "{wrong:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_a_filter_names_are_changed_only_if_somebody_agrees() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let jobs = (0..1_500)
+        .map(|_| JobRequest::new("many"))
+        .chain([JobRequest::new("other")]);
+    submit(&client, &History::default(), jobs.collect()).await;
+    let said = jobq(&server, &["cancel", "--name", "many"]).await.failure(USAGE);
+    assert!(
+        said.contains("1500 jobs would be changed") && said.contains("--yes"),
+        "{said}"
+    );
+    assert_eq!(listed(&server, &["--status", "cancelled"]).await, [0_u64; 0]);
+    let said = jobq(&server, &["cancel", "--name", "many", "--yes"])
+        .await
+        .success();
+    assert_eq!(said, "1500 cancelled\n");
+    assert_eq!(listed(&server, &["--status", "queued"]).await, [1_501]);
+    let none = jobq(&server, &["cancel", "--name", "many", "--yes"]).await;
+    assert!(none.stderr.contains("no jobs match"), "{none}");
+    none.success();
+    let retry = ["retry", "--name", "many", "--status", "cancelled", "--yes"];
+    assert_eq!(jobq(&server, &retry).await.success(), "1500 submitted again\n");
+    assert_eq!(
+        jobq(&server, &retry).await.success(),
+        "1500 submitted again before\n"
+    );
+}
+
+#[tokio::test]
+async fn a_filter_for_retries_means_failed_jobs_unless_it_says_otherwise() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    jobq(&server, &["submit", "x", "--max-attempts", "1"])
+        .await
+        .success();
+    jobq(&server, &["submit", "x"]).await.success();
+    jobq(&server, &["cancel", "2"]).await.success();
+    let place = directory.path();
+    let mut worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, "exit 3", place);
+    jobq(&server, &["wait", "1"]).await.failure(5);
+    assert!(worker.terminate().await.success());
+    let said = jobq(&server, &["retry", "--name", "x", "--yes", "--json"])
+        .await
+        .success();
+    let retried: Value = serde_json::from_str(&said).expect("it is one line of JSON");
+    assert_eq!(
+        (&retried["retry_of"], &retried["id"]),
+        (&1.into(), &3.into()),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn contradictory_targets_are_refused() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    for (wrong, expected) in [
+        (&["cancel"][..], "no jobs are named"),
+        (&["cancel", "1", "--name", "x"], "both numbers and a filter"),
+        (
+            &["cancel", "--status", "failed"],
+            "expected --status scheduled or queued or processing",
+        ),
+        (
+            &["retry", "--status", "queued"],
+            "expected --status completed or failed or cancelled",
+        ),
+        (&["retry", "one"], "one"),
+    ] {
+        let said = jobq(&server, wrong).await.failure(USAGE);
+        assert!(said.contains(expected), "{wrong:?}: {said}");
+    }
+    let said = jobq(&server, &["retry", "1"]).await;
+    assert!(said.stdout.contains("1: "), "{said}");
+    said.failure(PARTIAL);
+}

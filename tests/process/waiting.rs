@@ -1,0 +1,140 @@
+//! Waiting for jobs to end.
+
+use jobq_client::JobRequest;
+use jobq_tests::{Finished, History, Process, ServerProcess, Via, WorkerProcess, soon};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::fixture::{connect, directory, program, submit};
+
+/// Exit codes: not all done, a job that failed, one that was cancelled, the time given over, and interrupted.
+const PARTIAL: i32 = 4;
+const FAILED: i32 = 5;
+const CANCELLED: i32 = 6;
+const TIME_OVER: i32 = 8;
+const INTERRUPTED: i32 = 130;
+
+async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
+    let at = ["--server", server.address()];
+    program().run(arguments.iter().copied().chain(at)).await
+}
+
+#[tokio::test]
+async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    jobq(&server, &["submit", "works", "--params", "1"])
+        .await
+        .success();
+    jobq(&server, &["submit", "breaks", "--max-attempts", "1"])
+        .await
+        .success();
+    let uuid = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11";
+    jobq(&server, &["submit", "idles", "--uuid", uuid])
+        .await
+        .success();
+    jobq(&server, &["cancel", "3"]).await.success();
+    let script = "echo it broke >&2; exit 1";
+    let _works = WorkerProcess::start(&program(), place, server.address(), "works", 1, "cat", place);
+    let _breaks = WorkerProcess::start(&program(), place, server.address(), "breaks", 1, script, place);
+    let said = jobq(&server, &["wait", "1"]).await.success();
+    assert_eq!(said, "1: completed\n");
+    let ended = jobq(&server, &["wait", "1", uuid]).await;
+    assert!(ended.stdout.contains("3: cancelled"), "{ended}");
+    ended.failure(CANCELLED);
+    let ended = jobq(&server, &["wait", "1", "2", "3", "2", "--json"]).await;
+    let lines: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    let of = |id: u64| {
+        let mut ends = lines.iter().filter(|line| line["id"] == id);
+        let end = ends
+            .next()
+            .unwrap_or_else(|| panic!("job {id} is missing: {ended}"));
+        assert!(ends.next().is_none(), "job {id} is told twice: {ended}");
+        end
+    };
+    assert_eq!(
+        (&of(1)["status"], &of(2)["status"]),
+        (&"Completed".into(), &"Failed".into())
+    );
+    assert!(
+        of(2)["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("it broke")),
+        "{ended}"
+    );
+    assert_eq!(of(3)["status"], "Cancelled");
+    ended.failure(FAILED);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_exist_is_named_and_the_others_are_waited_for() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    jobq(&server, &["submit", "x"]).await.success();
+    jobq(&server, &["cancel", "1"]).await.success();
+    let missing = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11";
+    let said = jobq(&server, &["wait", "99", missing]).await.failure(PARTIAL);
+    assert!(said.contains("job 99") && said.contains(missing), "{said}");
+    let ended = jobq(&server, &["wait", "99", "1"]).await;
+    assert!(ended.stdout.contains("1: cancelled"), "{ended}");
+    ended.failure(CANCELLED);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_its_time_is_over_and_says_how_many_had_not_ended() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    submit(
+        &client,
+        &History::default(),
+        vec![JobRequest::new("x"), JobRequest::new("x")],
+    )
+    .await;
+    jobq(&server, &["cancel", "1"]).await.success();
+    let ended = jobq(&server, &["wait", "1", "2", "--timeout", "1s"]).await;
+    assert!(ended.stdout.contains("1: cancelled"), "{ended}");
+    let said = ended.failure(TIME_OVER);
+    assert!(said.contains("1 job had not ended within 1s"), "{said}");
+}
+
+#[tokio::test]
+async fn an_interrupted_wait_leaves_the_jobs_alone() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    submit(
+        &client,
+        &History::default(),
+        vec![JobRequest::new("x"), JobRequest::new("x")],
+    )
+    .await;
+    jobq(&server, &["cancel", "1"]).await.success();
+    let mut command = program().command(["wait", "1", "2", "--server", server.address()]);
+    command.stdout(std::process::Stdio::piped());
+    let mut wait = Process::spawn(command, "jobq wait", &directory.path().join("wait.log"));
+    let mut lines = BufReader::new(wait.take_stdout().expect("it is a pipe")).lines();
+    let line = soon("the first end", lines.next_line())
+        .await
+        .expect("it can be read");
+    assert!(
+        line.as_deref()
+            .is_some_and(|line| line.starts_with("1: cancelled")),
+        "{line:?}"
+    );
+    wait.signal(Signal::INT);
+    assert_eq!(wait.wait().await.code(), Some(INTERRUPTED));
+    assert!(wait.log().contains("1 job had not ended"), "{}", wait.log());
+    let job = client
+        .show(jobq_client::JobId(2))
+        .await
+        .expect("it answers")
+        .expect("it is there");
+    assert!(!job.status.is_terminal(), "{job:?}");
+}
