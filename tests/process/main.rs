@@ -5,6 +5,7 @@
 
 mod commands;
 mod configuring;
+mod failing;
 mod fixture;
 mod full;
 mod listing;

@@ -28,9 +28,11 @@ pub(crate) enum Exit {
     TimeOver = 8,
     /// The server could not start: a port in use, a data directory that is held by another or cannot be used.
     CannotStart = 10,
-    /// The server's store failed while it ran. A service manager should not restart it blindly
-    /// (`RestartPreventExitStatus=11` in systemd): look at the disk first.
+    /// The server's store failed: a write or sync did, say. A service manager should not restart it blindly
+    /// (`RestartPreventExitStatus=11 12` in systemd): look at the disk first.
     StoreFailed = 11,
+    /// The database is damaged: the server found what no jobq has written, or `jobq check` did.
+    Damaged = 12,
     /// It was interrupted by a signal.
     Interrupted = 130,
 }
@@ -50,6 +52,7 @@ Exit codes:
     8  the time given was over before the jobs had ended
    10  the server could not start
    11  the server's store failed; look at the disk before starting it again
+   12  the database is damaged; `jobq check` says what is
   130  interrupted";
 
     /// An error that ends the program with this code.
@@ -122,6 +125,7 @@ mod tests {
             TimeOver,
             CannotStart,
             StoreFailed,
+            Damaged,
             Interrupted,
         ] {
             let number = format!("{:>5}  ", exit as u8);

@@ -117,7 +117,12 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         }
         // Questions that nobody will hear the answer to must not hold the store's readers.
         self.reads.clear();
-        // Whatever failed, the store is closed in order as far as it can be.
+        if let Err(ServeError::Store(error)) = &served
+            && error.is_damage()
+        {
+            return served; // Nothing more is written to a store that cannot be trusted.
+        }
+        // Whatever else failed, the store is closed in order as far as it can be.
         let closed = self.store.close().await;
         served?;
         Ok(closed?)

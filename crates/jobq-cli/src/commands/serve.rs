@@ -164,18 +164,38 @@ fn ended(result: Result<(), ServeError>) -> anyhow::Result<Exit> {
             tracing::info!("stopped");
             Ok(Exit::Ok)
         }
-        Err(error @ ServeError::Store(_)) => {
-            let error = anyhow!(
-                "failed to go on serving: {error}; nothing was acknowledged after that. Look at the disk before \
-                 starting the server again"
-            );
-            Err(Exit::StoreFailed.because(error))
+        Err(ServeError::Store(error)) => {
+            let (exit, advice) = match &error {
+                error if error.is_corruption() => (Exit::Damaged, CHECK_FIRST),
+                error if error.is_full() => (Exit::StoreFailed, "Workers repeat what they were not answered"),
+                _ => (
+                    Exit::StoreFailed,
+                    "Look at the disk before starting the server again",
+                ),
+            };
+            Err(exit.because(anyhow!(
+                "failed to go on serving: the store failed: {error}; nothing was acknowledged after that. {advice}"
+            )))
         }
         Err(error) => Err(error).context("failed to go on serving"),
     }
 }
 
+/// What to do about a damaged database.
+const CHECK_FIRST: &str =
+    "Look at the disk, and run `jobq check` on the data directory before starting the server again";
+
 fn cannot_start(error: StartError) -> anyhow::Error {
+    if let StartError::Store(error) = &error
+        && error.is_damage()
+    {
+        let exit = if error.is_corruption() {
+            Exit::Damaged
+        } else {
+            Exit::StoreFailed
+        };
+        return exit.because(anyhow!("failed to start the server: {error}. {CHECK_FIRST}"));
+    }
     let advice = match &error {
         StartError::Transport(TransportError::Bind { source, .. }) => match source.kind() {
             std::io::ErrorKind::AddrInUse => {

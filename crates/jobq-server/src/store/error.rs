@@ -16,6 +16,14 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file in the data directory cannot be read or written.
+    #[error("{path} cannot be used: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Another server has the data directory.
     #[error("another server uses {path} ({holder}); stop it, or choose another directory")]
     Locked {
@@ -84,17 +92,29 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the store itself is damaged, or its disk: it must not go on then.
+    /// Whether the store or its disk cannot be trusted: it must not go on then.
     pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode;
+        self.is_corruption()
+            || match self {
+                Self::Database { source, .. } => {
+                    source.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+                }
+                Self::File { source, .. } => {
+                    source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+                }
+                _ => false,
+            }
+    }
+
+    /// Whether the database holds what no jobq has written.
+    pub fn is_corruption(&self) -> bool {
+        use rusqlite::ErrorCode;
         match self {
             Self::Damaged(_) => true,
             Self::Database { source, .. } => matches!(
                 source.sqlite_error_code(),
-                Some(
-                    rusqlite::ErrorCode::DatabaseCorrupt
-                        | rusqlite::ErrorCode::NotADatabase
-                        | rusqlite::ErrorCode::SystemIoFailure
-                )
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             ),
             _ => false,
         }
@@ -104,7 +124,7 @@ impl StoreError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::NoRoom => true,
-            Self::Directory { source, .. } => is_full(source),
+            Self::Directory { source, .. } | Self::File { source, .. } => is_full(source),
             Self::Database { source, .. } => {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }

@@ -8,12 +8,14 @@
 
 mod apply;
 mod blocks;
+mod check;
 mod endings;
 mod inserts;
 mod live;
 mod log;
 mod lookup;
 mod names;
+mod open;
 mod query;
 mod reader;
 mod recover;
@@ -21,6 +23,7 @@ mod reserve;
 mod rows;
 mod schema;
 mod search;
+mod suspect;
 mod values;
 mod watermark;
 mod writer;
@@ -37,13 +40,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 use self::names::Names;
+use self::open::Opened;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
 use self::reserve::Reserve;
 use self::values::During;
-use self::watermark::{Mark, Watermark};
 use self::writer::{Reports, StopFlags, Task, Writer};
-use super::error::lost;
 use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, StoreEvent};
 use crate::lock::DataDir;
 
@@ -119,26 +121,31 @@ impl SqliteStore {
     /// [`crate::lock::DataDir`]. A database is made if there is none. Blocks while it recovers.
     ///
     /// # Errors
-    /// When the database cannot be opened or is not ours, when it is of a newer version, or when it lacks commits
-    /// that were reported and that loss is not accepted.
+    /// When the database cannot be opened, is not ours or damaged, when it is of a newer version, or when it lacks
+    /// commits that were reported and that loss is not accepted.
     pub fn open_with(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Self, StoreError> {
         let mut reserve = Reserve::new(dir, settings.reserve);
-        let opened = match open_writer(dir, birth, settings) {
+        let opened = match open::open(dir, birth, settings) {
             // What is under way has to end on a full disk too.
-            Err(error) if reserve.ran_out(&error) => open_writer(dir, birth, settings),
+            Err(error) if reserve.ran_out(&error) => open::open(dir, birth, settings),
             opened => opened,
         };
-        let (db, recovered, watermark) = opened?;
+        let Opened {
+            db,
+            recovered,
+            watermark,
+        } = opened.inspect_err(|error| suspect::mark(dir, error))?;
         let unusable = |source| StoreError::Directory {
             path: dir.to_owned(),
             source,
         };
         let readers =
-            Readers::start(schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
+            Readers::start(dir, schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
         let (tasks, tasks_rx) = mpsc::channel();
         let (reports_tx, reports) = unbounded_channel();
         let stop = Arc::new(StopFlags::default());
         let writer = Writer {
+            dir: dir.to_owned(),
             db,
             watermark,
             last_batch: recovered.last_batch,
@@ -175,59 +182,6 @@ impl SqliteStore {
             running.lock = Some(lock);
         }
         self
-    }
-}
-
-/// Opens the database for a new life.
-fn open_writer(
-    dir: &Path,
-    birth: Birth,
-    settings: SqliteSettings,
-) -> Result<(Connection, Recovered, Watermark), StoreError> {
-    let mark = Watermark::read(dir)?;
-    let db = schema::open_writer(dir, birth)?;
-    let recovered = begin_life(dir, &db, mark, birth, settings)?;
-    let mark = Mark {
-        epoch: recovered.epoch,
-        batch: recovered.last_batch,
-    };
-    let watermark = Watermark::begin(dir, mark)?;
-    Ok((db, recovered, watermark))
-}
-
-/// Raises the epoch above that of every life before, and reads what the server needs to know, unless the database has
-/// lost something that nobody has accepted the loss of.
-fn begin_life(
-    dir: &Path,
-    db: &Connection,
-    mark: Option<Mark>,
-    birth: Birth,
-    settings: SqliteSettings,
-) -> Result<Recovered, StoreError> {
-    let Some(mark) = mark else {
-        return recover::recover_as(db, birth.identity, 1);
-    };
-    let least_epoch = mark.epoch.saturating_add(1);
-    match watermark::check(dir, mark, recover::last_batch(db)?) {
-        Ok(()) => {
-            if settings.accept_loss {
-                tracing::warn!(
-                    "nothing is lost, so start without accepting a loss: the next one would go unnoticed"
-                );
-            }
-            recover::recover(db, least_epoch)
-        }
-        Err(StoreError::Behind { found, known, .. }) if settings.accept_loss => {
-            tracing::warn!(
-                found,
-                known,
-                "accepted: what {} did is lost; from now on this is another store, which no worker's session goes on \
-                 with",
-                lost(found, known)
-            );
-            recover::recover_as(db, birth.identity, least_epoch)
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -205,6 +205,61 @@ async fn the_epoch_is_above_that_of_a_newer_life_whose_database_is_gone() {
 }
 
 #[tokio::test]
+async fn after_a_failed_sync_the_log_is_written_anew_before_it_is_read() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit(vec![insert(job(1))]).await;
+    drop(client);
+    let (log, marker) = (dir.path().join("jobq.db-wal"), dir.path().join("suspect"));
+    // A file that stays, so that its number is not given to the new one.
+    let old = std::fs::File::open(&log).unwrap();
+    std::fs::write(&marker, "the database could not commit: disk I/O error").unwrap();
+    let mut store = Disk::open(&dir);
+    assert_eq!(
+        super::fixture::live(&mut store).len(),
+        1,
+        "nothing of the log is lost"
+    );
+    let new = std::fs::metadata(&log).unwrap().ino();
+    assert_ne!(new, old.metadata().unwrap().ino(), "it is another file");
+    assert!(!marker.exists() && !dir.path().join("jobq.db-wal.copy").exists());
+    drop(store);
+    Disk::open(&dir).close().await.unwrap();
+    assert_eq!(
+        std::fs::metadata(&log).ok().map(|log| log.ino()),
+        None,
+        "without a marker it is left to SQLite"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_damaged_is_found_at_a_start_that_follows_a_crash() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client
+        .commit((1..=2_000).map(|id| insert(job(id))).collect())
+        .await;
+    client.store.close().await.unwrap();
+    let path = dir.path().join("jobq.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the middle of some page of jobs: where its cells begin, beyond what SQLite needs to open the file.
+    let page = bytes
+        .windows(12)
+        .position(|at| at == b"params of 12")
+        .expect("the params are in there")
+        / 8192
+        * 8192;
+    bytes[page + 8..page + 200].fill(0xff);
+    std::fs::write(&path, &bytes).unwrap();
+    drop(Disk::open(&dir)); // A clean stop came before this start, and none before the next.
+    let error = open_error(dir.path());
+    assert!(error.is_corruption(), "{error}");
+    let marker = std::fs::read_to_string(dir.path().join("suspect")).unwrap();
+    assert!(marker.contains("damaged"), "{marker}");
+}
+
+#[tokio::test]
 async fn a_memory_disk_without_room_leaves_jobs_out_and_says_so() {
     let disk = <MemoryDisk as Disk>::new();
     let mut client = Client::new(disk.open());

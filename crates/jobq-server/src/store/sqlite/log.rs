@@ -89,6 +89,11 @@ fn checkpoint(db: &Connection, mode: &str) -> Result<(u64, u64), StoreError> {
     ))
 }
 
+/// Folds all of the log, so that it and the database are on the disk.
+pub(super) fn fold_all(db: &Connection) -> Result<(), StoreError> {
+    checkpoint(db, "TRUNCATE").map(drop)
+}
+
 /// Folds all of the log and closes the database; where no visitor reads it, only `jobq.db` is left. On a full disk the
 /// log stays, for the next start.
 pub(super) fn close(db: Connection, reserve: &mut Reserve) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The threads that answer questions, each on a connection of its own: one for what jobs are handed out with, which
 //! is short and frequent, and one for what people ask.
 
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::lookup::Lookup;
 use super::names::Names;
 use super::query;
+use super::suspect;
 use super::values::During;
 use crate::store::read::SLOW_READ;
 use crate::store::{Read, ReadAnswer, StoreError, StoreReader};
@@ -58,13 +60,14 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Starts the threads.
-    pub(super) fn start(orders: Connection, queries: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(dir: &Path, orders: Connection, queries: Connection) -> std::io::Result<Self> {
         let (orders_tx, orders_rx) = mpsc::channel(WAITING);
         let (queries_tx, queries_rx) = mpsc::channel(WAITING);
         let spawn = |name: &str, db, questions| {
+            let dir = dir.to_owned();
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || run(&db, questions))
+                .spawn(move || run(&dir, &db, questions))
         };
         Ok(Self {
             threads: [
@@ -99,14 +102,14 @@ impl Readers {
     }
 }
 
-fn run(db: &Connection, mut questions: mpsc::Receiver<Question>) {
+fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
     let mut names = Names::default();
     while let Some(Question { read, answer }) = questions.blocking_recv() {
         if answer.is_closed() {
             continue;
         }
         let begun = Instant::now();
-        let found = answer_one(db, &mut names, &read);
+        let found = answer_one(db, &mut names, &read).inspect_err(|error| suspect::mark(dir, error));
         let took = begun.elapsed();
         if took > SLOW_READ {
             tracing::warn!(

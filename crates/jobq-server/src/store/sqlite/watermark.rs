@@ -130,7 +130,7 @@ pub(super) fn check(dir: &Path, mark: Mark, last_batch: u64) -> Result<(), Store
 }
 
 fn unusable(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Directory {
+    StoreError::File {
         path: path.to_owned(),
         source,
     }

@@ -1,6 +1,7 @@
 //! The thread that writes: one transaction for all batches that wait, and the log folded into the database between
 //! them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::apply::Applier;
 use super::log::{self, Log};
 use super::reserve::Reserve;
+use super::suspect;
 use super::values::During;
 use super::watermark::Watermark;
 use crate::store::{Batch, Space, StoreError, StoreEvent, Stored};
@@ -35,6 +37,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// The thread's state.
 pub(super) struct Writer {
+    pub(super) dir: PathBuf,
     pub(super) db: Connection,
     pub(super) watermark: Watermark,
     pub(super) last_batch: u64,
@@ -97,13 +100,14 @@ impl Writer {
     pub(super) fn run(mut self) -> Result<(), StoreError> {
         if let Err(error) = self.write() {
             tracing::error!(%error, "the store failed and takes nothing more");
+            suspect::mark(&self.dir, &error);
             self.reports.send(Err(error));
             return Err(StoreError::Closed);
         }
         if self.stop.abandoned.load(Ordering::Acquire) {
             return Ok(());
         }
-        log::close(self.db, &mut self.reserve)
+        log::close(self.db, &mut self.reserve).inspect_err(|error| suspect::mark(&self.dir, error))
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
@@ -115,6 +119,7 @@ impl Writer {
             reports,
             stop,
             reserve,
+            dir: _,
         } = self;
         let mut room = Room {
             reserve,
