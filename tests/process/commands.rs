@@ -117,6 +117,27 @@ async fn a_command_that_is_killed_by_a_signal_fails_its_job_which_names_the_sign
 }
 
 #[tokio::test]
+async fn an_exit_status_can_say_that_trying_again_is_in_vain() {
+    let shop = Workshop::open().await;
+    let _worker = shop.work(&[
+        "x",
+        "--never",
+        "65,66",
+        "--",
+        "sh",
+        "-c",
+        "echo no picture >&2; exit 66",
+    ]);
+    let ids = submit(&shop.client, &History::default(), vec![JobRequest::new("x")]).await;
+    let reason = shop.outcome(ids[0]).await.reason;
+    assert_eq!(
+        reason.as_deref(),
+        Some("exit status 66: no picture"),
+        "though it has attempts left"
+    );
+}
+
+#[tokio::test]
 async fn a_gigabyte_of_output_is_dropped_and_fails_the_job_for_good() {
     let shop = Workshop::open().await;
     let worker = shop.work_by("x", "head -c 1073741824 /dev/zero", &[]);
@@ -274,6 +295,7 @@ async fn a_command_line_that_makes_no_sense_is_refused_before_there_is_a_job() {
             "\"a\" is given more than once",
         ),
         (&["x", "-j", "0", "--", "true"], "1..=10000"),
+        (&["x", "--never", "0", "--", "true"], "--never"),
         (&["x", "-j", "many", "--", "true"], "many"),
         (&["x", "--timeout", "0s", "--", "true"], "--timeout"),
         (&["x", "--grace", "soon", "--", "true"], "--grace"),

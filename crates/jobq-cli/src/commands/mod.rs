@@ -29,7 +29,7 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     /// Run a server.
     Serve(serve::Args),
-    /// Run a command for each job of a name.
+    /// Run a command for each job of one or more names.
     Work(work::Args),
     /// Submit a job, or many from standard input.
     Submit(submit::Args),

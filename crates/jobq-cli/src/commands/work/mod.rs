@@ -9,6 +9,7 @@ mod child;
 mod group;
 pub(super) mod guard;
 mod live;
+mod names;
 mod program;
 mod progress;
 mod report;
@@ -17,13 +18,11 @@ mod task;
 mod template;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use jobq_proto::JobName;
+use anyhow::Context;
 use jobq_worker::{CancellationToken, Runtime, RuntimeError, Summary};
 use tokio::sync::oneshot;
 
@@ -34,6 +33,8 @@ use crate::signals::Signals;
 use crate::times;
 use guard::Guard;
 use live::State;
+use names::Names;
+use report::Expected;
 use task::Task;
 use watch::{Log, Watch};
 
@@ -41,12 +42,8 @@ use watch::{Log, Watch};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct Args {
-    /// The jobs to run
-    #[arg(value_parser = name)]
-    name: Option<String>,
-    /// Run these as well; repeat it, or put commas between them
-    #[arg(long = "name", value_name = "NAME", value_delimiter = ',', value_parser = name, id = "names")]
-    names: Vec<String>,
+    #[command(flatten)]
+    names: Names,
     /// Run so many at a time, over all names
     #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
@@ -56,6 +53,9 @@ pub(crate) struct Args {
     /// What becomes of standard output
     #[arg(long, value_name = "KIND", default_value = "text")]
     result: ResultKind,
+    /// Do not try a job again whose command exits with this status; repeat it, or put commas between them
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..))]
+    never: Vec<u8>,
     /// How long a command has between SIGTERM and SIGKILL; with more than 9s, a job whose time is over may be given
     /// to the next worker before its command has ended
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = times::duration)]
@@ -76,8 +76,9 @@ The command gets the job's params as one line of JSON on its standard input,
 and JOBQ_ID, JOBQ_NAME, JOBQ_UUID, JOBQ_ATTEMPT, JOBQ_MAX_ATTEMPTS, JOBQ_FENCE
 and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
 status 0, the job completes, and what it wrote to standard output is the
-result; no output is no result. Otherwise the attempt fails, and the end of
-what it wrote to standard error is the reason.
+result; no output is no result. Otherwise the attempt fails, the end of what
+it wrote to standard error is the reason, and the job is tried again unless
+the exit status is one of --never.
 
 A line `::progress 40% page 4` on standard error (or 4/10, or text alone) says
 how far it has come: `jobq show`, `jobq list` and `jobq submit --wait` show it.
@@ -128,32 +129,17 @@ impl Args {
     /// What is logged unless told otherwise: for people, the live log says what happens.
     pub(crate) fn default_log(&self, global: &Global) -> &'static str {
         match global.log_format {
-            LogFormat::Json if !self.quiet => "info",
-            LogFormat::Json | LogFormat::Text => "warn",
-        }
-    }
-
-    /// The names, each once, and one at least.
-    fn names(&self) -> anyhow::Result<Vec<&str>> {
-        let names: Vec<&str> = self.name.iter().chain(&self.names).map(String::as_str).collect();
-        if names.is_empty() {
-            return Err(Exit::Usage.because(anyhow!(
-                "failed to read the names: there is none; say which jobs to run, as in jobq work thumbnail -- COMMAND"
-            )));
-        }
-        let mut seen = BTreeSet::new();
-        match names.iter().find(|name| !seen.insert(**name)) {
-            Some(twice) => Err(Exit::Usage.because(anyhow!(
-                "failed to read the names: {twice:?} is given more than once; name each kind of job once"
-            ))),
-            None => Ok(names),
+            _ if self.quiet => "warn",
+            LogFormat::Json => "info",
+            // Lost connections are on the live log.
+            LogFormat::Text => "warn,jobq_client::session=error",
         }
     }
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
-    let names = args.names()?;
+    let names = args.names.checked()?;
     let words = template::parse(&args.command)
         .map_err(|error| Exit::Usage.because(error))
         .context("failed to read the command")?;
@@ -161,7 +147,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let task = Arc::new(Task {
         program: program::find(&words[0].literal())?,
         arguments: words[1..].to_vec(),
-        result: args.result,
+        expected: Expected {
+            result: args.result,
+            never: args.never,
+        },
         grace: args.grace,
         kill: kill.clone(),
         guard: Arc::new(Guard::start()),
@@ -171,7 +160,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         .label(format!("jobq work {}", std::process::id()))
         .shutdown_timeout(args.drain)
         .cancel_grace(args.grace.saturating_add(HANDLER_SLACK));
-    for name in &names {
+    for name in names {
         let task = Arc::clone(&task);
         runtime = runtime.raw_handler(name, move |job, run| Arc::clone(&task).process(job, run));
     }
@@ -278,10 +267,4 @@ fn ended(result: Result<Summary, RuntimeError>, log: &Log) -> anyhow::Result<Exi
         }
         Err(error) => Err(Exit::Usage.because(error)).context("failed to start working"),
     }
-}
-
-fn name(text: &str) -> Result<String, String> {
-    text.parse::<JobName>()
-        .map(String::from)
-        .map_err(|error| error.message)
 }

@@ -16,12 +16,32 @@ use super::child::Finished;
 /// What the runtime puts before the reason of a run that it stopped: "timed out after …: ", in bytes.
 const STOP_ROOM: usize = 64;
 
+/// What is expected of a command.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) result: ResultKind,
+    /// The exit statuses that say that trying again is in vain.
+    pub(super) never: Vec<u8>,
+}
+
+impl Expected {
+    /// Whether standard output is read.
+    pub(super) fn wants_output(&self) -> bool {
+        self.result != ResultKind::None
+    }
+
+    fn is_final(&self, status: ExitStatus) -> bool {
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        code.is_some_and(|code| self.never.contains(&code))
+    }
+}
+
 /// The result of a command that did well, or why it did not.
 ///
 /// The reason has at most `most_reason` bytes.
 pub(super) fn outcome(
     finished: Finished,
-    kind: ResultKind,
+    expected: &Expected,
     most_reason: usize,
 ) -> Result<Option<Bytes>, JobError> {
     let Finished {
@@ -37,11 +57,12 @@ pub(super) fn outcome(
         return Err(JobError::retry(with_tail(&describe(status), &stderr, room)));
     }
     if !status.success() {
-        return Err(JobError::retry(with_tail(
-            &describe(status),
-            &stderr,
-            most_reason,
-        )));
+        let reason = with_tail(&describe(status), &stderr, most_reason);
+        return Err(if expected.is_final(status) {
+            JobError::never(reason)
+        } else {
+            JobError::retry(reason)
+        });
     }
     if stdout.is_cut() {
         return Err(JobError::never(format!(
@@ -51,7 +72,7 @@ pub(super) fn outcome(
             stdout.limit()
         )));
     }
-    result(stdout.into_bytes(), kind)
+    result(stdout.into_bytes(), expected.result)
 }
 
 fn result(output: Vec<u8>, kind: ResultKind) -> Result<Option<Bytes>, JobError> {
@@ -138,8 +159,13 @@ mod tests {
     use super::*;
     use crate::commands::work::capture::Head;
 
+    fn expected(result: ResultKind) -> Expected {
+        let never = vec![65, 66];
+        Expected { result, never }
+    }
+
     fn outcome(finished: Finished, kind: ResultKind) -> Result<Option<Bytes>, JobError> {
-        super::outcome(finished, kind, MAX_REASON)
+        super::outcome(finished, &expected(kind), MAX_REASON)
     }
 
     async fn finished(raw_status: i32, stdout: &[u8], stderr: &[u8]) -> Finished {
@@ -212,6 +238,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn some_exit_statuses_say_that_trying_again_is_in_vain() {
+        for (raw_status, retry) in [
+            (1 << 8, Retry::Backoff),
+            (65 << 8, Retry::Never),
+            (66 << 8, Retry::Never),
+            // A signal's number is no exit status.
+            (65, Retry::Backoff),
+        ] {
+            let finished = finished(raw_status, b"", b"no picture").await;
+            let error = outcome(finished, ResultKind::Text).expect_err("it failed");
+            assert_eq!(error.retries(), retry, "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_long_reason_is_cut_to_its_end() {
         let mut said = vec![b'x'; 100_000];
         said.extend(b" the point");
@@ -224,7 +265,7 @@ mod tests {
     async fn a_server_may_take_shorter_reasons() {
         let said = "é".repeat(1_000);
         let finished = finished(1 << 8, b"", said.as_bytes()).await;
-        let error = super::outcome(finished, ResultKind::Text, 101).expect_err("it failed");
+        let error = super::outcome(finished, &expected(ResultKind::Text), 101).expect_err("it failed");
         assert!((99..=101).contains(&error.reason().len()), "{error}");
         assert!(error.reason().ends_with("éé"), "{error}");
     }

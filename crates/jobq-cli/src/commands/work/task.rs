@@ -11,10 +11,9 @@ use jobq_worker::{CancellationToken, Job, JobError, Run};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::ResultKind;
 use super::child::{self, Orders};
 use super::guard::Guard;
-use super::report;
+use super::report::{self, Expected};
 use super::template::Word;
 
 /// What every run needs to know.
@@ -22,7 +21,7 @@ pub(super) struct Task {
     pub(super) program: PathBuf,
     /// The words behind the program.
     pub(super) arguments: Vec<Word>,
-    pub(super) result: ResultKind,
+    pub(super) expected: Expected,
     /// How long a command has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
     /// Give what is told to stop no grace.
@@ -48,7 +47,7 @@ impl Task {
         input.push('\n');
         let orders = Orders {
             input: input.into(),
-            keep_output: self.result != ResultKind::None,
+            keep_output: self.expected.wants_output(),
             output_limit: bytes_of(run.limits().result),
             grace: self.grace,
             run: run.clone(),
@@ -56,7 +55,7 @@ impl Task {
             guard: Arc::clone(&self.guard),
         };
         match child::run(command, orders).await {
-            Ok(finished) => report::outcome(finished, self.result, bytes_of(run.limits().reason)),
+            Ok(finished) => report::outcome(finished, &self.expected, bytes_of(run.limits().reason)),
             Err(error) => Err(self.not_started(&error)),
         }
     }

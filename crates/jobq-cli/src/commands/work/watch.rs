@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jobq_client::SessionError;
@@ -18,6 +17,9 @@ use crate::times;
 
 /// Most characters of a reason in a line of the log; `jobq show` has all of it.
 const REASON_WIDTH: usize = 200;
+
+/// How often it is said that there is no server, at most.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Where a worker says what it does.
 #[derive(Debug)]
@@ -57,15 +59,23 @@ impl Log {
     }
 }
 
+/// What was said of the connection.
+#[derive(Debug, Default)]
+struct ConnectionLog {
+    was_connected: bool,
+    /// It was said that there is none.
+    is_missed: bool,
+    /// When that was said last.
+    last: Option<Instant>,
+}
+
 /// Tells what a worker does.
 #[derive(Debug)]
 pub(super) struct Watch {
     log: Arc<Log>,
     /// When the runs that are held began.
     began: Mutex<HashMap<Fence, Instant>>,
-    /// Whether there was a connection, or it was said that there is none.
-    spoke: AtomicBool,
-    connected: AtomicBool,
+    connection: Mutex<ConnectionLog>,
     /// Closes when the worker's session has ended, since it drops its observer then.
     _over: oneshot::Sender<()>,
 }
@@ -77,11 +87,14 @@ impl Watch {
         let watch = Self {
             log,
             began: Mutex::default(),
-            spoke: AtomicBool::new(false),
-            connected: AtomicBool::new(false),
+            connection: Mutex::default(),
             _over: over,
         };
         (watch, ended)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, ConnectionLog> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn began(&self) -> MutexGuard<'_, HashMap<Fence, Instant>> {
@@ -91,22 +104,38 @@ impl Watch {
 
 impl Observer for Watch {
     fn connected(&self, connection: &Connection<'_>) {
-        // Later ones are in the session's own log.
-        if self.connected.swap(true, Ordering::Relaxed) {
-            return;
-        }
+        let mut said = self.connection();
+        let again = if said.was_connected { " again" } else { "" };
+        let is_news = !said.was_connected || said.is_missed;
+        said.was_connected = true;
+        said.is_missed = false;
+        drop(said);
         let server = output::escape(connection.server);
-        self.log.say(State::Connected, format_args!("to {server}"));
+        match &*self.log {
+            Log::Live(live) if is_news => live.say(State::Connected, format_args!("to {server}{again}")),
+            // Later connections are among the session's events.
+            Log::Events if again.is_empty() => tracing::info!(%server, "connected"),
+            Log::Live(_) | Log::Events | Log::Quiet => {}
+        }
     }
 
     fn disconnected(&self, error: &SessionError) {
         tracing::debug!(%error, "no connection");
-        // Only the first attempt of all: the session says at most every half minute how it goes on.
-        if self.connected.load(Ordering::Relaxed) || self.spoke.swap(true, Ordering::Relaxed) {
+        let now = Instant::now();
+        let mut said = self.connection();
+        if said
+            .last
+            .is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL)
+        {
             return;
         }
-        self.log
-            .say(State::Waiting, format_args!("{error}; it keeps trying"));
+        said.last = Some(now);
+        said.is_missed = true;
+        drop(said);
+        // The session has events of its own.
+        if let Log::Live(live) = &*self.log {
+            live.say(State::Waiting, format_args!("{error}; it keeps trying"));
+        }
     }
 
     fn started(&self, run: &RunInfo<'_>) {
