@@ -16,5 +16,5 @@ pub mod time;
 
 pub use driver::{ServeError, Stop};
 pub use lock::DataDir;
-pub use machine::Config;
+pub use machine::{Config, QueueLimits};
 pub use server::{RunningServer, Server, StartError, Stopper};

@@ -30,6 +30,7 @@ mod peers;
 mod pending;
 mod progress;
 mod query;
+mod queue_limits;
 mod reads;
 mod recovery;
 mod sessions;
@@ -49,7 +50,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::store::{Batch, Recovered, SessionId, Space, Stored};
 use crate::time::{Mono, Now, Wall};
 
-pub use config::Config;
+pub use config::{Config, QueueLimits};
 pub use reads::{Asked, ReadToken};
 pub use transmit::Transmit;
 

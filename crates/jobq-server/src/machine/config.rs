@@ -17,6 +17,8 @@ pub struct Config {
     pub max_active: Option<usize>,
     /// Most jobs of a name leased at a time, over all workers, for the names that have such a cap.
     pub caps: BTreeMap<JobName, NonZeroU32>,
+    /// How much may be queued.
+    pub queue: QueueLimits,
     /// How long a session may be silent.
     pub ttl: Duration,
     /// How long a session whose connection closed keeps its runs.
@@ -41,6 +43,38 @@ pub struct Config {
     pub close_within: Duration,
 }
 
+/// How many jobs that have not ended a server holds, and how many bytes of their params. A job beyond that is refused;
+/// whatever happens to those that are there goes on. No limit where absent. The limits on bytes let one job in,
+/// however large, where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Jobs, over all names.
+    pub jobs: Option<u64>,
+    /// Bytes, over all names.
+    pub bytes: Option<u64>,
+    /// Jobs of one name.
+    pub jobs_per_name: Option<u64>,
+    /// Bytes of one name.
+    pub bytes_per_name: Option<u64>,
+}
+
+impl QueueLimits {
+    /// Most jobs, unless told otherwise. A waiting job takes 24 bytes of memory, a scheduled one about 100: so many take
+    /// half a gigabyte to two, where a producer that runs away would end in a server that the system kills.
+    pub const DEFAULT_JOBS: u64 = 20_000_000;
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self {
+            jobs: Some(Self::DEFAULT_JOBS),
+            bytes: None,
+            jobs_per_name: None,
+            bytes_per_name: None,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -48,6 +82,7 @@ impl Default for Config {
             token: None,
             max_active: None,
             caps: BTreeMap::new(),
+            queue: QueueLimits::default(),
             ttl: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             beat: Duration::from_secs(10),

@@ -8,6 +8,7 @@ use jobq_proto::message::NameStats;
 use jobq_proto::{ErrorCode, JobName, Status, WireError};
 
 use super::Map;
+use super::queue_limits::Amount;
 use crate::store::NameTotals;
 
 /// Most names that a server knows. Each costs a few hundred bytes for ever, so a client that makes names up is
@@ -23,6 +24,7 @@ pub(super) struct NameKey(u32);
 pub(super) struct Names {
     by_text: Map<Arc<str>, NameKey>,
     entries: Vec<Entry>,
+    live: Amount,
     caps: BTreeMap<JobName, NonZeroU32>,
 }
 
@@ -31,6 +33,7 @@ struct Entry {
     /// Most of its jobs that may be processing at a time.
     cap: Option<u64>,
     counts: Counts,
+    live: Amount,
 }
 
 /// How many jobs of a name there are, those that wait in line apart: these are counted by the line.
@@ -103,6 +106,24 @@ impl Names {
         entry.cap.is_some_and(|cap| entry.counts.processing >= cap)
     }
 
+    /// Counts a job that is to be there, or was there at the start.
+    pub(super) fn count_arrived(&mut self, key: NameKey, bytes: u32) {
+        self.live.add(bytes);
+        self.entries[key.0 as usize].live.add(bytes);
+    }
+
+    /// Counts a job that is not there any more, or was not taken in after all.
+    pub(super) fn count_left(&mut self, key: NameKey, bytes: u32) {
+        self.live.subtract(bytes);
+        self.entries[key.0 as usize].live.subtract(bytes);
+    }
+
+    /// How many jobs there are that have not ended, those on their way to the store included: over all names, and of
+    /// this one.
+    pub(super) fn live(&self, key: NameKey) -> (Amount, Amount) {
+        (self.live, self.entries[key.0 as usize].live)
+    }
+
     /// Counts a job that ended.
     pub(super) fn count_ended(&mut self, key: NameKey, status: Status) {
         let counts = self.counts(key);
@@ -127,7 +148,9 @@ impl Names {
             total.cancelled += counts.cancelled;
         }
         let listed = self.by_text.values().take(limit).map(|key| {
-            let Entry { name, cap, counts } = &self.entries[key.0 as usize];
+            let Entry {
+                name, cap, counts, ..
+            } = &self.entries[key.0 as usize];
             NameStats {
                 name: name.as_str().to_owned(),
                 scheduled: counts.scheduled,
@@ -150,6 +173,7 @@ impl Names {
             name,
             cap,
             counts: Counts::default(),
+            live: Amount::default(),
         });
         key
     }

@@ -98,6 +98,8 @@ pub(super) struct NewWaiting {
     pub(super) due: Wall,
     /// Whether it waits for a time that it asked for, and not just for its turn.
     pub(super) timed: bool,
+    /// Too much is queued: it is not taken, and answered so unless its uuid is known.
+    pub(super) refused: Option<WireError>,
 }
 
 /// The batch that fills, and those that are out.
@@ -128,7 +130,7 @@ impl Pending {
     /// Adds a change to the open batch.
     pub(super) fn change(&mut self, change: Change) {
         self.open.bytes += match &change {
-            Change::Insert { record, .. } => record.params.len(),
+            Change::Insert { record, .. } | Change::Find { record } => record.params.len(),
             Change::Ended(ended) => {
                 ended.result.as_ref().map_or(0, Bytes::len) + ended.reason.as_ref().map_or(0, String::len)
             }

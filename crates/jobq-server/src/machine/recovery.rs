@@ -87,6 +87,8 @@ impl Machine {
     pub fn load(&mut self, jobs: Vec<LiveJob>) {
         for job in jobs {
             let name = self.names.intern_stored(&job.name);
+            let bytes = u32::try_from(job.params_bytes).unwrap_or(u32::MAX);
+            self.names.count_arrived(name, bytes);
             match job.lease {
                 Some(lease) if self.sessions.find(lease.session).is_some() => {
                     let lease = recovered_lease(&job, lease, name);

@@ -412,6 +412,7 @@ impl Machine {
         } = verdict;
         let at = self.arrival();
         self.names.count_ended(lease.name, status);
+        self.names.count_left(lease.name, lease.bytes);
         self.pending.change(Change::Ended(Ended {
             id,
             name: self.names.name(lease.name).clone(),
@@ -442,6 +443,7 @@ impl Machine {
             self.wake_those_free_for(lane);
         }
         self.names.count_ended(name, Status::Cancelled);
+        self.names.count_left(name, waiting.bytes);
         self.pending.change(Change::Ended(Ended {
             id,
             name: self.names.name(name).clone(),
@@ -477,10 +479,15 @@ impl Machine {
         }));
     }
 
+    /// A number below `bound`, by chance.
+    pub(super) fn chance(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
     /// How long a job waits after its `attempt`-th attempt has failed: its backoff, 10 % up or down by chance.
     fn backoff(&mut self, lease: &Lease, attempt: u32) -> Duration {
         let wait = lease.policy.backoff.unwrap_or(self.config.backoff).wait(attempt);
-        let percent = 100 - JITTER_PERCENT + self.rng.next_u64() % (2 * JITTER_PERCENT + 1);
+        let percent = 100 - JITTER_PERCENT + self.chance(2 * JITTER_PERCENT + 1);
         wait.saturating_mul(u32::try_from(percent).expect("a percentage is small")) / 100
     }
 }

@@ -134,8 +134,14 @@ impl Machine {
         let name = self.names.intern(name)?;
         let created = self.arrival();
         let (due, timed) = due(start, created, self.now.wall);
-        let id = self.next_id;
-        self.next_id = JobId(id.0 + 1);
+        let bytes = params_bytes(params.len());
+        // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to be
+        // looked for: whoever repeats a submit is told what became of it, however full the queue is.
+        let refused = self.beyond_queue(name, bytes);
+        let id = match refused {
+            None => self.next_id,
+            Some(_) => JobId(0),
+        };
         let record = Arc::new(JobRecord {
             id,
             uuid,
@@ -151,15 +157,23 @@ impl Machine {
             created,
             retry_of,
         });
-        self.pending.change(Change::Insert {
-            record: record.clone(),
-            due,
+        let record_too = record.clone();
+        self.pending.change(if refused.is_some() {
+            Change::Find { record: record_too }
+        } else {
+            self.next_id = JobId(id.0 + 1);
+            self.names.count_arrived(name, bytes);
+            Change::Insert {
+                record: record_too,
+                due,
+            }
         });
         Ok(NewWaiting {
             record,
             name,
             due,
             timed,
+            refused,
         })
     }
 
@@ -191,7 +205,11 @@ impl Machine {
             name,
             due,
             timed,
+            refused,
         } = new;
+        if outcome != InsertOutcome::Inserted && refused.is_none() {
+            self.names.count_left(name, params_bytes(record.params.len()));
+        }
         match outcome {
             InsertOutcome::Inserted => {
                 self.totals.submitted += 1;
@@ -212,7 +230,7 @@ impl Machine {
                     record.uuid
                 ),
             )),
-            InsertOutcome::NoRoom => Receipt::refused(storage_full()),
+            InsertOutcome::NoRoom => Receipt::refused(refused.unwrap_or_else(storage_full)),
         }
     }
 
@@ -227,6 +245,11 @@ impl Machine {
             self.outbox.send(peer, message);
         }
     }
+}
+
+/// The length of params, as waiting jobs and leases know it.
+fn params_bytes(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn storage_full() -> WireError {

@@ -87,6 +87,11 @@ pub enum Change {
         /// From when on it may run.
         due: Wall,
     },
+    /// A job arrived that is not taken. Nothing changes; [`InsertOutcome`] says whether its uuid is known.
+    Find {
+        /// The job, without an id of its own.
+        record: Arc<JobRecord>,
+    },
     /// A run was handed out, or was reported to have started.
     Leased(Leased),
     /// A run ended, and the job waits again.
@@ -217,7 +222,7 @@ impl RunEnd {
 pub struct Stored {
     /// Which batch.
     pub number: u64,
-    /// What became of its [`Change::Insert`]s, in order.
+    /// What became of its [`Change::Insert`]s and [`Change::Find`]s, in order.
     pub inserts: Vec<InsertOutcome>,
 }
 
@@ -230,6 +235,6 @@ pub enum InsertOutcome {
     Existing(JobId),
     /// Its uuid is that of this earlier job, but its name or params are not.
     Conflict(JobId),
-    /// It is not there, since the store has no room for it.
+    /// It is not there, since the store has no room for it, or since it was not to be inserted.
     NoRoom,
 }

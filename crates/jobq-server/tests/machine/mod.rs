@@ -1,6 +1,7 @@
 //! The state machine, stepped by hand over a store in memory: one test a rule.
 
 mod asking;
+mod backpressure;
 mod cancelling;
 mod caps;
 mod chaos;

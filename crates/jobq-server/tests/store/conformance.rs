@@ -22,6 +22,7 @@ for_each_store!(
     the_epoch_rises_and_the_identity_stays_at_each_start,
     a_record_comes_back_as_it_went_in,
     a_known_uuid_is_existing_or_a_conflict_while_its_job_lives_and_after,
+    a_job_that_is_only_looked_for_is_found_if_it_is_there_and_changes_nothing,
     equal_uuids_in_one_batch_are_one_job,
     many_inserts_with_known_ones_among_them_are_told_apart,
     changes_apply_in_order_within_a_batch,
@@ -123,6 +124,40 @@ async fn a_known_uuid_is_existing_or_a_conflict_while_its_job_lives_and_after<D:
     assert_eq!(client.commit(same).await, expected);
     assert_eq!(client.records(&[2, 3, 4]).await, [None, None, None]);
     assert_eq!(client.view(1).await.status, Status::Completed);
+}
+
+async fn a_job_that_is_only_looked_for_is_found_if_it_is_there_and_changes_nothing<D: Disk>() {
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    let find = |uuid_of, id, name: &str| Change::Find {
+        record: Arc::new(JobRecord {
+            id: JobId(id),
+            name: Arc::new(name.parse().unwrap()),
+            ..job(uuid_of)
+        }),
+    };
+    let name = job(1).name.as_str().to_owned();
+    let changes = vec![
+        find(1, 0, &name),
+        insert(job(1)),
+        find(1, 0, &name),
+        find(1, 0, "never.seen"),
+        find(2, 0, &name),
+        insert(job(2)),
+    ];
+    let expected = [
+        InsertOutcome::NoRoom,
+        InsertOutcome::Inserted,
+        InsertOutcome::Existing(JobId(1)),
+        InsertOutcome::Conflict(JobId(1)),
+        InsertOutcome::NoRoom,
+        InsertOutcome::Inserted,
+    ];
+    assert_eq!(client.commit(changes).await, expected);
+    client.commit(vec![ended(1, 1, Status::Completed)]).await;
+    let found = client.commit(vec![find(1, 0, &name), find(3, 0, &name)]).await;
+    assert_eq!(found, [InsertOutcome::Existing(JobId(1)), InsertOutcome::NoRoom]);
+    assert_eq!(client.records(&[0, 3]).await, [None, None]);
 }
 
 async fn equal_uuids_in_one_batch_are_one_job<D: Disk>() {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use jobq_proto::JobName;
-use jobq_server::Config;
+use jobq_server::{Config, QueueLimits};
+
+use crate::sizes;
 
 /// How much of a kind there may be at a time.
 #[derive(Debug, clap::Args)]
@@ -18,12 +20,33 @@ pub(super) struct Limits {
     /// not run it at once. For a name that is given twice, the last one counts.
     #[arg(long, value_name = "NAME=N", value_parser = cap, value_delimiter = ',')]
     cap: Vec<(JobName, NonZeroU32)>,
+    /// Hold at most so many jobs that have not ended; more are refused with queue_full until some have
+    ///
+    /// What is there already always goes on: retries, and jobs of lost workers, go back to the queue whatever the
+    /// limit. A waiting job takes 24 bytes of memory, a scheduled one about 100.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), default_value_t = QueueLimits::DEFAULT_JOBS)]
+    max_queued: u64,
+    /// Hold at most so many bytes of params of jobs that have not ended, as in 10GiB
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    max_queued_bytes: Option<u64>,
+    /// Hold at most so many jobs of any one name that have not ended
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_queued_per_name: Option<u64>,
+    /// Hold at most so many bytes of params of jobs of any one name that have not ended
+    #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
+    max_queued_bytes_per_name: Option<u64>,
 }
 
 impl Limits {
     /// Puts them into the server's settings.
     pub(super) fn apply(&self, config: &mut Config) {
         config.max_active = self.max_active.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        config.queue = QueueLimits {
+            jobs: Some(self.max_queued),
+            bytes: self.max_queued_bytes,
+            jobs_per_name: self.max_queued_per_name,
+            bytes_per_name: self.max_queued_bytes_per_name,
+        };
         config.caps = self.cap.iter().cloned().collect::<BTreeMap<_, _>>();
     }
 }

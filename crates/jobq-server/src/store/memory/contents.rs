@@ -126,6 +126,9 @@ impl Contents {
         for change in batch.changes {
             match change {
                 Change::Insert { record, due } => inserts.push(self.insert(record, due)),
+                Change::Find { record } => {
+                    inserts.push(self.find(&record).unwrap_or(InsertOutcome::NoRoom));
+                }
                 Change::Ended(ended) => self.end(ended),
                 Change::SessionOpened(session) => {
                     self.sessions.insert(session.id, session);
@@ -159,7 +162,7 @@ impl Contents {
                     }
                     continue;
                 }
-                Change::SessionOpened(_) | Change::SessionClosed { .. } => continue,
+                Change::Find { .. } | Change::SessionOpened(_) | Change::SessionClosed { .. } => continue,
                 Change::Leased(leased) => leased.id,
                 Change::Requeued(requeued) => requeued.id,
                 Change::CancelMarked { id } => *id,
@@ -181,13 +184,8 @@ impl Contents {
     }
 
     fn insert(&mut self, record: Arc<JobRecord>, due: Wall) -> InsertOutcome {
-        if let Some(known) = self.uuids.get(&record.uuid).and_then(|id| self.jobs.get(id)) {
-            let known = &known.record;
-            return if known.name == record.name && known.params == record.params {
-                InsertOutcome::Existing(known.id)
-            } else {
-                InsertOutcome::Conflict(known.id)
-            };
+        if let Some(known) = self.find(&record) {
+            return known;
         }
         if self.full {
             return InsertOutcome::NoRoom;
@@ -208,6 +206,16 @@ impl Contents {
         };
         self.jobs.insert(record.id, job);
         InsertOutcome::Inserted
+    }
+
+    /// The job that has the uuid of this one.
+    fn find(&self, record: &JobRecord) -> Option<InsertOutcome> {
+        let known = &self.jobs.get(self.uuids.get(&record.uuid)?)?.record;
+        Some(if known.name == record.name && known.params == record.params {
+            InsertOutcome::Existing(known.id)
+        } else {
+            InsertOutcome::Conflict(known.id)
+        })
     }
 
     fn totals(&mut self, name: &Arc<JobName>) -> &mut NameTotals {

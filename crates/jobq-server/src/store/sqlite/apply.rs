@@ -135,7 +135,13 @@ impl<'db> Applier<'db> {
             [Change::Insert { .. }, ..] if !takes_jobs => {
                 return self
                     .inserts
-                    .refuse(self.db, &mut self.names, changes, inserts)
+                    .find(self.db, &mut self.names, changes, inserts)
+                    .during("look for jobs");
+            }
+            [Change::Find { .. }, ..] => {
+                return self
+                    .inserts
+                    .find(self.db, &mut self.names, changes, inserts)
                     .during("look for jobs");
             }
             [Change::Insert { .. }, ..] => {
@@ -185,7 +191,7 @@ impl<'db> Applier<'db> {
                     closed.during("end a session")?;
                 }
                 // Handled together above.
-                Change::Insert { .. } | Change::Ended(_) => {}
+                Change::Insert { .. } | Change::Find { .. } | Change::Ended(_) => {}
             }
         }
         Ok(())

@@ -102,8 +102,8 @@ impl<'db> Inserts<'db> {
         Ok(())
     }
 
-    /// Inserts nothing, since there is no room, and says which jobs are there already.
-    pub(super) fn refuse(
+    /// Inserts nothing, and says which jobs are there already.
+    pub(super) fn find(
         &mut self,
         db: &Connection,
         names: &mut Names,
@@ -111,11 +111,11 @@ impl<'db> Inserts<'db> {
         outcomes: &mut Vec<InsertOutcome>,
     ) -> rusqlite::Result<()> {
         for change in changes {
-            if let Change::Insert { record, due } = change {
+            if let Change::Insert { record, .. } | Change::Find { record } = change {
                 let job = New {
                     record,
                     name: names.id(db, &record.name)?.unwrap_or(NO_NAME),
-                    due: *due,
+                    due: record.created,
                 };
                 let known = self.outcome(&job).optional()?;
                 outcomes.push(known.unwrap_or(InsertOutcome::NoRoom));

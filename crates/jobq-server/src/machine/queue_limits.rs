@@ -1,0 +1,76 @@
+//! How much may be queued, and what is said to whoever submits beyond that.
+//!
+//! What counts are jobs that have not ended: waiting, scheduled, leased, or on their way to the store. Only new jobs
+//! are refused. Those that are there go back to their lines as often as they have to, and end.
+
+use jobq_proto::{ErrorCode, WireError};
+
+use super::Machine;
+use super::config::QueueLimits;
+use super::names::NameKey;
+
+/// When to repeat what was refused since too much is queued, in microseconds, and up to as much again by chance, so
+/// that those who were refused together do not come back together. How soon there is room is for the workers to say.
+const RETRY_AFTER: u64 = 1_000_000;
+
+/// Jobs, and bytes of their params.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Amount {
+    pub(super) jobs: u64,
+    pub(super) bytes: u64,
+}
+
+impl Amount {
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.jobs += 1;
+        self.bytes += u64::from(bytes);
+    }
+
+    pub(super) fn subtract(&mut self, bytes: u32) {
+        self.jobs -= 1;
+        self.bytes -= u64::from(bytes);
+    }
+}
+
+impl Machine {
+    /// Why one more job of a name, with so many bytes of params, may not be queued; nothing if it may.
+    pub(super) fn beyond_queue(&mut self, name: NameKey, bytes: u32) -> Option<WireError> {
+        let (all, of_name) = self.names.live(name);
+        let QueueLimits {
+            jobs,
+            bytes: max_bytes,
+            jobs_per_name,
+            bytes_per_name,
+        } = self.config.queue;
+        let message = beyond(all, bytes, jobs, max_bytes, "").or_else(|| {
+            let of = format!(" of the name {}", self.names.name(name));
+            beyond(of_name, bytes, jobs_per_name, bytes_per_name, &of)
+        })?;
+        let retry_after = RETRY_AFTER + self.chance(RETRY_AFTER);
+        Some(WireError {
+            retry_after: Some(retry_after),
+            ..WireError::new(ErrorCode::QueueFull, message)
+        })
+    }
+}
+
+fn beyond(
+    used: Amount,
+    bytes: u32,
+    max_jobs: Option<u64>,
+    max_bytes: Option<u64>,
+    of: &str,
+) -> Option<String> {
+    if let Some(max) = max_jobs.filter(|max| used.jobs >= *max) {
+        return Some(format!(
+            "the queue is full: {} jobs{of} have not ended, and at most {max} may be queued",
+            used.jobs
+        ));
+    }
+    let max = max_bytes.filter(|max| used.jobs > 0 && used.bytes + u64::from(bytes) > *max)?;
+    Some(format!(
+        "the queue is full: the params of the jobs{of} that have not ended take {} bytes, those of this one {bytes}, \
+         and at most {max} may be queued",
+        used.bytes
+    ))
+}
