@@ -9,6 +9,7 @@
 mod apply;
 mod blocks;
 mod check;
+mod checksum;
 mod endings;
 mod inserts;
 mod live;

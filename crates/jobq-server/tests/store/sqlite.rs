@@ -1,11 +1,15 @@
 //! What is SQLite's own: whose file it is, visitors, the watermark.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use jobq_proto::{JobId, Status};
+use jobq_proto::{Backoff, JobId, Status};
 use jobq_server::store::{
-    InsertOutcome, JobRecord, MemoryDisk, Space, SqliteSettings, SqliteStore, Store, StoreError, StoreEvent,
+    Change, InsertOutcome, JobRecord, MemoryDisk, Policy, Read, Space, SqliteSettings, SqliteStore, Store,
+    StoreError, StoreEvent, StoreReader,
 };
+use jobq_server::time::Wall;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -257,6 +261,73 @@ async fn a_database_that_is_damaged_is_found_at_a_start_that_follows_a_crash() {
     assert!(error.is_corruption(), "{error}");
     let marker = std::fs::read_to_string(dir.path().join("suspect")).unwrap();
     assert!(marker.contains("damaged"), "{marker}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_as_it_was_submitted_is_never_handed_out() {
+    let dir = TempDir::new().unwrap();
+    let whole = JobRecord {
+        username: Some("ann".parse().unwrap()),
+        retry_of: Some(JobId(1)),
+        policy: Policy {
+            max_attempts: std::num::NonZeroU32::new(7),
+            timeout: Some(Duration::from_secs(8)),
+            backoff: Some(Backoff::default()),
+        },
+        ..job(2)
+    };
+    let later = Change::Insert {
+        due: Wall(99),
+        record: Arc::new(job(3)),
+    };
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit(vec![insert(job(1)), insert(whole), later]).await;
+    client
+        .commit(vec![insert(JobRecord {
+            name: Arc::new("other".parse().unwrap()),
+            ..job(4)
+        })])
+        .await;
+    assert!(client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some));
+    let visitor = visitor(&dir);
+    visitor
+        .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM jobs WHERE id = 2")
+        .unwrap();
+    for column in [
+        "uuid = zeroblob(16)",
+        "name_id = 2",
+        "priority = 0",
+        "created = created + 1",
+        "username = 'bob'",
+        "username = NULL",
+        "max_attempts = max_attempts + 1",
+        "timeout = NULL",
+        "backoff_base = backoff_base + 1",
+        "backoff_max = backoff_max + 1",
+        "backoff_exponent = 0",
+        "retry_of = NULL",
+        "due = created + 5",
+        "checksum = checksum + 1",
+        "params = x'f7'",
+    ] {
+        let changed = format!("UPDATE jobs SET {column} WHERE id = 2");
+        assert_eq!(visitor.execute(&changed, []).unwrap(), 1);
+        let error = client.store.reader().read(Read::Records(vec![JobId(2)])).await;
+        let error = error.expect_err(column);
+        assert!(
+            error.is_corruption() && error.to_string().contains("job 2"),
+            "{column}: {error}"
+        );
+        visitor
+            .execute_batch(
+                "BEGIN; DELETE FROM jobs WHERE id = 2; INSERT INTO jobs SELECT * FROM kept; COMMIT",
+            )
+            .unwrap();
+    }
+    assert!(
+        client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some),
+        "all is as it was"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use jobq_proto::JobId;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::blocks::Blocks;
+use super::checksum::checksum;
 use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, ROWS, RowStatement};
@@ -39,15 +40,15 @@ impl<'db> Inserts<'db> {
         Ok(Self {
             plain_jobs: RowStatement::new(
                 db,
-                "INSERT OR IGNORE INTO jobs (id, uuid, name_id, priority, created, params) VALUES",
-                6,
+                "INSERT OR IGNORE INTO jobs (id, uuid, name_id, priority, created, checksum, params) VALUES",
+                7,
                 "",
             )?,
             jobs: RowStatement::new(
                 db,
                 "INSERT OR IGNORE INTO jobs (id, uuid, name_id, priority, created, username, max_attempts, timeout, \
-                 backoff_base, backoff_exponent, backoff_max, retry_of, due, params) VALUES",
-                14,
+                 backoff_base, backoff_exponent, backoff_max, retry_of, due, checksum, params) VALUES",
+                15,
                 "",
             )?,
             known: db.prepare("SELECT id, name_id, params FROM jobs WHERE uuid = ?")?,
@@ -159,6 +160,7 @@ fn bind_plain_job(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<(
     row.put(job.name)?;
     row.put(Code(record.priority))?;
     row.put(record.created.0)?;
+    row.put(checksum(record, job.due))?;
     row.put(&record.params[..])
 }
 
@@ -178,5 +180,6 @@ fn bind_job(job: &New<'_>, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
     row.put(policy.backoff.map(|backoff| Unsigned(backoff.max)))?;
     row.put(record.retry_of.map(|id| Unsigned(id.0)))?;
     row.put((job.due != record.created).then_some(job.due.0))?;
+    row.put(checksum(record, job.due))?;
     row.put(&record.params[..])
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jobq_proto::{Fence, JobId, Username};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::checksum;
 use super::names::Names;
 use super::recover::{FLOOR_AT, LIVE_COLUMNS, LIVE_TABLES, LIVE_WIDTH, POLICY_AT, live_job};
 use super::values::{Code, Item, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
@@ -29,7 +30,7 @@ impl<'a> Lookup<'a> {
     pub(super) fn records(&mut self, ids: &[JobId]) -> rusqlite::Result<Vec<Option<Arc<JobRecord>>>> {
         let mut jobs = self.db.prepare_cached(&format!(
             "SELECT j.id, j.uuid, j.name_id, j.priority, j.created, j.username, j.retry_of, j.params, \
-             {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"
+             j.checksum, coalesce(j.due, j.created), {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"
         ))?;
         let mut records = Vec::with_capacity(ids.len());
         for id in ids {
@@ -111,9 +112,10 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// A job from its row, if that is what was stored.
 fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
     let username: Option<String> = row.get(5)?;
-    Ok(JobRecord {
+    let record = JobRecord {
         id: JobId(row.get::<_, Unsigned>(0)?.0),
         uuid: row.get::<_, UuidBytes>(1)?.0,
         name: names.by_id(db, row.get(2)?)?,
@@ -124,8 +126,12 @@ fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result
         })?,
         retry_of: row.get::<_, Option<Unsigned>>(6)?.map(|id| JobId(id.0)),
         params: row.get::<_, Item>(7)?.0,
-        policy: policy(row, 8)?,
-    })
+        policy: policy(row, 10)?,
+    };
+    checksum::verify(&record, Wall(row.get(9)?), row.get(8)?).map_err(|mismatch| {
+        rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Integer, Box::new(mismatch))
+    })?;
+    Ok(record)
 }
 
 /// How the job ended, if it did, from the columns after [`LIVE_COLUMNS`].

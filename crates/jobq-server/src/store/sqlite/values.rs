@@ -12,6 +12,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use uuid::Uuid;
 
+use super::checksum::Mismatch;
 use crate::store::{Policy, RunEnd, StoreError};
 
 /// Says what was being done when SQLite failed.
@@ -23,6 +24,9 @@ impl<T> During<T> for rusqlite::Result<T> {
     fn during(self, operation: &'static str) -> Result<T, StoreError> {
         use rusqlite::Error as E;
         self.map_err(|source| match source {
+            E::FromSqlConversionFailure(_, _, reason) if reason.is::<Mismatch>() => {
+                StoreError::Damaged(reason.to_string())
+            }
             E::FromSqlConversionFailure(..)
             | E::IntegralValueOutOfRange(..)
             | E::InvalidColumnType(..)
