@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jobq_worker::{CancellationToken, Run};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::capture::{Head, Tail};
 use super::group::Group;
@@ -100,14 +100,25 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
                 () = stop.due() => stop.advance(&group),
             }
         };
-        if open && timeout(PIPES_WAIT, &mut pipes).await.is_err() {
+        if open {
+            tokio::select! {
+                _ = &mut pipes => open = false,
+                () = stop.pipes_due() => {}
+            }
+        }
+        if open {
             group.kill();
             // Either they are closed now, or they are given up.
             let _ = timeout(LAST_WORDS_WAIT, &mut pipes).await;
         }
         (status, stop.begun)
     };
-    group.leave();
+    if stopped {
+        // All of it was to stop, and what began it has.
+        drop(group);
+    } else {
+        group.leave();
+    }
     Ok(Finished {
         status,
         stopped,
@@ -155,6 +166,16 @@ impl<'a> Stop<'a> {
         }
     }
 
+    /// Waits until whoever else holds the pipes of a command that has exited is to let go of them: in a group that
+    /// was told to stop each has the grace, since shells end before what they began.
+    async fn pipes_due(&self) {
+        if self.kill_at.is_some() {
+            self.due().await;
+        } else {
+            sleep(PIPES_WAIT).await;
+        }
+    }
+
     fn advance(&mut self, group: &Group) {
         if self.begun || self.orders.kill.is_cancelled() {
             group.kill();
@@ -169,6 +190,8 @@ impl<'a> Stop<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use jobq_worker::Fence;
 
     use super::*;
@@ -241,15 +264,15 @@ mod tests {
             .await
             .expect("it starts");
         assert!(finished.status.success());
-        let output = String::from_utf8(finished.stdout.into_bytes()).expect("it is a number");
-        let grandchild = output
-            .trim()
-            .parse()
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-            .expect("it is one");
+        gone(&finished.stdout.into_bytes()).await;
+    }
+
+    /// Waits until the process is gone whose number a script wrote.
+    async fn gone(output: &[u8]) {
+        let output = str::from_utf8(output).expect("it is a number");
+        let process: u32 = output.trim().parse().expect("it is a number");
         // Killed, it takes a moment to be gone, and may then wait to be reaped by whoever adopted it.
-        let stat = format!("/proc/{}/stat", grandchild.as_raw_pid());
+        let stat = format!("/proc/{process}/stat");
         let gone = async {
             while std::fs::read_to_string(&stat)
                 .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
@@ -294,6 +317,38 @@ mod tests {
             .await
             .expect("it starts");
         assert!(finished.stopped && !finished.status.success());
+    }
+
+    /// Runs a script, and stops it when it has reported progress.
+    async fn run_until_ready(script: &str) -> Finished {
+        let orders = orders();
+        let handle = orders.run.clone();
+        let stop = async {
+            while handle.latest_progress().is_none() {
+                tokio::task::yield_now().await;
+            }
+            handle.cancellation().cancel();
+        };
+        let (finished, ()) = tokio::join!(run(shell(script), orders), stop);
+        finished.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn what_a_stopped_shell_began_has_the_grace_too() {
+        let script = "(trap 'sleep 1.2; echo cleaned; exit' TERM; echo '::progress ready' >&2; \
+                      while :; do sleep 0.01; done) & wait";
+        let finished = run_until_ready(script).await;
+        assert_eq!(finished.status.signal(), Some(15), "the shell does not wait");
+        assert_eq!(finished.stdout.into_bytes(), b"cleaned\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_stopped_command_leaves_behind_is_killed() {
+        let script = "(trap '' TERM; exec sleep 3600 > /dev/null 2>&1) & echo $!; \
+                      until grep -qs sleep /proc/$!/comm; do :; done; echo '::progress ready' >&2; wait";
+        let finished = run_until_ready(script).await;
+        assert!(finished.stopped);
+        gone(&finished.stdout.into_bytes()).await;
     }
 
     #[tokio::test]
