@@ -94,6 +94,19 @@ const LAYERS: &[Layer] = &[
         why: "jobq-cli is put together from the libraries and reaches past none of them",
     },
     Layer {
+        name: "jobq-examples",
+        may_use: &[
+            "jobq-proto",
+            "jobq-transport",
+            "jobq-client",
+            "jobq-worker",
+            "jobq-server",
+        ],
+        never: &[],
+        never_directly: &["jobq-proto", "jobq-transport"],
+        why: "jobq-examples shows what a user's program needs: client, worker and server say all of it",
+    },
+    Layer {
         name: "jobq-tests",
         may_use: &[
             "jobq-proto",

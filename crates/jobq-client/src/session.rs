@@ -315,6 +315,7 @@ impl Session {
                     Err(source) => self.lost(self.unsendable(source), out),
                 }
             }
+            Err(TransportError::Gone) => self.lost(SessionError::Gone, out),
             Err(source) => {
                 let error = SessionError::Connect {
                     address: self.endpoint.to_string(),

@@ -10,6 +10,9 @@ use jobq_transport::{SendError, TransportError};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
+    /// The server was in this process, has been stopped or dropped, and will not come back.
+    #[error("the server in this process is gone")]
+    Gone,
     /// No connection came about. The transport's words name the address.
     #[error("{source}")]
     Connect {
@@ -70,11 +73,11 @@ pub enum SessionError {
 
 impl SessionError {
     /// Whether trying again cannot help, so that the session is over: a wrong version, a bad token, a message that
-    /// the server cannot read, or a peer that is no jobq server.
+    /// the server cannot read, a peer that is no jobq server, or a server in this process that is gone.
     pub fn is_permanent(&self) -> bool {
         match self {
             SessionError::Refused { error, .. } => !error.code.may_repeat(),
-            SessionError::Protocol { .. } => true,
+            SessionError::Gone | SessionError::Protocol { .. } => true,
             SessionError::Connect { source, .. } | SessionError::Lost { source, .. } => is_permanent(source),
             // The same message would be repeated after every reconnect.
             SessionError::Send { source, .. } => matches!(source, SendError::Frame(_)),
