@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use jobq_client::{AskError, Client, ConnectError, Endpoint, ErrorCode, SessionError};
 
 use crate::cli::Global;
 use crate::exit::Exit;
+use crate::times;
 
 /// The variable that the token is read from.
 const TOKEN: &str = "JOBQ_TOKEN";
@@ -68,6 +70,24 @@ impl Global {
             error => Exit::Unreachable.because(error),
         })
     }
+}
+
+/// After so long without an answer, people want to know what is waited for.
+const NOTICE_AFTER: Duration = Duration::from_secs(2);
+
+/// Waits for a call, and says once, after a while, that the server has not answered.
+pub(crate) async fn patiently<T>(call: impl Future<Output = T>, say: impl FnOnce(&str)) -> T {
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        biased;
+        answer = &mut call => return answer,
+        () = tokio::time::sleep(NOTICE_AFTER) => say(&format!(
+            "no answer from the server for {}, which may be stopping or away; still trying, for up to {} in all",
+            times::length(NOTICE_AFTER),
+            times::length(Client::DEADLINE)
+        )),
+    }
+    call.await
 }
 
 /// The error of a session that is over or never began, with what to do.

@@ -71,14 +71,16 @@ impl Fields {
 pub(super) struct Defaults {
     pub(super) name: Option<String>,
     pub(super) fields: Fields,
+    /// What lines without a uuid get theirs from, together with their number.
+    pub(super) once: Option<String>,
 }
 
 impl Defaults {
-    /// Reads one line.
+    /// Reads one line; the first one has number 1.
     ///
     /// # Errors
     /// What is wrong with it, and in which column where that is known.
-    pub(super) fn request(&self, line: &[u8]) -> Result<JobRequest, String> {
+    pub(super) fn request(&self, number: u64, line: &[u8]) -> Result<JobRequest, String> {
         // serde would take an array for an object as well.
         if !line.trim_ascii_start().starts_with(b"{") {
             return Err("it is no JSON object".to_owned());
@@ -108,11 +110,22 @@ impl Defaults {
         if let Some(params) = &line.params {
             request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
         }
-        Ok(match line.uuid {
-            Some(uuid) => request.uuid(uuid),
-            None => request,
+        Ok(match (line.uuid, &self.once) {
+            (Some(uuid), _) => request.uuid(uuid),
+            (None, Some(key)) => request.uuid(once(key, number)),
+            (None, None) => request,
         })
     }
+}
+
+/// The uuid of a line: of version 8, with what its key is hashed to in front and its number behind, so that the uuids
+/// of a long input rise and the server's index grows at its end.
+fn once(key: &str, number: u64) -> Uuid {
+    let key = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("jobq:once:{key}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&key.as_bytes()[..8]);
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// One line of the input.
@@ -198,8 +211,11 @@ mod tests {
             delay: Some(Duration::from_secs(1)),
             ..Fields::default()
         };
-        let defaults = Defaults { name: None, fields };
-        defaults.request(line.as_bytes()).map(Submission::from)
+        let defaults = Defaults {
+            fields,
+            ..Defaults::default()
+        };
+        defaults.request(1, line.as_bytes()).map(Submission::from)
     }
 
     #[test]
@@ -224,6 +240,18 @@ mod tests {
         assert_eq!(
             read(r#"{"name":"mail"}"#).expect("it is a job").delay,
             Some(1_000_000)
+        );
+    }
+
+    #[test]
+    fn the_same_line_of_the_same_key_has_the_same_uuid_and_no_other_has() {
+        let uuids: Vec<Uuid> = (1..1_000).map(|number| once("mail", number)).collect();
+        assert!(uuids.is_sorted_by(|one, next| one < next));
+        assert_eq!(uuids[6], once("mail", 7));
+        assert_ne!(uuids[6], once("post", 7));
+        assert_eq!(
+            (uuids[6].get_version_num(), uuids[6].get_variant()),
+            (8, uuid::Variant::RFC4122)
         );
     }
 

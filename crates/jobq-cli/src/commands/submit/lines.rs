@@ -32,6 +32,8 @@ pub(super) struct Chunk {
     pub(super) broken: Vec<(u64, String)>,
     /// Bytes that were read for it.
     pub(super) bytes: u64,
+    /// The number of the last line that was read for it.
+    pub(super) last: u64,
 }
 
 /// Starts reading standard input. The last item is an error if it could not be read to its end.
@@ -66,13 +68,14 @@ fn read_chunks<R: Read>(
             break;
         }
         chunk.bytes += length as u64;
+        chunk.last = number;
         if length > MAX_LINE && !line.ends_with(b"\n") {
             chunk.bytes += skip_line(&mut input)?;
             chunk
                 .broken
                 .push((number, format!("it is longer than {MAX_LINE} bytes")));
         } else if !line.trim_ascii().is_empty() {
-            match defaults.request(&line) {
+            match defaults.request(number, &line) {
                 Ok(job) => {
                     chunk.jobs.push(job);
                     chunk.numbers.push(number);

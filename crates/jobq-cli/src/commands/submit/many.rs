@@ -11,6 +11,7 @@ use super::fields::Defaults;
 use super::lines::{self, Chunk};
 use super::progress::Progress;
 use crate::cli::Global;
+use crate::connect::patiently;
 use crate::exit::Exit;
 use crate::output::{Output, escape};
 use crate::signals::Signals;
@@ -21,17 +22,24 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let defaults = Defaults {
         name: args.name,
         fields: args.fields,
+        once: args.once,
     };
     let mut stream = Submitting {
         submitter: client.submitter(),
         numbers: VecDeque::new(),
         counts: Counts::default(),
         progress: Progress::new(),
+        last: 0,
+        silent: false,
     };
-    let ended = stream.submit(defaults, &mut signals).await;
+    let mut ended = stream.submit(defaults, &mut signals).await;
+    let (submitter, progress) = (stream.submitter, &stream.progress);
     let last = tokio::select! {
-        receipts = stream.submitter.finish() => receipts,
-        () = signals.recv() => Ok(Vec::new()),
+        receipts = patiently(submitter.finish(), |text| progress.note(&format!("jobq: {text}"))) => receipts,
+        () = signals.recv() => {
+            ended = Ended::Signal;
+            Ok(Vec::new())
+        }
     };
     for receipt in last.unwrap_or_default() {
         stream
@@ -39,14 +47,14 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             .take(receipt, stream.numbers.pop_front(), &stream.progress);
     }
     // Those whose answers were not waited for.
-    stream.counts.unknown += stream.numbers.len() as u64;
+    stream.counts.give_up(&stream.numbers);
     stream.progress.finish();
     client.close().await;
     stream.counts.write(args.json)?;
     match ended {
-        Ended::Input => Ok(stream.counts.exit()),
-        Ended::Signal => Ok(Exit::Interrupted),
-        Ended::Server => Err(stream.counts.exit().because(stream.counts.failure())),
+        Ended::Input if stream.counts.first_left.is_none() => Ok(stream.counts.exit()),
+        Ended::Signal => Err(Exit::Interrupted.because(stream.counts.interruption(stream.last))),
+        Ended::Input | Ended::Server => Err(stream.counts.exit().because(stream.counts.failure())),
         Ended::Broken(error) => Err(error).context("failed to read standard input"),
     }
 }
@@ -70,6 +78,10 @@ struct Submitting {
     numbers: VecDeque<u64>,
     counts: Counts,
     progress: Progress,
+    /// The last line that was read and taken.
+    last: u64,
+    /// The server has not answered for a while, and that was said.
+    silent: bool,
 }
 
 impl Submitting {
@@ -92,10 +104,14 @@ impl Submitting {
                         self.take(receipts);
                     }
                 },
-                receipts = self.submitter.receipts(), if !self.numbers.is_empty() => match receipts {
-                    Ok(receipts) => self.take(receipts),
-                    Err(_) => return Ended::Server,
-                },
+                receipts = patiently(self.submitter.receipts(), |text| say(&self.progress, &mut self.silent, text)),
+                    if !self.numbers.is_empty() =>
+                {
+                    match receipts {
+                        Ok(receipts) => self.take(receipts),
+                        Err(_) => return Ended::Server,
+                    }
+                }
                 () = signals.recv() => return Ended::Signal,
             }
             if self.counts.unsent > 0 || self.counts.unknown > 0 {
@@ -111,10 +127,16 @@ impl Submitting {
         }
         self.counts.broken += chunk.broken.len() as u64;
         self.numbers.extend(chunk.numbers);
-        self.submitter.push_many(chunk.jobs).await
+        self.last = chunk.last;
+        let (progress, silent) = (&self.progress, &mut self.silent);
+        patiently(self.submitter.push_many(chunk.jobs), |text| {
+            say(progress, silent, text)
+        })
+        .await
     }
 
     fn take(&mut self, receipts: Vec<Result<Receipt, SubmitError>>) {
+        self.silent &= receipts.is_empty();
         for receipt in receipts {
             self.counts
                 .take(receipt, self.numbers.pop_front(), &self.progress);
@@ -122,6 +144,16 @@ impl Submitting {
         self.progress.answered(self.counts.answered());
     }
 }
+
+/// Says once in each silence that there is one.
+fn say(progress: &Progress, silent: &mut bool, text: &str) {
+    if !std::mem::replace(silent, true) {
+        progress.note(&format!("jobq: {text}"));
+    }
+}
+
+/// Which lines need no care.
+const SAFE: &str = "lines with a uuid, and all with --once, can be repeated";
 
 /// What became of the lines.
 #[derive(Debug, Default)]
@@ -158,15 +190,35 @@ impl Counts {
         }
     }
 
+    /// These lines will have no receipt.
+    fn give_up(&mut self, numbers: &VecDeque<u64>) {
+        self.unknown += numbers.len() as u64;
+        if let Some(&first) = numbers.front() {
+            let why = "its answer was not waited for".to_owned();
+            self.first_left.get_or_insert((first, why));
+        }
+    }
+
     /// Why not everything was submitted, and where to go on.
     fn failure(&self) -> anyhow::Error {
         match &self.first_left {
             Some((line, why)) => anyhow!(
                 "failed to submit all jobs: line {line} is the first that is not known to be submitted: {why}; go on \
-                 there when the server is well again (lines with a uuid can be repeated)"
+                 there when the server is well again ({SAFE})"
             ),
             None => anyhow!("failed to submit all jobs: the server is gone"),
         }
+    }
+
+    /// Where to go on after an interruption, with `last` the last line that was read.
+    fn interruption(&self, last: u64) -> anyhow::Error {
+        let next = match &self.first_left {
+            Some((line, _)) => *line,
+            None => last + 1,
+        };
+        anyhow!(
+            "interrupted; line {next} is the first that is not known to be submitted: go on there ({SAFE})"
+        )
     }
 
     fn answered(&self) -> u64 {

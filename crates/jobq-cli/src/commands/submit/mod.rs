@@ -4,6 +4,7 @@ mod fields;
 mod lines;
 mod many;
 mod one;
+mod pairs;
 mod progress;
 
 use std::io::IsTerminal;
@@ -23,29 +24,44 @@ use fields::Fields;
 #[command(after_long_help = "\
 It prints the job's number once the job is on the server's disk; with --wait,
 it waits for the job's end and prints its result: a text as it is, anything
-else as JSON.
+else as JSON. On a terminal it shows meanwhile how far the job has come.
 
-Without NAME, with - for it, or with --stdin, it submits many jobs from standard input, one
-JSON object a line, and ends with counts:
+Params are any JSON by --params, or an object made of words: KEY=VALUE for a
+text, KEY:=JSON for anything else. A backslash takes their meaning from '=',
+':' and itself in a KEY: 'a\\=b=c' gives {\"a=b\": \"c\"}.
+
+Without NAME, with - for it, or with --stdin, it submits many jobs from
+standard input, one JSON object a line, and ends with counts:
 
   {\"name\": \"thumbnail\", \"params\": {\"file\": \"a.png\"}, \"in\": \"10m\"}
 
 An object may have: name, params, uuid, username, priority, in, at,
 max_attempts, timeout and backoff, written as the flags are. NAME and the flags
 count for what a line does not say. A broken line is reported by its number,
-and the others are submitted. A uuid makes a line safe to submit again: the
-same uuid is one job.
+and the others are submitted.
+
+A uuid makes a job safe to submit again: the same uuid is one job, for as long
+as the server keeps its record. With --once KEY, lines without a uuid get one
+that follows from KEY and the line's number, so that the same input can be
+submitted again after an interruption. Lines may be added at its end; a line
+that changed is refused as uuid_conflict.
+
+Times are RFC 3339, or local where no zone is given; the name of a zone may
+follow: '2026-11-23 06:00 Europe/Berlin', 'tomorrow 06:00'.
 
 Examples:
-  jobq submit thumbnail --params '{\"file\": \"a.png\"}'
+  jobq submit thumbnail file=a.png width:=200
   jobq submit report --params @params.json --in 10m --priority low
-  jobq submit report --at '2026-11-23 06:00' --max-attempts 3 --backoff 30s
+  jobq submit report --at 'tomorrow 06:00' --max-attempts 3 --backoff 30s
   jobq submit thumbnail --params '{\"file\": \"a.png\"}' --wait
-  jq -c '{name: \"mail\", params: .}' people.ndjson | jobq submit")]
+  jq -c '{name: \"mail\", params: .}' people.ndjson | jobq submit --once mail-2026-11")]
 pub(crate) struct Args {
     /// What kind of job
     #[arg(value_parser = name)]
     name: Option<String>,
+    /// What the job is given: an object of these keys, KEY=TEXT or KEY:=JSON
+    #[arg(value_name = "KEY=VALUE", conflicts_with_all = ["params", "stdin"])]
+    pairs: Vec<String>,
     /// What the job is given: JSON, @FILE, or - for standard input
     #[arg(
         long,
@@ -66,6 +82,11 @@ pub(crate) struct Args {
     /// Submit many jobs from standard input, one JSON object a line
     #[arg(long)]
     stdin: bool,
+    /// Give lines without a uuid one that follows from KEY and their number, so that the same input can be submitted
+    /// again
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["uuid", "wait", "params", "pairs"])]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    once: Option<String>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -74,14 +95,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(mut args: Args, global: &Global) -> anyhow::Result<Exit> {
     // A job could be named `-`, but whoever types that means standard input.
     if args.name.as_deref() == Some("-") {
-        if args.params.is_some() || args.uuid.is_some() || args.wait {
+        if args.params.is_some() || args.uuid.is_some() || args.wait || !args.pairs.is_empty() {
             return Err(Exit::Usage.because(anyhow!(
-                "failed to submit: --params, --uuid and --wait are for one job, and - reads many from standard input"
+                "failed to submit: --params, KEY=VALUE, --uuid and --wait are for one job, and - reads many from \
+                 standard input"
             )));
         }
         args.name = None;
         args.stdin = true;
     }
+    // With a name and a key for many, what is on standard input are many.
+    args.stdin |= args.once.is_some();
     match &args.name {
         Some(name) if !args.stdin => one::run(name, &args, global).await,
         None if !args.stdin && std::io::stdin().is_terminal() => Err(Exit::Usage.because(anyhow!(
@@ -93,9 +117,14 @@ pub(crate) async fn run(mut args: Args, global: &Global) -> anyhow::Result<Exit>
 }
 
 fn name(text: &str) -> Result<String, String> {
-    text.parse::<JobName>()
-        .map(String::from)
-        .map_err(|error| error.message)
+    text.parse::<JobName>().map(String::from).map_err(|error| {
+        let advice = if text.contains('=') {
+            "; the job's name comes before its params"
+        } else {
+            ""
+        };
+        format!("{}{advice}", error.message)
+    })
 }
 
 /// The error of a job without a receipt, with its exit code.

@@ -4,24 +4,36 @@ use std::io::Read;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use jobq_client::{Client, JobRequest, Outcome, Receipt, Status, json};
+use futures::StreamExt;
+use jobq_client::{Client, JobEvent, JobId, JobRequest, Outcome, Receipt, Status, WaitError, json};
 use serde_json::{Map, Value};
 
-use super::{Args, not_submitted};
+use super::{Args, not_submitted, pairs};
 use crate::cli::Global;
 use crate::commands::wait::not_waited;
+use crate::connect::patiently;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, cut, note};
+use crate::progress::Line;
 use crate::signals::Signals;
 use crate::view;
+
+/// Most characters of a progress report; the terminal may have room for fewer.
+const PROGRESS_WIDTH: usize = 200;
 
 /// Longest params as JSON; the server's limit counts their CBOR, which is shorter.
 const MAX_PARAMS: u64 = 16 * 1024 * 1024;
 
 pub(super) async fn run(name: &str, args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut request = args.fields.request(name);
-    if let Some(params) = &args.params {
-        let params = read_params(params).context("failed to read the params");
+    if !args.pairs.is_empty() || args.params.is_some() {
+        let params = match &args.params {
+            Some(params) => read_params(params),
+            None => pairs::object(&args.pairs)
+                .map_err(anyhow::Error::from)
+                .and_then(|object| Ok(json::value_to_cbor(&object)?)),
+        };
+        let params = params.context("failed to read the params");
         request = request.raw_params(params.map_err(|error| Exit::Usage.because(error))?);
     }
     if let Some(uuid) = args.uuid {
@@ -34,8 +46,7 @@ pub(super) async fn run(name: &str, args: &Args, global: &Global) -> anyhow::Res
 }
 
 async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Result<Exit> {
-    let receipt = client
-        .submit(request)
+    let receipt = patiently(client.submit(request), note)
         .await
         .map_err(not_submitted)
         .context("failed to submit the job")?;
@@ -43,7 +54,7 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
         // From here on a signal ends the wait and not the program, which has the job's number to tell.
         let mut signals = Signals::new()?;
         let outcome = tokio::select! {
-            outcome = client.wait(receipt.id) => outcome.map_err(not_waited)?,
+            outcome = wait(client, receipt.id) => outcome.map_err(not_waited)?,
             () = signals.recv() => {
                 return Err(Exit::Interrupted.because(anyhow!(
                     "interrupted; job {} goes on, and `jobq show {0}` tells what became of it",
@@ -61,6 +72,31 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
     }
     output.finish()?;
     Ok(Exit::Ok)
+}
+
+/// Waits for the job's end, and shows on a terminal how far it has come.
+async fn wait(client: &Client, id: JobId) -> Result<Outcome, WaitError> {
+    let line = Line::spinner();
+    line.say(format!("job {id} waits for a worker"));
+    let mut events = client.watch([id]);
+    while let Some(event) = events.next().await {
+        match event? {
+            JobEvent::Ended(outcome) => return Ok(outcome),
+            JobEvent::Progressed {
+                attempt, progress, ..
+            } => {
+                let again = if attempt > 1 {
+                    format!(", attempt {attempt}")
+                } else {
+                    String::new()
+                };
+                let text = cut(&view::progress(&progress), PROGRESS_WIDTH);
+                line.say(format!("job {id}{again}: {text}"));
+            }
+            _ => {}
+        }
+    }
+    Err(WaitError::Closed)
 }
 
 fn read_params(params: &str) -> anyhow::Result<Bytes> {

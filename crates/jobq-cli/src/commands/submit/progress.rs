@@ -1,10 +1,12 @@
 //! How far a long submit is: a bar on a terminal, nothing in a pipe.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use crate::progress::target;
 
 /// A bar on standard error, with notes above it.
 pub(super) struct Progress {
@@ -55,14 +57,6 @@ impl Progress {
     /// Takes the bar away.
     pub(super) fn finish(self) {
         self.bar.finish_and_clear();
-    }
-}
-
-fn target() -> ProgressDrawTarget {
-    if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
     }
 }
 
