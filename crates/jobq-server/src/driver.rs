@@ -30,6 +30,10 @@ const ROUNDS_BEFORE_TIMERS: usize = 64;
 /// A timer that fires this late was held up by something that may have held up the connections' readers too.
 const LATE: Duration = Duration::from_millis(100);
 
+/// A server that was suspended for so long, or whose timers are so late, was not listening: its sessions get time to
+/// speak before they are given up.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How long the connections' readers then have, for one pass over what has arrived.
 const LATE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -77,6 +81,8 @@ pub(crate) struct Driver<R, S: Store, C> {
     /// Taken from the router, and not handed to the machine yet.
     inbox: VecDeque<RouterEvent>,
     batches_out: usize,
+    /// How long the computer had been suspended when that was last looked at.
+    suspended: Duration,
     /// How much room the store has; without any, its batches do not come back.
     space: Space,
 }
@@ -98,6 +104,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             machine,
             router,
             store,
+            suspended: clock.suspended(),
             clock,
             stop,
             inbox: VecDeque::new(),
@@ -148,6 +155,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 }
             }
             let woken = self.wait(&mut events, deadline).await;
+            self.notice_suspend();
             self.inbox.extend(events.drain(..));
             match woken {
                 Woken::Router(received) => received?,
@@ -187,6 +195,16 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
             () = sleep => Woken::Timeout,
             Ok(()) = self.stop.changed() => Woken::Stop,
+        }
+    }
+
+    /// After a suspend, whoever was suspended too has to be heard before anything runs out.
+    fn notice_suspend(&mut self) {
+        let suspended = self.clock.suspended();
+        let since = suspended.saturating_sub(std::mem::replace(&mut self.suspended, suspended));
+        if since > PAUSE {
+            tracing::info!(?since, "the computer was suspended");
+            self.machine.handle_pause(self.clock.now());
         }
     }
 
@@ -244,10 +262,13 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
     /// busy for a while, that is not in the inbox yet but in the connections' buffers, so their readers go first.
     async fn timeout(&mut self, events: &mut Vec<RouterEvent>) {
         let now = self.clock.now();
-        let is_late = self
-            .machine
-            .poll_timeout()
-            .is_some_and(|due| now.mono.since(due) > LATE);
+        let due = self.machine.poll_timeout().unwrap_or(now.mono);
+        let late = now.mono.since(due);
+        let is_late = late > LATE;
+        if late > PAUSE {
+            tracing::warn!(?late, "the server was held up");
+            self.machine.handle_pause(now);
+        }
         for _ in 0..ROUNDS_BEFORE_TIMERS {
             if is_late {
                 tokio::time::sleep(LATE_PAUSE).await;

@@ -178,6 +178,7 @@ impl Machine {
         let old_peer = session.peer.replace(peer);
         session.label = label;
         session.deadline = deadline;
+        session.respited = false;
         session.grace = None;
         let (mut new, old) = (work.expect("only workers resume"), session.work.take());
         let same_names = old
@@ -234,6 +235,7 @@ impl Machine {
         let deadline = self.now.mono.plus(self.config.ttl);
         if let Some(session) = self.sessions.find(id) {
             session.deadline = deadline;
+            session.respited = false;
         }
     }
 

@@ -110,8 +110,8 @@ impl Machine {
         if job.cancelling {
             // Its run ended in the crash of worker and server both; what was asked for is done now.
             self.cancel_waiting(job.id, name, &waiting);
-        } else if job.due > self.clock {
-            // A job without a time of its own is never due after the server's clock.
+        } else if job.due != job.created && job.due > self.now.wall {
+            // Jobs without a time of their own are due when they arrived, by a clock that may be ahead of the calendar.
             self.names.counts(name).scheduled += 1;
             self.scheduled.push(name, job.priority, waiting);
         } else if self.recovery.absent.contains_key(&name) {

@@ -37,6 +37,8 @@ pub(super) struct Session {
     pub(super) peer: Option<PeerId>,
     /// When it will have been silent for too long.
     pub(super) deadline: Mono,
+    /// Whether it was given time for a pause of the server, and has not been heard of since.
+    pub(super) respited: bool,
     /// When its runs are given up, if its connection has closed.
     pub(super) grace: Option<Mono>,
     /// What it works on; none for a client.
@@ -146,6 +148,7 @@ impl Session {
             secret_hash,
             peer,
             deadline,
+            respited: false,
             grace: None,
             work,
             held: Held::default(),

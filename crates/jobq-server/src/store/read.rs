@@ -51,7 +51,9 @@ pub struct LiveJob {
     pub name: Arc<JobName>,
     /// How urgent it is.
     pub priority: Priority,
-    /// From when on it may run.
+    /// When it arrived, by the server's clock.
+    pub created: Wall,
+    /// From when on it may run; the same as `created` if it may at once.
     pub due: Wall,
     /// The length of its params, in bytes.
     pub params_bytes: u64,

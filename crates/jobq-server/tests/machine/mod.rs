@@ -6,6 +6,7 @@ mod cancelling;
 mod caps;
 mod chaos;
 mod charges;
+mod clocks;
 mod credits;
 mod endings;
 mod fences;

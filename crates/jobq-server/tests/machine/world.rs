@@ -348,6 +348,13 @@ impl World {
         self.now.mono = mono;
     }
 
+    /// The server is suspended for so long: nobody is heard, nothing happens, and it notices afterwards.
+    pub(super) fn suspend(&mut self, time: Duration) {
+        self.advance_deaf(time);
+        self.machine.handle_pause(self.now);
+        self.run();
+    }
+
     /// Somebody sets the calendar.
     pub(super) fn jump_wall(&mut self, seconds: i64) {
         self.now.wall.0 += seconds * 1_000_000;

@@ -301,6 +301,7 @@ impl Live {
             id: record.id,
             name: Arc::clone(&record.name),
             priority: record.priority,
+            created: record.created,
             due: self.due,
             params_bytes: record.params.len() as u64,
             attempts: self.attempts,

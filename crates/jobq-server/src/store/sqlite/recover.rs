@@ -101,7 +101,7 @@ pub(super) const LIVE_COLUMNS: &str = "j.id, j.name_id, j.priority, coalesce(l.d
      length(j.params), coalesce(l.attempts, 0), coalesce(l.charges, 0), coalesce(l.cancelling, 0), \
      l.lease_session, l.lease_epoch, l.lease_seq, l.lease_started, l.lease_at, \
      l.floor_epoch, l.floor_seq, l.floor_end, \
-     j.max_attempts, j.timeout, j.backoff_base, j.backoff_exponent, j.backoff_max";
+     j.max_attempts, j.timeout, j.backoff_base, j.backoff_exponent, j.backoff_max, j.created";
 
 /// Where [`LIVE_COLUMNS`] come from.
 pub(super) const LIVE_TABLES: &str = "jobs j LEFT JOIN live l ON l.id = j.id";
@@ -112,8 +112,11 @@ pub(super) const FLOOR_AT: usize = 13;
 /// Where [`LIVE_COLUMNS`] has the policy.
 pub(super) const POLICY_AT: usize = 16;
 
+/// Where [`LIVE_COLUMNS`] has the time of arrival.
+const CREATED_AT: usize = 21;
+
 /// How many columns [`LIVE_COLUMNS`] has.
-pub(super) const LIVE_WIDTH: usize = 21;
+pub(super) const LIVE_WIDTH: usize = CREATED_AT + 1;
 
 /// A live job from [`LIVE_COLUMNS`].
 pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<LiveJob> {
@@ -131,6 +134,7 @@ pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<Li
         id: JobId(row.get::<_, Unsigned>(0)?.0),
         name,
         priority: row.get::<_, Code<_>>(2)?.0,
+        created: Wall(row.get(CREATED_AT)?),
         due: Wall(row.get(3)?),
         params_bytes: row.get::<_, Unsigned>(4)?.0,
         attempts: row.get(5)?,
