@@ -15,6 +15,17 @@ struct Member {
     manifest: String,
     /// The text of its lib.rs, if it is a library.
     library: Option<String>,
+    /// What its readers find, if it is published.
+    published: Option<Published>,
+}
+
+#[derive(Clone)]
+struct Published {
+    /// The text of its README.
+    readme: Option<String>,
+    documentation: Option<String>,
+    /// Its folder has the texts of both licences.
+    licences: bool,
 }
 
 fn violations(member: &Member) -> Vec<String> {
@@ -23,6 +34,7 @@ fn violations(member: &Member) -> Vec<String> {
             .lines()
             .any(|line| line.trim() == "#![forbid(unsafe_code)]")
     };
+    let published = |kept: fn(&Published) -> bool| member.published.as_ref().is_none_or(kept);
     let checks = [
         (
             member.licence.is_some(),
@@ -46,6 +58,18 @@ fn violations(member: &Member) -> Vec<String> {
         (
             member.library.as_ref().is_none_or(forbids_unsafe),
             "is a library whose lib.rs lacks `#![forbid(unsafe_code)]`",
+        ),
+        (
+            published(|it| it.readme.as_ref().is_some_and(|text| !text.contains("](../"))),
+            "is published and has no README, or one with links that lead out of the package: write `readme`",
+        ),
+        (
+            published(|it| it.documentation.is_some()),
+            "is published and does not say where its documentation is: write `documentation`",
+        ),
+        (
+            published(|it| it.licences),
+            "is published without the texts of its licences: link LICENSE-MIT and LICENSE-APACHE into its folder",
         ),
     ];
     checks
@@ -84,8 +108,24 @@ fn members() -> Vec<Member> {
                 .iter()
                 .find(|target| target.is_kind(TargetKind::Lib))
                 .map(|target| read(&target.src_path)),
+            // None is everywhere, an empty list nowhere.
+            published: package.publish.is_none().then(|| published(package)),
         })
         .collect()
+}
+
+fn published(package: &cargo_metadata::Package) -> Published {
+    let folder = package.manifest_path.parent().expect("a manifest is in a folder");
+    let is_there = |name: &str| folder.join(name).exists();
+    Published {
+        readme: package
+            .readme()
+            .and_then(|path| std::fs::read_to_string(path).ok()),
+        documentation: package.documentation.clone(),
+        licences: ["LICENSE-MIT", "LICENSE-APACHE"]
+            .iter()
+            .all(|name| is_there(name)),
+    }
 }
 
 #[test]
@@ -94,6 +134,10 @@ fn the_workspace_members_say_what_they_must() {
     assert!(
         members.iter().filter(|member| member.library.is_some()).count() >= 5,
         "libraries were not found"
+    );
+    assert!(
+        members.iter().filter(|member| member.published.is_some()).count() >= 6,
+        "published crates were not found"
     );
     assert_none(&members.iter().flat_map(violations).collect::<Vec<_>>());
 }
@@ -106,6 +150,11 @@ fn good() -> Member {
         rust_version: Some("1.95.0".to_owned()),
         manifest: "[package]\nname = \"good\"\n\n[lints]\nworkspace = true\n\n[dependencies]\n".to_owned(),
         library: Some("//! Good.\n\n#![forbid(unsafe_code)]\n".to_owned()),
+        published: Some(Published {
+            readme: Some("# good\n".to_owned()),
+            documentation: Some("https://docs.rs/good".to_owned()),
+            licences: true,
+        }),
     }
 }
 
@@ -114,9 +163,17 @@ fn a_member_that_says_everything_is_no_violation() {
     assert_none(&violations(&good()));
     let program = Member {
         library: None,
+        published: None,
         ..good()
     };
     assert_none(&violations(&program));
+}
+
+/// A good member but for what `change` does.
+fn with(change: impl FnOnce(&mut Published)) -> Member {
+    let mut member = good();
+    change(member.published.as_mut().expect("a good member is published"));
+    member
 }
 
 #[test]
@@ -171,6 +228,13 @@ fn each_thing_that_a_member_lacks_is_caught() {
                 ..good()
             },
         ),
+        (
+            "README",
+            with(|published| published.readme = Some("see [more](../more.md)".to_owned())),
+        ),
+        ("README", with(|published| published.readme = None)),
+        ("documentation", with(|published| published.documentation = None)),
+        ("licences", with(|published| published.licences = false)),
     ];
     for (what, member) in lacking {
         let found = violations(&member);

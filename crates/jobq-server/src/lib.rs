@@ -18,3 +18,8 @@ pub use driver::{ServeError, Stop};
 pub use lock::DataDir;
 pub use machine::{Config, QueueLimits};
 pub use server::{RunningServer, Server, StartError, Stopper};
+
+/// The README's example is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -35,3 +35,8 @@ pub use stream_router::{RouterConfig, StreamRouter};
 pub use tcp::{TcpBind, TcpConnector};
 #[cfg(unix)]
 pub use unix::{UnixBind, UnixConnector};
+
+/// The README's example is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
