@@ -5,7 +5,9 @@ use jobq_proto::limits::MAX_REASON;
 use jobq_tests::{History, Process, soon};
 use serde_json::json;
 
-use crate::fixture::{program, submit, text};
+use jobq_tests::program::{finish, without_variables};
+
+use crate::fixture::{completed, program, submit, text};
 use crate::workshop::{Workshop, gone};
 
 /// The exit code of a command line that makes no sense.
@@ -310,6 +312,43 @@ async fn a_command_line_that_makes_no_sense_is_refused_before_there_is_a_job() {
             .failure(USAGE);
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn more_commands_at_a_time_than_the_system_has_files_for_are_refused() {
+    let mut bash = tokio::process::Command::new("bash");
+    let script = "ulimit -Sn 200; ulimit -Hn 300; exec \"$0\" work x -j 100 -- true";
+    bash.args(["-c", script, text(program().path())]);
+    without_variables(&mut bash);
+    let said = finish(bash).await.failure(USAGE);
+    assert!(
+        said.contains("464 open files") && said.contains("300") && said.contains("-j"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn many_commands_run_at_a_time_where_few_files_may_be_open_at_first() {
+    let shop = Workshop::open().await;
+    let mut pipe = shop.pipe();
+    let go_on = shop.file("go-on");
+    let script = "ulimit -Sn 100; exec \"$@\"";
+    let command = r#"echo begun > "$1"; while [ ! -e "$2" ]; do sleep 0.2; done"#;
+    let mut bash = tokio::process::Command::new("bash");
+    without_variables(&mut bash)
+        .args(["-c", script, "bash", text(program().path())])
+        .args(["work", "x", "-j", "40", "--server", shop.server.address()])
+        .args(["--", "sh", "-c", command, "sh", text(pipe.path()), &go_on]);
+    let _worker = Process::spawn(bash, "jobq work", &shop.directory.path().join("work.log"));
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(shop.submit("x", &()).await);
+    }
+    for _ in 0..40 {
+        assert_eq!(pipe.line().await, "begun");
+    }
+    std::fs::write(&go_on, "").expect("it can be written");
+    completed(&shop.client, &ids).await;
 }
 
 #[tokio::test]

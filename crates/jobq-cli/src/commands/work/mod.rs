@@ -6,6 +6,7 @@
 
 mod capture;
 mod child;
+mod descriptors;
 mod group;
 pub(super) mod guard;
 mod live;
@@ -143,9 +144,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let words = template::parse(&args.command)
         .map_err(|error| Exit::Usage.because(error))
         .context("failed to read the command")?;
+    let program = program::find(&words[0].literal())?;
+    let (endpoint, token) = (global.endpoint()?, global.token()?);
+    descriptors::reserve(args.concurrency)?;
     let kill = CancellationToken::new();
     let task = Arc::new(Task {
-        program: program::find(&words[0].literal())?,
+        program,
         arguments: words[1..].to_vec(),
         expected: Expected {
             result: args.result,
@@ -155,7 +159,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         kill: kill.clone(),
         guard: Arc::new(Guard::start()),
     });
-    let mut runtime = Runtime::new(global.endpoint()?)
+    let mut runtime = Runtime::new(endpoint)
         .concurrency(args.concurrency)
         .label(format!("jobq work {}", std::process::id()))
         .shutdown_timeout(args.drain)
@@ -167,7 +171,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     if let Some(timeout) = args.timeout {
         runtime = runtime.default_timeout(timeout);
     }
-    if let Some(token) = global.token()? {
+    if let Some(token) = token {
         runtime = runtime.token(token);
     }
     let (log, written) = Log::start(args.quiet, global.log_format)?;
@@ -183,7 +187,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         kill,
         log,
     };
-    let result = worker.drive(&mut signals).await;
+    let Some(result) = worker.drive(&mut signals).await else {
+        return Ok(Exit::Interrupted);
+    };
     if let Some(written) = written {
         written.wait();
     }
@@ -201,8 +207,9 @@ struct Worker {
 }
 
 impl Worker {
-    /// Runs until a signal, and ends as fast as the signals ask.
-    async fn drive(self, signals: &mut Signals) -> anyhow::Result<Exit> {
+    /// Runs until a signal, and ends as fast as the signals ask: with nothing if not even the log's last lines are to
+    /// be waited for.
+    async fn drive(self, signals: &mut Signals) -> Option<anyhow::Result<Exit>> {
         let Self {
             runtime,
             over,
@@ -213,7 +220,7 @@ impl Worker {
         {
             let mut working = std::pin::pin!(runtime.run(drain.cancelled()));
             tokio::select! {
-                result = &mut working => return ended(result, &log),
+                result = &mut working => return Some(ended(result, &log)),
                 () = signals.recv() => {}
             }
             log.say(
@@ -222,7 +229,7 @@ impl Worker {
             );
             drain.cancel();
             tokio::select! {
-                result = &mut working => return ended(result, &log),
+                result = &mut working => return Some(ended(result, &log)),
                 () = signals.recv() => {}
             }
             log.say(
@@ -234,10 +241,12 @@ impl Worker {
             // Dropped here, the runtime tells them, and goes on in the background until the server knows.
         }
         tokio::select! {
+            // Its sender is dropped.
             _ = over => {}
-            () = signals.recv() => {}
+            () = signals.recv() => return None,
         }
-        Ok(Exit::Interrupted)
+        log.say(State::Stopped, "what ran was killed and given back");
+        Some(Ok(Exit::Interrupted))
     }
 }
 
