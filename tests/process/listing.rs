@@ -62,6 +62,64 @@ async fn a_listing_shows_the_jobs_that_match_all_filters() {
 }
 
 #[tokio::test]
+async fn jobs_are_found_by_their_time_and_the_text_of_their_reason() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    jobq(&server, &["submit", "x", "kind=disk", "--max-attempts", "1"])
+        .await
+        .success();
+    jobq(&server, &["submit", "x", "kind=net", "--max-attempts", "1"])
+        .await
+        .success();
+    let script = "sed 's/.*:\"\\(.*\\)\".*/the \\1 is gone/' >&2; exit 1";
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
+    jobq(&server, &["wait", "1", "2"]).await.failure(5);
+    assert_eq!(listed(&server, &["--reason", "the net is"]).await, [2]);
+    assert_eq!(
+        listed(&server, &["--reason", "is gone", "--since", "1h"]).await,
+        [2, 1]
+    );
+    assert_eq!(listed(&server, &["--until", "1h"]).await, [0_u64; 0]);
+    assert_eq!(listed(&server, &["--since", "2099-01-01"]).await, [0_u64; 0]);
+    let retry = ["retry", "--reason", "disk", "--since", "1h", "--json", "--yes"];
+    let said = jobq(&server, &retry).await.success();
+    assert!(
+        said.contains("\"retry_of\":1") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_is_shown_with_the_runs_that_failed() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    let submit = ["submit", "x", "--max-attempts", "3", "--backoff", "10ms"];
+    jobq(&server, &submit).await.success();
+    let script = "[ \"$JOBQ_ATTEMPT\" = 3 ] || { echo \"attempt $JOBQ_ATTEMPT broke\" >&2; exit 1; }";
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
+    jobq(&server, &["wait", "1"]).await.success();
+    let shown = jobq(&server, &["show", "1", "--json"]).await.success();
+    let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+    let runs = shown["runs"].as_array().expect("they are listed");
+    assert_eq!(runs.len(), 2, "{shown}");
+    for (number, run) in runs.iter().enumerate() {
+        assert_eq!(run["end"], "Failed", "{run}");
+        let reason = format!("attempt {} broke", number + 1);
+        assert!(
+            run["reason"].as_str().is_some_and(|said| said.contains(&reason)),
+            "{run}"
+        );
+    }
+    let shown = jobq(&server, &["show", "1"]).await.success();
+    assert!(
+        shown.contains("attempt 1 broke") && shown.contains("  failed\n"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
 async fn jobs_that_a_filter_names_are_changed_only_if_somebody_agrees() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;

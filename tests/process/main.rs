@@ -18,6 +18,7 @@ mod starting;
 mod stopping;
 mod strangers;
 mod submitting;
+mod terminal;
 mod waiting;
 mod working;
 mod workshop;

@@ -118,7 +118,7 @@ async fn stats_are_repeated_until_somebody_has_seen_enough() {
     watch.signal(Signal::INT);
     assert_eq!(watch.wait().await.code(), Some(130));
     let stats = program().run(["stats"].into_iter().chain(at)).await.success();
-    assert!(stats.contains("0 workers, 1 connection,"), "{stats}");
+    assert!(stats.contains("0 workers, 1 connection\n"), "{stats}");
     for wrong in [
         &["stats", "--interval", "2s"][..],
         &["stats", "--watch", "--interval", "1ms"],

@@ -20,6 +20,7 @@ pub mod process;
 pub mod program;
 pub mod server;
 pub mod soon;
+pub mod terminal;
 pub mod worker;
 
 pub use chance::Chance;
@@ -31,6 +32,7 @@ pub use process::Process;
 pub use program::{Finished, Program};
 pub use server::{ServerProcess, Via};
 pub use soon::soon;
+pub use terminal::Terminal;
 pub use worker::WorkerProcess;
 
 /// The README's Rust examples are compiled.

@@ -17,6 +17,9 @@ use crate::times;
 /// The flags of `jobq stats`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
+CAP is the most jobs of a name that workers may have at a time, and in the last
+row of all names together, where there is such a cap.
+
 Examples:
   jobq stats
   jobq stats --watch --interval 5s
@@ -141,8 +144,9 @@ fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
         "COMPLETED",
         "FAILED",
         "CANCELLED",
+        "CAP",
     ]);
-    let row = |label: &str, name: &NameStats| {
+    let row = |label: &str, name: &NameStats, cap: Option<u64>| {
         let counts = [
             name.scheduled,
             name.queued,
@@ -155,11 +159,12 @@ fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
         [label]
             .into_iter()
             .chain(counts.map(|count| count.to_string()))
+            .chain([cap.map_or("-".to_owned(), |cap| cap.to_string())])
             .collect::<Vec<_>>()
     };
-    table.add_rows(stats.names.iter().map(|name| row(&name.name, name)));
+    table.add_rows(stats.names.iter().map(|name| row(&name.name, name, name.cap)));
     // No job has this name: parentheses are not allowed in one.
-    table.add_row(row("(all)", &stats.total));
+    table.add_row(row("(all)", &stats.total, stats.max_active));
     output.table(table)?;
     if stats.truncated {
         output.line(format_args!(
@@ -167,12 +172,9 @@ fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
             stats.names.len()
         ))?;
     }
-    let cap = stats
-        .max_active
-        .map_or("no cap".to_owned(), |cap| format!("at most {cap}"));
     output.line("")?;
     output.line(format_args!(
-        "up {}, {}, {}, {cap} active",
+        "up {}, {}, {}",
         times::length(Duration::from_micros(stats.uptime)),
         count(stats.workers, "worker"),
         count(stats.peers, "connection")
