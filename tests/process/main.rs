@@ -5,6 +5,7 @@
 
 mod commands;
 mod configuring;
+mod documents;
 mod failing;
 mod fixture;
 mod full;
@@ -12,7 +13,6 @@ mod listing;
 mod losing;
 mod nonsense;
 mod quitting;
-mod readme;
 mod showing;
 mod starting;
 mod stopping;

@@ -192,6 +192,7 @@ async fn settlements_for_fences_that_were_never_issued_change_nothing() {
             forger
                 .send(&ServerMessage::Started(Started { runs: vec![run] }))
                 .await;
+            forger.send(&progress(run)).await;
             for report in [completed(run), failed(run), released(run)] {
                 forger.send(&report).await;
                 let outcome = settled(&mut forger).await;
@@ -393,4 +394,14 @@ fn failed(run: RunRef) -> ServerMessage {
 
 fn released(run: RunRef) -> ServerMessage {
     ServerMessage::Released(Released { runs: vec![run] })
+}
+
+fn progress(run: RunRef) -> ServerMessage {
+    let run = RunProgress {
+        id: run.id,
+        fence: run.fence,
+        part: Some(u32::MAX),
+        text: "forged".to_owned(),
+    };
+    ServerMessage::Progress(Progress { runs: vec![run] })
 }

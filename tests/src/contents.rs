@@ -166,3 +166,22 @@ pub fn set_schema_version(data: &Path, version: u32) {
     let set = database.pragma_update(None, "user_version", version);
     set.expect("the version can be set");
 }
+
+/// How many rows a query finds in the database of a server that may be running.
+///
+/// # Panics
+/// SQLite does not take it.
+pub fn count_rows(data: &Path, query: &str) -> usize {
+    let database = Connection::open_with_flags(data.join("jobq.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let database = database.expect("the database can be opened beside its server");
+    let count = || -> rusqlite::Result<usize> {
+        let mut statement = database.prepare(query)?;
+        let mut rows = statement.query([])?;
+        let mut count = 0;
+        while rows.next()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    };
+    count().unwrap_or_else(|error| panic!("{error} in\n{query}"))
+}

@@ -1,0 +1,195 @@
+//! What the documents say of flags, exit codes and each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use jobq_tests::markdown::{blocks, prose};
+
+use super::{CONTRIBUTING, GUIDE, OPERATIONS, README};
+use crate::fixture::program;
+
+/// Whoever sets it has the help texts in the operators' manual written anew.
+const BLESS: &str = "JOBQ_BLESS";
+
+/// All that may name a flag of jobq, and what it is called in a failure.
+const PAGES: [(&str, &str); 8] = [
+    ("README.md", README),
+    ("docs/GUIDE.md", GUIDE),
+    ("docs/OPERATIONS.md", OPERATIONS),
+    ("CONTRIBUTING.md", CONTRIBUTING),
+    ("docs/BENCHMARKS.md", include_str!("../../../docs/BENCHMARKS.md")),
+    ("contrib/Dockerfile", include_str!("../../../contrib/Dockerfile")),
+    (
+        "contrib/jobq.service",
+        include_str!("../../../contrib/jobq.service"),
+    ),
+    (
+        "contrib/jobq-worker@.service",
+        include_str!("../../../contrib/jobq-worker@.service"),
+    ),
+];
+
+#[tokio::test]
+async fn the_help_texts_in_the_operators_manual_are_those_of_the_binary() {
+    let mut current = OPERATIONS.to_owned();
+    for block in blocks(OPERATIONS) {
+        let Some(command) = block.value("help") else {
+            continue;
+        };
+        let help = program().run([command, "-h"]).await.success();
+        let fence = format!("```text help:{command}\n");
+        let (before, behind) = current.split_once(&fence).expect("the block has this fence");
+        let (_, behind) = behind.split_once("```\n").expect("the block ends");
+        current = format!("{before}{fence}{}\n```\n{behind}", help.trim_end());
+    }
+    if std::env::var_os(BLESS).is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/OPERATIONS.md");
+        std::fs::write(path, current).expect("it can be written");
+        return;
+    }
+    assert!(
+        current == OPERATIONS,
+        "the flags have changed; {BLESS}=1 cargo test -p jobq-cli --test process documents writes them anew"
+    );
+}
+
+#[tokio::test]
+async fn the_exit_codes_in_the_operators_manual_are_those_of_the_help() {
+    let help = program().run(["serve", "--help"]).await.success();
+    let (_, table) = help.split_once("Exit codes:\n").expect("the help has a table");
+    let codes: Vec<(&str, &str)> = table
+        .lines()
+        .filter_map(|line| line.trim().split_once("  "))
+        .collect();
+    assert!(codes.len() > 5, "the table is there: {table}");
+    let rows: BTreeMap<&str, &str> = OPERATIONS
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(code, _)| code.parse::<u8>().is_ok())
+        .collect();
+    for (code, meaning) in &codes {
+        let row = rows
+            .get(code)
+            .unwrap_or_else(|| panic!("code {code} is not in the manual"));
+        assert!(
+            row.starts_with(meaning),
+            "code {code} is {meaning:?}, and the manual says {row:?}"
+        );
+    }
+    assert_eq!(
+        rows.len(),
+        codes.len(),
+        "the manual has codes that there are not: {rows:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_flag_that_a_document_uses_is_one_of_its_command() {
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for command in commands().await {
+        let help = program().run([command.as_str(), "--help"]).await.success();
+        known.insert(command, flags(&help));
+    }
+    let mut wrong = Vec::new();
+    for (page, text) in PAGES {
+        for (command, flag) in used(text, &known) {
+            if !known[&command].contains(&flag) {
+                wrong.push(format!("{page}: `jobq {command}` has no {flag}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_link_to_another_page_leads_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (page, text) in PAGES.iter().filter(|(page, _)| page.ends_with(".md")) {
+        let here = root.join(page);
+        let here = here.parent().expect("a page is in a directory");
+        for target in prose(text).split("](").skip(1) {
+            let (target, _) = target.split_once(')').expect("a link ends");
+            let (path, _) = target.split_once('#').unwrap_or((target, ""));
+            if !path.is_empty() && !path.contains("://") {
+                assert!(
+                    here.join(path).exists(),
+                    "{page} links to {target}, which is not there"
+                );
+            }
+        }
+    }
+}
+
+/// The names of all commands.
+async fn commands() -> Vec<String> {
+    let help = program().run(["--help"]).await.success();
+    let (_, list) = help
+        .split_once("Commands:\n")
+        .expect("the help lists the commands");
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The flags that a help text explains.
+fn flags(help: &str) -> BTreeSet<String> {
+    let lines = help
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'));
+    let words = lines.flat_map(|line| line.split([' ', ',', '=', '[']));
+    words
+        .filter(|word| word.starts_with('-'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Each flag that stands behind `jobq COMMAND` in code, with the command. What stands behind `--` is another program's.
+fn used(text: &str, commands: &BTreeMap<String, BTreeSet<String>>) -> Vec<(String, String)> {
+    let text = text.replace("\\\n", " ").replace(super::CARGO_RUN, "jobq");
+    let mut used = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line
+            .split([' ', '`', '"', '(', ')', ',', ';', '|', '[', ']'])
+            .collect();
+        let mut command: Option<&str> = None;
+        for pair in words.windows(2) {
+            if pair[0].ends_with("jobq") && commands.contains_key(pair[1]) {
+                command = Some(pair[1]);
+            } else if pair[1] == "--" || pair[1] == "&&" {
+                command = None;
+            }
+            let flag = pair[1].split('=').next().unwrap_or_default();
+            let is_flag = flag.starts_with("--") && flag.len() > 2;
+            if let Some(command) = command.filter(|_| is_flag) {
+                used.push((
+                    command.to_owned(),
+                    flag.trim_end_matches(['.', ':', '\'']).to_owned(),
+                ));
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn flags_are_found_in_commands_and_in_help_texts() {
+    let help = "Options:\n  -n, --max-active <N>\n          Have at most --so many\n      --json\n";
+    let expected: BTreeSet<String> = ["-n", "--max-active", "--json"].map(str::to_owned).into();
+    assert_eq!(flags(help), expected);
+    let commands = BTreeMap::from([
+        ("serve".to_owned(), BTreeSet::new()),
+        ("work".to_owned(), BTreeSet::new()),
+    ]);
+    let page = "use `jobq serve --data x`, or\njobq work a --result=json \\\n    -j 4 --drain 1s -- convert --strip\n";
+    let found = used(page, &commands);
+    let found: Vec<(&str, &str)> = found.iter().map(|(c, f)| (c.as_str(), f.as_str())).collect();
+    assert_eq!(
+        found,
+        [("serve", "--data"), ("work", "--result"), ("work", "--drain")]
+    );
+}

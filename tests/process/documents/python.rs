@@ -1,0 +1,75 @@
+//! The client and worker in Python that the guide shows.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use jobq_client::JobRequest;
+use jobq_tests::markdown::blocks;
+use jobq_tests::{Contents, History, NamedPipe, Process, ServerProcess, Via, check};
+use tokio::process::Command;
+
+use super::{GUIDE, is_installed};
+use crate::fixture::{completed, connect, directory, program, submit, text};
+
+/// Says that it runs, and ends when it is told to.
+const HANDLER: &str = r#"
+import os, sys, time
+import jobq
+
+def handle(params, run):
+    with open(sys.argv[1], "w") as pipe:
+        pipe.write(f"{run.id} {run.attempt}\n")
+    while not os.path.exists(sys.argv[2]):
+        time.sleep(0.01)
+    return params
+
+jobq.Worker("lasting", handle).work()
+"#;
+
+#[tokio::test]
+async fn the_guides_python_worker_goes_on_with_its_run_when_the_server_was_killed() {
+    if !is_installed("python3") {
+        eprintln!("skipped, since there is no python3 here");
+        return;
+    }
+    let directory = directory();
+    save("jobq.py", directory.path());
+    std::fs::write(directory.path().join("lasting.py"), HANDLER).expect("it can be written");
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Tcp, &[]).await;
+    let client = connect(server.address()).await;
+    let history = History::default();
+    let mut begun = NamedPipe::new(&directory.path().join("begun"));
+    let end = directory.path().join("end");
+    let mut python = Command::new("python3");
+    python
+        .args(["lasting.py", text(begun.path()), text(&end)])
+        .current_dir(directory.path())
+        .env("JOBQ_SERVER", server.address())
+        .stdout(Stdio::null());
+    let _worker = Process::spawn(
+        python,
+        "the worker in Python",
+        &directory.path().join("python.log"),
+    );
+    let ids = submit(&client, &history, vec![JobRequest::new("lasting")]).await;
+    assert_eq!(begun.line().await, format!("{} 1", ids[0]));
+    server.kill().await;
+    server.restart().await;
+    std::fs::write(&end, "").expect("it can be written");
+    completed(&client, &ids).await;
+    assert_eq!(begun.try_line(), None, "the run went on, and no other began");
+    server.kill().await;
+    let ledger = history.ledger();
+    let contents = Contents::read(&server.data(), &ledger).await;
+    check::assert_none(&check::kept(&ledger, &contents));
+    assert_eq!(contents.job(ids[0]).attempts, 1);
+}
+
+/// Saves a file that the guide shows.
+fn save(name: &str, directory: &Path) {
+    let block = blocks(GUIDE)
+        .into_iter()
+        .find(|block| block.value("file") == Some(name));
+    let block = block.unwrap_or_else(|| panic!("the guide shows no {name}"));
+    std::fs::write(directory.join(name), block.text).expect("it can be written");
+}
