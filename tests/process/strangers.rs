@@ -4,8 +4,8 @@ use std::process::Stdio;
 
 use jobq_client::{Client, JobId, JobRequest};
 use jobq_proto::message::{
-    Beat, Completed, CompletedRun, Failed, FailedRun, Hello, Holding, NameCredit, OrderedJob, Released,
-    Request, RunRef, SettleOutcome, SettledRun, Started, Submission, Work,
+    Beat, Completed, CompletedRun, Failed, FailedRun, Hello, Holding, NameCredit, OrderedJob, Progress,
+    Released, Request, RunProgress, RunRef, SettleOutcome, SettledRun, Started, Submission, Work,
 };
 use jobq_proto::{ClientMessage, ErrorCode, Fence, PROTOCOL_VERSION, ServerMessage, Status};
 use jobq_tests::history::HandlerRun;
