@@ -178,7 +178,7 @@ async fn a_worker_says_which_server_it_misses_and_keeps_trying_until_it_is_there
     let mut said = BufReader::new(worker.stderr.take().expect("it is a pipe")).lines();
     let complaint = async {
         while let Ok(Some(line)) = said.next_line().await {
-            if line.contains("WARN") && line.contains(&address) {
+            if line.contains("keeps trying") && line.contains(&address) {
                 return;
             }
         }
