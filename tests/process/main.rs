@@ -3,6 +3,7 @@
 //! The harness is the library `jobq-tests`. These tests are a target of `jobq-cli`, so that cargo builds the binary
 //! for them.
 
+mod checking;
 mod commands;
 mod configuring;
 mod documents;

@@ -185,3 +185,14 @@ pub fn count_rows(data: &Path, query: &str) -> usize {
     };
     count().unwrap_or_else(|error| panic!("{error} in\n{query}"))
 }
+
+/// Changes a job's params behind everybody's back, as a disk does that flips bits.
+pub fn damage_params(data: &Path, id: JobId) {
+    let database = Connection::open_with_flags(data.join("jobq.db"), OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let database = database.expect("the database can be opened");
+    let changed = database.execute(
+        "UPDATE jobs SET params = CAST(replace(params, '1', '9') AS BLOB) WHERE id = ?",
+        [i64::try_from(id.0).expect("a small id")],
+    );
+    assert_eq!(changed.expect("the job can be changed"), 1);
+}

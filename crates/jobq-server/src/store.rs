@@ -31,7 +31,7 @@ pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
     Select,
 };
-pub use sqlite::{SqliteSettings, SqliteStore};
+pub use sqlite::{CheckProgress, CheckReport, SqliteSettings, SqliteStore, check};
 
 use crate::time::Wall;
 

@@ -3,6 +3,7 @@
 mod bench;
 mod cancel;
 mod change;
+mod check;
 mod completions;
 mod config;
 mod demo;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     /// Submit ended jobs again.
     Retry(retry::Args),
+    /// Look whether a data directory's database is sound.
+    Check(check::Args),
     /// Show what is set by flags, variables and the configuration file.
     Config(config::Args),
     /// Write what a shell needs to complete command lines.
@@ -82,6 +85,7 @@ impl Command {
             Self::Wait(args) => wait::run(args, global).await,
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
+            Self::Check(args) => check::run(args).await,
             Self::Config(args) => config::run(&args, global, settings),
             Self::Completions(args) => completions::run(&args),
             Self::Man(args) => man::run(&args),

@@ -40,6 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
+pub use self::check::{CheckProgress, CheckReport, check};
 use self::names::Names;
 use self::open::Opened;
 use self::reader::Readers;

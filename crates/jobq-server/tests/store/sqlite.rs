@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jobq_proto::{Backoff, JobId, Status};
 use jobq_server::store::{
-    Change, InsertOutcome, JobRecord, MemoryDisk, Policy, Read, Space, SqliteSettings, SqliteStore, Store,
-    StoreError, StoreEvent, StoreReader,
+    Change, CheckProgress, InsertOutcome, JobRecord, MemoryDisk, Policy, Read, RunEnd, Space, SqliteSettings,
+    SqliteStore, Store, StoreError, StoreEvent, StoreReader, check,
 };
 use jobq_server::time::Wall;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::fixture::{Client, Disk, birth, ended, insert, job, leased};
+use super::fixture::{Client, Disk, birth, ended, insert, job, leased, requeued};
 
 const ACCEPT_LOSS: SqliteSettings = SqliteSettings {
     accept_loss: true,
@@ -260,7 +260,7 @@ async fn a_database_that_is_damaged_is_found_at_a_start_that_follows_a_crash() {
     let error = open_error(dir.path());
     assert!(error.is_corruption(), "{error}");
     let marker = std::fs::read_to_string(dir.path().join("suspect")).unwrap();
-    assert!(marker.contains("damaged"), "{marker}");
+    assert_eq!(marker.trim_end(), error.to_string(), "it says why, for people");
 }
 
 #[tokio::test]
@@ -328,6 +328,110 @@ async fn a_job_that_is_not_as_it_was_submitted_is_never_handed_out() {
         client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some),
         "all is as it was"
     );
+}
+
+/// A closed store with jobs in all states, and what a check finds once a visitor has done something to it.
+async fn findings_after(sql: &str) -> Vec<String> {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit((1..=20).map(|id| insert(job(id))).collect()).await;
+    client
+        .commit(vec![
+            leased(2, 1),
+            requeued(3, 2, RunEnd::Failed, Some("it broke")),
+            ended(4, 3, Status::Failed),
+            ended(5, 4, Status::Completed),
+        ])
+        .await;
+    client.store.close().await.unwrap();
+    let visitor = visitor(&dir);
+    visitor.execute_batch(sql).unwrap();
+    visitor.close().unwrap();
+    let mut told = Vec::new();
+    let report = check(dir.path(), |progress| told.push(progress)).unwrap();
+    assert_eq!(told.first(), Some(&CheckProgress::Pages));
+    assert_eq!(report.is_sound(), report.findings.is_empty());
+    if report.is_sound() {
+        assert_eq!((report.jobs, report.live, report.last_commit), (20, 18, 2));
+    }
+    report.findings
+}
+
+#[tokio::test]
+async fn a_check_finds_nothing_in_a_sound_database_and_what_does_not_fit_in_another() {
+    assert_eq!(findings_after("").await, Vec::<String>::new());
+    for (sql, finding) in [
+        (
+            "UPDATE jobs SET params = x'00' WHERE id = 7",
+            "job 7 is not as it was submitted",
+        ),
+        (
+            "UPDATE jobs SET name_id = 99 WHERE id = 7",
+            "job 7 cannot be read",
+        ),
+        (
+            "DELETE FROM done WHERE id = 4",
+            "job 4 has not ended and does not count as live",
+        ),
+        (
+            "DELETE FROM jobs WHERE id = 1",
+            "job 1 counts as live, and there is no such job",
+        ),
+        (
+            "DELETE FROM jobs WHERE id = 4",
+            "job 4 has ended, and there is no such job",
+        ),
+        (
+            "DELETE FROM jobs WHERE id = 4",
+            "job 4 has runs, and there is no such job",
+        ),
+        (
+            "INSERT INTO done SELECT 8, name_id, due, status, ended, started, ran, attempts, charges, epoch, seq, \
+             run_end, reason, result FROM done WHERE id = 5",
+            "job 8 has ended and counts as live",
+        ),
+        (
+            "INSERT INTO live (id) VALUES (5)",
+            "job 5 has a row among the live ones, and is not live",
+        ),
+        (
+            "UPDATE names SET failed = 9",
+            "1 jobs of thumbnail have failed, and 9 are counted",
+        ),
+        (
+            "UPDATE done SET status = 2 WHERE id = 4",
+            "1 jobs of thumbnail have cancelled, and 0 are counted",
+        ),
+        (
+            "UPDATE done SET name_id = 5 WHERE id = 4",
+            "job 4 ended under another name",
+        ),
+        (
+            "UPDATE done SET status = 77 WHERE id = 4",
+            "job 4 ended in no way",
+        ),
+        (
+            "UPDATE meta SET next_id = 20",
+            "job 20 is there, and the next job would be 20",
+        ),
+        ("UPDATE meta SET last_batch = 1", "commit 2 was acknowledged"),
+    ] {
+        let found = findings_after(sql).await;
+        assert!(
+            found.iter().any(|line| line.contains(finding)),
+            "{sql}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_check_needs_a_database() {
+    let dir = TempDir::new().unwrap();
+    let error = check(dir.path(), |_| ()).expect_err("there is none");
+    assert!(error.to_string().contains("there is no such file"), "{error}");
+    std::fs::write(dir.path().join("jobq.db"), "notes ".repeat(1_000)).unwrap();
+    let error = check(dir.path(), |_| ()).expect_err("it is none");
+    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -1,15 +1,103 @@
 //! Whether a database is sound.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jobq_proto::{JobId, Status};
 use rusqlite::Connection;
 
-use super::values::During;
+use super::live::{BLOCK, Bits};
+use super::lookup::{RECORD_WIDTH, record, record_columns};
+use super::names::Names;
+use super::values::{Code, During, Unsigned};
+use super::watermark::{self, Watermark};
+use super::{recover, schema};
 use crate::store::StoreError;
 
 /// Up to this size a database is checked at a start that follows no clean stop: about half a second's work.
 pub(super) const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Most findings of SQLite's that are told.
-const FINDINGS: u32 = 20;
+/// Most findings that are told, over all and of SQLite's own check; the others are counted.
+const FINDINGS: usize = 100;
+
+/// Jobs between two reports of progress.
+const REPORT_EVERY: u64 = 1_000;
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Jobs that could be read.
+    pub jobs: u64,
+    /// Those of them that have not ended.
+    pub live: u64,
+    /// The number of the last commit.
+    pub last_commit: u64,
+    /// What is wrong, one sentence each; nothing for a sound database.
+    pub findings: Vec<String>,
+    /// How many findings are left out.
+    pub more: u64,
+}
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckProgress {
+    /// SQLite looks at the pages; it does not say how far it is.
+    Pages,
+    /// So many jobs have been looked at.
+    Jobs {
+        /// How many have been.
+        done: u64,
+        /// How many there should be.
+        of: u64,
+    },
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn find(&mut self, finding: impl Into<String>) {
+        if self.findings.len() < FINDINGS {
+            self.findings.push(finding.into());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Looks at everything in the database of the directory `dir`, which no server may use meanwhile: hold a
+/// [`crate::lock::DataDir`]. Changes nothing. Blocks for as long as reading all of it takes, and more.
+///
+/// # Errors
+/// When there is no database, or it is not ours or of another version. What is damaged is in the report.
+pub fn check(dir: &Path, mut progress: impl FnMut(CheckProgress)) -> Result<CheckReport, StoreError> {
+    let mark = Watermark::read(dir)?;
+    let db = schema::open_to_check(dir)?;
+    let mut report = CheckReport::default();
+    progress(CheckProgress::Pages);
+    match findings(&db, &format!("PRAGMA integrity_check({FINDINGS})")) {
+        Ok(found) => found.into_iter().for_each(|finding| report.find(finding)),
+        Err(error) => report.find(error.to_string()),
+    }
+    let looked = Checker {
+        db: &db,
+        names: Names::default(),
+        report: &mut report,
+    }
+    .look(&mut progress);
+    if let Err(error) = looked {
+        report.find(error.to_string());
+    }
+    if let Some(mark) = mark
+        && report.last_commit > 0
+        && let Err(error) = watermark::check(dir, mark, report.last_commit)
+    {
+        report.find(error.to_string());
+    }
+    Ok(report)
+}
 
 /// SQLite's own check, without comparing indexes with their tables: what it found, if anything.
 pub(super) fn quick_check(db: &Connection) -> Result<Vec<String>, StoreError> {
@@ -23,4 +111,193 @@ fn findings(db: &Connection, pragma: &str) -> Result<Vec<String>, StoreError> {
         .and_then(Iterator::collect::<rusqlite::Result<Vec<String>>>)
         .during("be checked")?;
     Ok(if found == ["ok"] { Vec::new() } else { found })
+}
+
+/// Looks at what jobq itself keeps in step: the tables, and what is kept of their sums.
+struct Checker<'a> {
+    db: &'a Connection,
+    names: Names,
+    report: &'a mut CheckReport,
+}
+
+/// How many jobs of a name completed, failed and were cancelled.
+type Ended = [u64; 3];
+
+impl Checker<'_> {
+    fn look(mut self, progress: &mut impl FnMut(CheckProgress)) -> Result<(), StoreError> {
+        self.report.last_commit = recover::last_batch(self.db)?;
+        let mut live = self.live_ids()?;
+        let totals = self.totals()?;
+        let ended: u64 = totals.values().flatten().sum();
+        let bits: u64 = live.values().map(|bits| bits.places().count() as u64).sum();
+        let mut counted = BTreeMap::new();
+        self.jobs(ended + bits, &mut live, &mut counted, progress)?;
+        for (block, bits) in live {
+            for place in bits.places() {
+                let id = JobId(block * BLOCK + place);
+                self.report
+                    .find(format!("job {id} counts as live, and there is no such job"));
+            }
+        }
+        self.compare_totals(&totals, &counted)?;
+        self.strays()
+    }
+
+    /// The blocks of live ids.
+    fn live_ids(&self) -> Result<BTreeMap<u64, Bits>, StoreError> {
+        let mut blocks = self
+            .db
+            .prepare("SELECT block, bits FROM live_ids")
+            .during("be read")?;
+        let blocks = blocks.query_map([], |row| Ok((row.get::<_, Unsigned>(0)?.0, row.get(1)?)));
+        blocks.and_then(Iterator::collect).during("list its live jobs")
+    }
+
+    /// What the names' rows say of how many of their jobs ended.
+    fn totals(&self) -> Result<BTreeMap<i64, Ended>, StoreError> {
+        let mut names = self
+            .db
+            .prepare("SELECT id, completed, failed, cancelled FROM names")
+            .during("be read")?;
+        let names = names.query_map([], |row| {
+            let count = |at| row.get::<_, Unsigned>(at).map(|count| count.0);
+            Ok((row.get(0)?, [count(1)?, count(2)?, count(3)?]))
+        });
+        names.and_then(Iterator::collect).during("read its names")
+    }
+
+    /// Looks at each job, and takes those that are live out of `live`.
+    fn jobs(
+        &mut self,
+        expected: u64,
+        live: &mut BTreeMap<u64, Bits>,
+        counted: &mut BTreeMap<i64, Ended>,
+        progress: &mut impl FnMut(CheckProgress),
+    ) -> Result<(), StoreError> {
+        let next_id: Unsigned = self
+            .db
+            .query_row("SELECT next_id FROM meta", [], |row| row.get(0))
+            .during("be read")?;
+        let sql = format!(
+            "SELECT {}, d.id IS NOT NULL, d.status, d.name_id, j.name_id FROM jobs j LEFT JOIN done d ON d.id = j.id \
+             ORDER BY j.id",
+            record_columns()
+        );
+        let mut jobs = self.db.prepare(&sql).during("be read")?;
+        let mut rows = jobs.query([]).during("be read")?;
+        while let Some(row) = rows.next().during("read its jobs")? {
+            let id = row.get::<_, Unsigned>(0).during("read a job")?.0;
+            if let Err(error) = record(row, &mut self.names, self.db).during("read the name of a job") {
+                self.report.find(match error {
+                    StoreError::Damaged(finding) if finding.contains("job ") => finding,
+                    error => format!("job {id} cannot be read: {error}"),
+                });
+            }
+            self.report.jobs += 1;
+            let is_live = take(live, id);
+            let has_ended: bool = row.get(RECORD_WIDTH).during("read how a job ended")?;
+            match (is_live, has_ended) {
+                (true, true) => self.report.find(format!("job {id} has ended and counts as live")),
+                (false, false) => self
+                    .report
+                    .find(format!("job {id} has not ended and does not count as live")),
+                (true, false) => self.report.live += 1,
+                (false, true) => {}
+            }
+            if has_ended {
+                let name: i64 = row.get(RECORD_WIDTH + 2).during("read how a job ended")?;
+                if name != row.get::<_, i64>(RECORD_WIDTH + 3).during("read a job")? {
+                    self.report.find(format!("job {id} ended under another name"));
+                }
+                match row.get::<_, Code<Status>>(RECORD_WIDTH + 1) {
+                    Ok(Code(status)) => counted.entry(name).or_default()[place(status)] += 1,
+                    Err(error) => self.report.find(format!("job {id} ended in no way: {error}")),
+                }
+            }
+            if id >= next_id.0 {
+                self.report.find(format!(
+                    "job {id} is there, and the next job would be {}",
+                    next_id.0
+                ));
+            }
+            if self.report.jobs.is_multiple_of(REPORT_EVERY) {
+                progress(CheckProgress::Jobs {
+                    done: self.report.jobs,
+                    of: expected,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_totals(
+        &mut self,
+        kept: &BTreeMap<i64, Ended>,
+        counted: &BTreeMap<i64, Ended>,
+    ) -> Result<(), StoreError> {
+        for (name, kept) in kept {
+            let counted = counted.get(name).copied().unwrap_or_default();
+            for (at, status) in ["completed", "failed", "cancelled"].into_iter().enumerate() {
+                if kept[at] != counted[at] {
+                    let name = self
+                        .names
+                        .by_id(self.db, *name)
+                        .during("read the name of a job")?;
+                    self.report.find(format!(
+                        "{} jobs of {name} have {status}, and {} are counted",
+                        counted[at], kept[at]
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for rows that belong to no job.
+    fn strays(&mut self) -> Result<(), StoreError> {
+        for (what, sql) in [
+            (
+                "has ended, and there is no such job",
+                "SELECT d.id FROM done d LEFT JOIN jobs j ON j.id = d.id WHERE j.id IS NULL",
+            ),
+            (
+                "has a row among the live ones, and is not live",
+                "SELECT l.id FROM live l LEFT JOIN jobs j ON j.id = l.id LEFT JOIN done d ON d.id = l.id \
+                 WHERE j.id IS NULL OR d.id IS NOT NULL",
+            ),
+            (
+                "has runs, and there is no such job",
+                "SELECT DISTINCT r.job FROM runs r LEFT JOIN jobs j ON j.id = r.job WHERE j.id IS NULL",
+            ),
+        ] {
+            let mut strays = self.db.prepare(sql).during("be read")?;
+            let mut rows = strays.query([]).during("be read")?;
+            while let Some(row) = rows.next().during("be read")? {
+                let id = row.get::<_, Unsigned>(0).during("be read")?.0;
+                self.report.find(format!("job {id} {what}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes an id out of the live ones; whether it was among them.
+fn take(live: &mut BTreeMap<u64, Bits>, id: u64) -> bool {
+    let place = id % BLOCK;
+    match live.get_mut(&(id / BLOCK)).filter(|bits| bits.has(place)) {
+        Some(bits) => {
+            bits.set(place, false);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Where a status stands in [`Ended`].
+fn place(status: Status) -> usize {
+    match status {
+        Status::Completed => 0,
+        Status::Failed => 1,
+        _ => 2,
+    }
 }

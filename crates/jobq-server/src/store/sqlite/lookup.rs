@@ -28,10 +28,8 @@ impl<'a> Lookup<'a> {
 
     /// The records of these jobs.
     pub(super) fn records(&mut self, ids: &[JobId]) -> rusqlite::Result<Vec<Option<Arc<JobRecord>>>> {
-        let mut jobs = self.db.prepare_cached(&format!(
-            "SELECT j.id, j.uuid, j.name_id, j.priority, j.created, j.username, j.retry_of, j.params, \
-             j.checksum, coalesce(j.due, j.created), {POLICY_COLUMNS} FROM jobs j WHERE j.id = ?"
-        ))?;
+        let sql = format!("SELECT {} FROM jobs j WHERE j.id = ?", record_columns());
+        let mut jobs = self.db.prepare_cached(&sql)?;
         let mut records = Vec::with_capacity(ids.len());
         for id in ids {
             let mut rows = jobs.query([Unsigned(id.0)])?;
@@ -112,8 +110,19 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// The columns of a job, for [`record`], from `jobs j`.
+pub(super) fn record_columns() -> String {
+    format!(
+        "j.id, j.uuid, j.name_id, j.priority, j.created, j.username, j.retry_of, j.params, j.checksum, \
+         coalesce(j.due, j.created), {POLICY_COLUMNS}"
+    )
+}
+
+/// How many columns [`record_columns`] has.
+pub(super) const RECORD_WIDTH: usize = 15;
+
 /// A job from its row, if that is what was stored.
-fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
+pub(super) fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
     let username: Option<String> = row.get(5)?;
     let record = JobRecord {
         id: JobId(row.get::<_, Unsigned>(0)?.0),

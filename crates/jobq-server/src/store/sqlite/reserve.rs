@@ -126,7 +126,8 @@ impl Reserve {
 
     /// Whether an error means that there is no room. If so, there is as much more as the ballast had.
     pub(super) fn ran_out(&mut self, error: &StoreError) -> bool {
-        if !error.is_full() && !(error.is_failed_write() && self.cannot_write()) {
+        let is_full = error.is_full() || (error.is_failed_write() && self.cannot_write());
+        if !is_full {
             return false;
         }
         if self.space != Space::Full {

@@ -56,11 +56,43 @@ pub(super) fn open_writer(dir: &Path, birth: Birth) -> Result<Connection, StoreE
 
 /// Opens the database, which [`open_writer`] has opened before, for reading.
 pub(super) fn open_reader(dir: &Path) -> Result<Connection, StoreError> {
+    let db = connect_to_read(dir)?;
+    configure_reader(&db).during("be set up")?;
+    Ok(db)
+}
+
+fn connect_to_read(dir: &Path) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let db = Connection::open_with_flags(dir.join(FILE), flags).during("be opened for reading")?;
-    configure(&db, READER_CACHE_KIB).during("be set up")?;
-    db.pragma_update(None, "query_only", true).during("be set up")?;
+    Connection::open_with_flags(dir.join(FILE), flags).during("be opened for reading")
+}
+
+fn configure_reader(db: &Connection) -> rusqlite::Result<()> {
+    configure(db, READER_CACHE_KIB)?;
+    db.pragma_update(None, "query_only", true)
+}
+
+/// Opens the database of a directory without a server, to look at it.
+pub(super) fn open_to_check(dir: &Path) -> Result<Connection, StoreError> {
+    let path = dir.join(FILE);
+    let not_ours = |reason: &str| StoreError::NotOurs {
+        path: path.clone(),
+        reason: reason.to_owned(),
+    };
+    if !path.exists() {
+        return Err(not_ours("there is no such file"));
+    }
+    let db = connect_to_read(dir)?;
+    match known_version(&db, &path)? {
+        0 => return Err(not_ours("it is empty")),
+        version if version < MIGRATIONS.len() => {
+            return Err(not_ours(
+                "it has the schema of an older jobq; start a server on it once, which brings it up to date",
+            ));
+        }
+        _ => {}
+    }
+    configure_reader(&db).during("be set up")?;
     Ok(db)
 }
 
