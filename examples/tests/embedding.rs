@@ -1,8 +1,15 @@
 //! A server in the process of its users.
 
-use jobq_client::{AskError, Client, JobRequest, SessionError, SubmitError, WaitError};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use jobq_client::{
+    AskError, CancelOutcome, Client, JobEvent, JobFilter, JobId, JobRequest, RetryReceipt, SessionError,
+    SubmitError, WaitError, WireError,
+};
 use jobq_server::Server;
 use jobq_worker::{CancellationToken, Job, Run, Runtime, RuntimeError};
+use tokio::sync::Semaphore;
 
 use crate::within;
 
@@ -115,4 +122,126 @@ async fn an_embedded_server_that_was_dropped_is_gone_for_client_and_worker() {
         "{error}"
     );
     assert!(Client::connect(endpoint).await.is_err());
+}
+
+#[tokio::test]
+async fn whoever_watches_a_job_sees_how_far_it_comes_and_how_it_ends() {
+    let server = Server::new().start().await.expect("it starts");
+    let seen = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&seen);
+    let runtime = Runtime::new(server.endpoint()).handler("steps", move |_: Job<()>, run: Run| {
+        let gate = Arc::clone(&gate);
+        async move {
+            for step in 0..4 {
+                run.progress(f64::from(step) / 4.0, format!("step {step}"));
+                gate.acquire().await?.forget();
+            }
+            Ok("done")
+        }
+    });
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(runtime.run(stop.clone().cancelled_owned()));
+    let client = Client::connect(server.endpoint())
+        .await
+        .expect("the server is there");
+    let id = client
+        .submit(JobRequest::new("steps"))
+        .await
+        .expect("it is stored")
+        .id;
+    let mut events = client.watch([id]);
+    for step in 0..4 {
+        let event = within(events.next())
+            .await
+            .expect("it has not ended")
+            .expect("it is there");
+        let JobEvent::Progressed {
+            id: of,
+            attempt,
+            progress,
+        } = event
+        else {
+            panic!("step {step} is due, and it was {event:?}");
+        };
+        assert_eq!((of, attempt), (id, 1));
+        assert_eq!(progress.fraction(), Some(f64::from(step) / 4.0));
+        assert_eq!(progress.text, format!("step {step}"));
+        let view = client.show(id).await.expect("an answer").expect("it is there");
+        assert_eq!(view.progress, Some(progress));
+        seen.add_permits(1);
+    }
+    let event = within(events.next())
+        .await
+        .expect("it ends")
+        .expect("it is there");
+    let JobEvent::Ended(outcome) = event else {
+        panic!("its end is due, and it was {event:?}");
+    };
+    assert_eq!(outcome.decode::<String>().expect("it completed"), "done");
+    assert!(within(events.next()).await.is_none());
+    stop.cancel();
+    within(worker).await.expect("no panic").expect("a good end");
+    client.close().await;
+    within(server.stop()).await.expect("a good end");
+}
+
+#[tokio::test]
+async fn listings_cancels_and_retries_take_any_number_of_jobs() {
+    const JOBS: usize = 2_500;
+    let server = Server::new().start().await.expect("it starts");
+    let client = Client::connect(server.endpoint())
+        .await
+        .expect("the server is there");
+    let requests = (0..JOBS).map(|_| JobRequest::new("nobody")).collect();
+    let receipts = client.submit_many(requests).await.expect("they are sent");
+    let ids: Vec<_> = receipts
+        .into_iter()
+        .map(|receipt| receipt.expect("it is stored").id)
+        .collect();
+
+    let listed: Vec<_> = client
+        .list(JobFilter::new().name("nobody"))
+        .try_collect()
+        .await
+        .expect("pages");
+    assert!(
+        listed
+            .iter()
+            .rev()
+            .map(|job| JobId(job.id))
+            .eq(ids.iter().copied()),
+        "all, newest first"
+    );
+    let two: Vec<_> = client
+        .list(JobFilter::new().limit(2))
+        .try_collect()
+        .await
+        .expect("a page");
+    assert_eq!(two.len(), 2);
+
+    let cancelled = client.cancel(&ids).await.expect("an answer");
+    assert!(
+        cancelled
+            .iter()
+            .map(|result| JobId(result.id))
+            .eq(ids.iter().copied())
+    );
+    assert!(
+        cancelled
+            .iter()
+            .all(|result| result.outcome == CancelOutcome::Cancelled)
+    );
+    let retried = client.retry(&ids).await.expect("an answer");
+    let again = client.retry(&ids).await.expect("an answer");
+    let new = |receipts: Vec<Result<RetryReceipt, WireError>>| -> Vec<JobId> {
+        receipts
+            .into_iter()
+            .map(|receipt| receipt.expect("it had ended").id)
+            .collect()
+    };
+    let retried = new(retried);
+    assert_eq!(retried.len(), JOBS);
+    assert_eq!(retried, new(again), "the same jobs as before");
+    client.close().await;
+    within(server.stop()).await.expect("a good end");
 }
