@@ -4,7 +4,7 @@
 //! reports how that ended, until it is told to stop. What a handler gets is a [`Job`] and a [`Run`]; what it
 //! returns is a result or a [`JobError`].
 //!
-//! Inside, [`machine`] is the whole logic, without I/O: which runs are held, which start, what the server has to be
+//! Inside, `machine` is the whole logic, without I/O: which runs are held, which start, what the server has to be
 //! told. `engine` joins it to handlers, `shell` the two to the session, on a thread of its own; `handler` turns orders
 //! into calls. [`testing`] is an engine without a session. This crate must never know
 //! how messages travel, or what a job is about.
@@ -15,7 +15,7 @@ mod engine;
 mod error;
 mod handler;
 mod job;
-pub mod machine;
+mod machine;
 mod mailbox;
 mod observer;
 mod progress;
@@ -26,7 +26,7 @@ mod worker;
 
 pub use error::{Cause, JobError, Retry};
 pub use job::{Job, Run};
-pub use machine::{Outcome, Summary};
+pub use machine::{MAX_HELD, Outcome, Summary};
 pub use observer::{Connection, Observer, RunInfo};
 pub use runtime::{Runtime, RuntimeError};
 pub use worker::Worker;

@@ -48,7 +48,7 @@ const MAX_PAYLOAD: u64 = 1024 * 1024;
 const MAX_PEERS: u64 = 1_000;
 
 /// Most jobs that a worker may hold at a time; the library's limit.
-const MAX_CONCURRENCY: u64 = jobq_worker::machine::MAX_HELD as u64;
+const MAX_CONCURRENCY: u64 = jobq_worker::MAX_HELD as u64;
 
 /// Most jobs in a batch.
 const MAX_BATCH: u64 = 100_000;

@@ -35,7 +35,7 @@ const REASON: &str = "simulated failure";
 const MAX_JOBS: u64 = 1_000_000;
 
 /// Most jobs at a time; the worker's limit.
-const MAX_CONCURRENCY: u64 = jobq_worker::machine::MAX_HELD as u64;
+const MAX_CONCURRENCY: u64 = jobq_worker::MAX_HELD as u64;
 
 /// How long handlers may go on after an interruption. They stop at once when they are told to.
 const STOP_WITHIN: Duration = Duration::from_millis(200);

@@ -11,41 +11,41 @@ use crate::error::JobError;
 
 /// What a worker runs, and how much of it at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The names that it runs, each once.
-    pub names: Vec<NameLimit>,
+    pub(crate) names: Vec<NameLimit>,
     /// Most handlers that run at a time, over all names.
-    pub concurrency: u32,
+    pub(crate) concurrency: u32,
     /// Jobs that it holds beyond those that run, so that the next is there when one ends.
-    pub prefetch: u32,
+    pub(crate) prefetch: u32,
     /// How long a handler may run whose job has no time-out of its own.
-    pub default_timeout: Option<Duration>,
+    pub(crate) default_timeout: Option<Duration>,
     /// How long a handler that was told to stop has before it is dropped.
-    pub cancel_grace: Duration,
+    pub(crate) cancel_grace: Duration,
     /// The server is told how far runs have come this long after it was told before, at the earliest.
-    pub progress_interval: Duration,
+    pub(crate) progress_interval: Duration,
 }
 
 impl Config {
     /// How many runs are held at a time when no handler is stuck: over all names, and of each. This is what Hello
     /// has to state.
-    pub fn credit(&self) -> (u32, Vec<u32>) {
+    pub(crate) fn credit(&self) -> (u32, Vec<u32>) {
         Slots::new(self).credit(self.prefetch)
     }
 }
 
 /// How many handlers of one name run at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameLimit {
+pub(crate) struct NameLimit {
     /// The name.
-    pub name: String,
+    pub(crate) name: String,
     /// Handlers, at least 1.
-    pub concurrency: u32,
+    pub(crate) concurrency: u32,
 }
 
 /// What is to be done with handlers.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Call the handler.
     Start(Start),
     /// Ask the handler of this run to stop.
@@ -56,16 +56,16 @@ pub enum Command {
 
 /// A handler to call.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     /// The run.
-    pub id: RunId,
+    pub(crate) id: RunId,
     /// The job as it came.
-    pub order: OrderedJob,
+    pub(crate) order: OrderedJob,
 }
 
 /// Something that a person may want to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A handler is about to be called.
     Started(RunId),
     /// A run is over for this worker.

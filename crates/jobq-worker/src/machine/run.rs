@@ -12,20 +12,20 @@ use crate::error::{Cause, JobError, Retry};
 
 /// What a run is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunId {
+pub(crate) struct RunId {
     /// The job.
-    pub job: JobId,
+    pub(crate) job: JobId,
     /// The right to report on this run.
-    pub fence: Fence,
+    pub(crate) fence: Fence,
     /// Which attempt of the job it is, from 1.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// The job's name, as its place in [`Config::names`](super::Config::names).
-    pub name: usize,
+    pub(crate) name: usize,
 }
 
 /// How a handler ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// It returned a result: one encoded CBOR item, or none.
     Completed(Option<Bytes>),
     /// It returned an error, or panicked.
