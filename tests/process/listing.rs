@@ -1,10 +1,11 @@
 //! Listings, and jobs that are changed because a filter names them.
 
 use jobq_client::JobRequest;
+use jobq_tests::program::finish;
 use jobq_tests::{Finished, History, ServerProcess, Via, WorkerProcess};
 use serde_json::Value;
 
-use crate::fixture::{connect, directory, program, submit};
+use crate::fixture::{connect, directory, program, submit, text};
 
 /// Exit codes: a command line or input that makes no sense, and not all done.
 const USAGE: i32 = 2;
@@ -151,6 +152,30 @@ async fn jobs_that_a_filter_names_are_changed_only_if_somebody_agrees() {
 }
 
 #[tokio::test]
+async fn all_jobs_are_changed_also_when_nobody_reads_about_them() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let jobs = (0..3_000).map(|_| JobRequest::new("many"));
+    submit(&client, &History::default(), jobs.collect()).await;
+    let pipe = "\"$0\" cancel --name many --yes --json --server \"$1\" | head -n 1";
+    let mut bash = tokio::process::Command::new("bash");
+    bash.args([
+        "-o",
+        "pipefail",
+        "-c",
+        pipe,
+        text(program().path()),
+        server.address(),
+    ]);
+    let ended = finish(bash).await;
+    assert_eq!(ended.stderr, "", "{ended}");
+    ended.success();
+    let stats = client.stats().await.expect("it answers");
+    assert_eq!(stats.total.cancelled, 3_000);
+}
+
+#[tokio::test]
 async fn a_filter_for_retries_means_failed_jobs_unless_it_says_otherwise() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
@@ -180,7 +205,7 @@ async fn contradictory_targets_are_refused() {
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
     for (wrong, expected) in [
         (&["cancel"][..], "no jobs are named"),
-        (&["cancel", "1", "--name", "x"], "both numbers and a filter"),
+        (&["cancel", "1", "--name", "x"], "cannot be used with '--name"),
         (
             &["cancel", "--status", "failed"],
             "expected --status scheduled or queued or processing",
@@ -194,6 +219,11 @@ async fn contradictory_targets_are_refused() {
         let said = jobq(&server, wrong).await.failure(USAGE);
         assert!(said.contains(expected), "{wrong:?}: {said}");
     }
+    // What is typed overrules what a variable says.
+    let mut command = program().command(["cancel", "1", "--server", server.address()]);
+    command.env("JOBQ_CANCEL_NAME", "x");
+    let said = finish(command).await.failure(PARTIAL);
+    assert_eq!(said, "", "{said}");
     let said = jobq(&server, &["retry", "1"]).await;
     assert!(said.stdout.contains("1: "), "{said}");
     said.failure(PARTIAL);

@@ -12,7 +12,7 @@ use super::selection::Selection;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output, count, note};
+use crate::output::{self, Output, OutputClosed, count, note};
 use crate::progress::{self, Line};
 use crate::signals::Signals;
 
@@ -26,7 +26,7 @@ const MAX_JOBS: usize = 10_000_000;
 #[derive(Debug, clap::Args)]
 pub(super) struct Targets {
     /// The jobs' numbers
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "name", "username", "since", "until", "reason"])]
     ids: Vec<u64>,
     #[command(flatten)]
     selection: Selection,
@@ -91,9 +91,6 @@ impl Targets {
             return Err(anyhow!(
                 "no jobs are named; give their numbers, or say which by --name, --status and the other filters"
             ));
-        }
-        if !self.ids.is_empty() && !self.selection.is_empty() {
-            return Err(anyhow!("both numbers and a filter are given; give one of them"));
         }
         if let Some(status) = self.selection.status
             && !C::STATUSES.contains(&status)
@@ -180,6 +177,7 @@ async fn carry_out<C: Change>(
     let line = Line::steps(ids.len() as u64);
     let mut answered = 0;
     let mut ended = Ok(());
+    let mut unread = false;
     for chunk in ids.chunks(CHUNK) {
         let changed = tokio::select! {
             changed = C::change(client, chunk) => changed,
@@ -205,10 +203,17 @@ async fn carry_out<C: Change>(
                 Some(sum) => sum.1 += 1,
                 None => sums.push((changed.outcome, 1)),
             }
-            if targets.json {
-                line.beside(|| output.json(&changed.object))?;
-            } else if !sums_up {
-                line.beside(|| output.line(format_args!("{id}: {}", output::escape(&changed.says))))?;
+            let told = match (targets.json, sums_up || unread) {
+                (_, true) => Ok(()),
+                (true, false) => line.beside(|| output.json(&changed.object)),
+                (false, false) => {
+                    line.beside(|| output.line(format_args!("{id}: {}", output::escape(&changed.says))))
+                }
+            };
+            match told {
+                // What was asked for is done, whether or not somebody reads about it.
+                Err(error) if error.is::<OutputClosed>() => unread = true,
+                told => told?,
             }
         }
     }
@@ -220,7 +225,10 @@ async fn carry_out<C: Change>(
             .collect();
         output.line(sums.join(", "))?;
     }
-    output.finish()?;
+    match output.finish() {
+        Err(error) if !error.is::<OutputClosed>() => return Err(error),
+        _ => {}
+    }
     if answered < ids.len() {
         note(&format!(
             "{} of {} were answered; what was asked for the next {} may have been done, and it is safe to repeat",

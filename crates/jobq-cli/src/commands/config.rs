@@ -27,6 +27,7 @@ name. Paths in it are as on the command line, from the working directory.
   listen = [\"unix:///run/jobq.sock\", \"tcp://127.0.0.1:7420\"]
   data = \"/var/lib/jobq\"
   max-active = 32
+  cap = { thumbnail = 4 }
 
   [list]
   limit = 1000

@@ -349,6 +349,18 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_of_pairs_may_be_a_table() {
+        let entries = read("[serve.cap]\nthumbnail = 4\n\"mail.send\" = 1\n").expect("it makes sense");
+        assert_eq!(entries.len(), 1);
+        let mut caps = entries[0].values.clone();
+        caps.sort();
+        assert_eq!(caps, ["mail.send=1", "thumbnail=4"]);
+        let lists = read("[serve]\ncap = [\"thumbnail=4\"]\n").expect("it makes sense");
+        assert_eq!(lists[0].values, ["thumbnail=4"]);
+        assert!(read("[list.limit]\nx = 4\n").is_err());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line_and_what_was_meant() {
         for (text, expected) in [
             (

@@ -115,7 +115,9 @@ impl Settings {
 fn is_missing(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand
+        ErrorKind::MissingRequiredArgument
+            | ErrorKind::MissingSubcommand
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     )
 }
 
