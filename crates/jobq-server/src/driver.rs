@@ -234,6 +234,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 self.batches_out -= 1;
                 self.machine.handle_stored(now, stored);
             }
+            StoreEvent::Pruned(pruned) => self.machine.handle_pruned(now, pruned),
             StoreEvent::Space(space) => {
                 self.space = space;
                 self.machine.handle_space(now, space);
@@ -312,6 +313,9 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             };
             self.batches_out += 1;
             self.store.commit(batch);
+        }
+        if let Some(prune) = self.machine.poll_prune() {
+            self.store.prune(prune);
         }
         while let Some(asked) = self.machine.poll_read() {
             let reader = self.store.reader();

@@ -16,7 +16,7 @@ pub mod time;
 
 pub use driver::{ServeError, Stop};
 pub use lock::DataDir;
-pub use machine::{Config, QueueLimits};
+pub use machine::{Config, Keep, QueueLimits};
 pub use server::{RunningServer, Server, StartError, Stopper};
 
 /// The README's example is run.

@@ -34,6 +34,7 @@ mod query;
 mod queue_limits;
 mod reads;
 mod recovery;
+mod retention;
 mod sessions;
 mod settle;
 mod submit;
@@ -53,6 +54,7 @@ use crate::time::{Mono, Now, Wall};
 
 pub use config::{Config, QueueLimits};
 pub use reads::{Asked, ReadToken};
+pub use retention::Keep;
 pub use transmit::Transmit;
 
 use leases::Leases;
@@ -63,6 +65,7 @@ use peers::Peers;
 use pending::{Effect, Pending};
 use reads::Reads;
 use recovery::Recovery;
+use retention::Retention;
 use sessions::Sessions;
 use timers::Timers;
 use transmit::Outbox;
@@ -96,6 +99,7 @@ pub struct Machine {
     outbox: Outbox,
     timers: Timers,
     recovery: Recovery,
+    retention: Retention,
     watches: Watches,
     totals: Totals,
     space: Space,
@@ -138,6 +142,7 @@ impl Machine {
             outbox: Outbox::new(&config.limits),
             timers: Timers::default(),
             recovery: Recovery::default(),
+            retention: Retention::new(&recovered.names, recovered.clock, now),
             watches: Watches::default(),
             totals: Totals::default(),
             space: Space::Enough,

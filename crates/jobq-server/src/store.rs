@@ -60,7 +60,13 @@ pub trait Store: Send {
     /// Queues a batch; never waits. The caller bounds how many are under way.
     fn commit(&mut self, batch: Batch);
 
-    /// Waits until the oldest unreported batch is durable, or there is more room or less. Cancel-safe.
+    /// Removes some of the records that are to go: as many as keep no commit waiting for more than a few milliseconds.
+    /// Queues, never waits; [`StoreEvent::Pruned`] says what was done and whether there is more. One at a time.
+    ///
+    /// With a record go its job, its uuid and its history: as if there had never been such a job.
+    fn prune(&mut self, prune: Prune);
+
+    /// Waits until the oldest unreported batch is durable, some records have gone, or there is more room or less. Cancel-safe.
     ///
     /// # Errors
     /// The batch and all after it are in doubt: they may or may not be found at the next start. The store takes

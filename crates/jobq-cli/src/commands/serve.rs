@@ -1,6 +1,7 @@
 //! `jobq serve`: a server, until a signal ends it.
 
 mod limits;
+mod retention;
 
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -18,6 +19,7 @@ use crate::signals::Signals;
 use crate::{sizes, times};
 
 use limits::Limits;
+use retention::Retention;
 
 /// The flags of `jobq serve`.
 #[derive(Debug, clap::Args)]
@@ -66,6 +68,8 @@ pub(crate) struct Args {
     accept_loss: bool,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    retention: Retention,
     /// Try a job so often, unless it says otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_attempts: Option<u32>,
@@ -134,6 +138,7 @@ fn config(args: &Args, token: Option<String>) -> Config {
         ..default
     };
     args.limits.apply(&mut config);
+    args.retention.apply(&mut config);
     config
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jobq_proto::{Backoff, JobName, Limits, Window};
 
+use super::retention::Keep;
+
 /// The machine's settings. [`Config::default`] is what `jobq serve` uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -27,8 +29,8 @@ pub struct Config {
     pub beat: Duration,
     /// How long past its time-out a run is left to its worker before the server takes it away.
     pub timeout_slack: Duration,
-    /// How long a uuid is remembered after its job has ended.
-    pub uuid_window: Duration,
+    /// How long records of ended jobs are kept, and their uuids with them.
+    pub keep: Keep,
     /// How often a job is tried that does not say.
     pub max_attempts: NonZeroU32,
     /// How long a job waits after a failure that does not say.
@@ -87,7 +89,7 @@ impl Default for Config {
             grace: Duration::from_secs(5),
             beat: Duration::from_secs(10),
             timeout_slack: Duration::from_secs(10),
-            uuid_window: Duration::from_secs(7 * 24 * 3600),
+            keep: Keep::default(),
             max_attempts: NonZeroU32::new(20).expect("20 is not 0"),
             backoff: Backoff::default(),
             limits: Limits::default(),

@@ -72,7 +72,7 @@ impl Machine {
             ttl: micros(self.config.ttl),
             grace: micros(self.config.grace),
             beat: micros(self.config.beat),
-            uuid_window: micros(self.config.uuid_window),
+            uuid_window: micros(self.config.keep.uuid_window()),
             limits: self.config.limits,
             window: self.config.window,
         }

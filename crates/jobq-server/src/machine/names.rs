@@ -135,6 +135,17 @@ impl Names {
         }
     }
 
+    /// Records of jobs that ended have gone.
+    pub(super) fn count_gone(&mut self, gone: &NameTotals) {
+        let Some(key) = self.find(gone.name.as_str()) else {
+            return;
+        };
+        let counts = self.counts(key);
+        counts.completed = counts.completed.saturating_sub(gone.completed);
+        counts.failed = counts.failed.saturating_sub(gone.failed);
+        counts.cancelled = counts.cancelled.saturating_sub(gone.cancelled);
+    }
+
     /// Up to `limit` names with their counts, by name; whether there are more; and all of them together.
     pub(super) fn stats(&self, limit: usize) -> (Vec<NameStats>, bool, NameStats) {
         let mut total = NameStats::default();

@@ -411,7 +411,7 @@ impl Machine {
             ..
         } = verdict;
         let at = self.arrival();
-        self.names.count_ended(lease.name, status);
+        self.count_ended(lease.name, status, at);
         self.names.count_left(lease.name, lease.bytes);
         self.pending.change(Change::Ended(Ended {
             id,
@@ -442,7 +442,7 @@ impl Machine {
         for lane in LaneKey::both(name) {
             self.wake_those_free_for(lane);
         }
-        self.names.count_ended(name, Status::Cancelled);
+        self.count_ended(name, Status::Cancelled, at);
         self.names.count_left(name, waiting.bytes);
         self.pending.change(Change::Ended(Ended {
             id,

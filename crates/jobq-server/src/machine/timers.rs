@@ -72,7 +72,7 @@ impl Machine {
             self.now.mono.plus(wait)
         });
         let timers = self.timers.due.first().map(|(at, _)| *at);
-        [scheduled, timers, self.timers.record_at]
+        [scheduled, timers, self.timers.record_at, self.next_prune()]
             .into_iter()
             .flatten()
             .min()

@@ -1,12 +1,15 @@
 //! What a store reports by itself.
 
 use super::batch::Stored;
+use super::prune::Pruned;
 
 /// What [`Store::recv`](super::Store::recv) waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
     /// The oldest batch that was not reported is durable.
     Stored(Stored),
+    /// What [`Store::prune`](super::Store::prune) asked for last has been done in part, or whole.
+    Pruned(Pruned),
     /// There is more room than before, or less. A store that has never said so has enough.
     Space(Space),
 }

@@ -4,6 +4,7 @@
 //! [`MemoryDisk`]: drop the store, open the disk again, and the epoch is one higher.
 
 mod contents;
+mod records;
 mod views;
 
 use std::collections::VecDeque;
@@ -14,8 +15,8 @@ use tokio::sync::watch;
 
 use self::contents::Contents;
 use super::{
-    Batch, Birth, LiveJob, Read, ReadAnswer, Recovered, Space, Store, StoreError, StoreEvent, StoreReader,
-    Stored,
+    Batch, Birth, LiveJob, Prune, Read, ReadAnswer, Recovered, Space, Store, StoreError, StoreEvent,
+    StoreReader, Stored,
 };
 
 /// What a [`MemoryStore`] writes to. Clones are the same disk; it outlives the stores that are opened on it.
@@ -92,7 +93,7 @@ impl MemoryDisk {
 /// Keeps jobs in memory.
 ///
 /// A batch becomes durable when [`Store::recv`] is polled for it, so a batch that nobody waited for is lost with
-/// the store. All of it is in memory, params of ended jobs included: see to it that it does not grow for ever.
+/// the store. All of it is in memory, params of ended jobs included, for as long as their records are kept.
 #[derive(Debug)]
 pub struct MemoryStore {
     disk: MemoryDisk,
@@ -100,6 +101,8 @@ pub struct MemoryStore {
     space: watch::Receiver<Space>,
     recovered: Recovered,
     waiting: VecDeque<Batch>,
+    /// What is to be removed once the first so many of the waiting batches are durable.
+    prune: Option<(usize, Prune)>,
     poisoned: bool,
 }
 
@@ -118,6 +121,7 @@ impl MemoryStore {
             space: first_of(&disk.space),
             recovered: disk.lock().recover(),
             waiting: VecDeque::new(),
+            prune: None,
             poisoned: false,
         }
     }
@@ -153,9 +157,16 @@ impl Store for MemoryStore {
         self.waiting.push_back(batch);
     }
 
+    fn prune(&mut self, prune: Prune) {
+        self.prune = Some((self.waiting.len(), prune));
+    }
+
     async fn recv(&mut self) -> Result<StoreEvent, StoreError> {
         if self.poisoned {
             return Err(StoreError::Closed);
+        }
+        if let Some((_, prune)) = self.prune.take_if(|(batches, _)| *batches == 0) {
+            return Ok(StoreEvent::Pruned(self.disk.lock().prune(&prune)));
         }
         let number = self.waiting.front().map(|batch| batch.number);
         let opens = async {
@@ -180,6 +191,9 @@ impl Store for MemoryStore {
             (Gate::UpTo(_), Some(batch)) => self.apply(batch),
             _ => Err(StoreError::Refused("the memory disk was told to fail")),
         };
+        if let Some((batches, _)) = &mut self.prune {
+            *batches -= 1;
+        }
         self.poisoned = stored.is_err();
         stored.map(StoreEvent::Stored)
     }

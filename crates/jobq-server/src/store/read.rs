@@ -42,6 +42,27 @@ pub struct NameTotals {
     pub cancelled: u64,
 }
 
+impl NameTotals {
+    /// No jobs of a name.
+    pub fn none(name: Arc<JobName>) -> Self {
+        Self {
+            name,
+            completed: 0,
+            failed: 0,
+            cancelled: 0,
+        }
+    }
+
+    /// How many ended in this status, which is terminal.
+    pub fn of_mut(&mut self, status: Status) -> &mut u64 {
+        match status {
+            Status::Completed => &mut self.completed,
+            Status::Failed => &mut self.failed,
+            _ => &mut self.cancelled,
+        }
+    }
+}
+
 /// A live job as the start needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveJob {

@@ -17,6 +17,7 @@ mod log;
 mod lookup;
 mod names;
 mod open;
+mod prune;
 mod query;
 mod reader;
 mod recover;
@@ -48,7 +49,7 @@ pub use self::reader::SqliteReader;
 use self::reserve::Reserve;
 use self::values::During;
 use self::writer::{Reports, StopFlags, Task, Writer};
-use super::{Batch, Birth, LiveJob, Recovered, Store, StoreError, StoreEvent};
+use super::{Batch, Birth, LiveJob, Prune, Recovered, Store, StoreError, StoreEvent};
 use crate::lock::DataDir;
 
 /// How an SQLite store is opened and kept.
@@ -216,6 +217,12 @@ impl Store for SqliteStore {
         if let Some(running) = &self.running {
             // A writer that has ended said why; `recv` says so again.
             let _ = running.tasks.send(Task::Batch(batch));
+        }
+    }
+
+    fn prune(&mut self, prune: Prune) {
+        if let Some(running) = &self.running {
+            let _ = running.tasks.send(Task::Prune(prune));
         }
     }
 

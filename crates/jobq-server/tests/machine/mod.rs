@@ -16,6 +16,7 @@ mod manners;
 mod payloads;
 mod progress;
 mod restarts;
+mod retention;
 mod retrying;
 mod sessions;
 mod stopping;

@@ -247,6 +247,7 @@ impl World {
                         self.batches_out -= 1;
                         self.machine.handle_stored(self.now, stored);
                     }
+                    StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
                     StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
                 }
             } else if !self.reads_held
@@ -267,6 +268,10 @@ impl World {
             self.trace.push(format!("{batch:?}"));
             self.batches_out += 1;
             self.store.commit(batch);
+        }
+        if let Some(prune) = self.machine.poll_prune() {
+            self.trace.push(format!("{prune:?}"));
+            self.store.prune(prune);
         }
         while let Some(asked) = self.machine.poll_read() {
             self.trace.push(format!("{asked:?}"));

@@ -4,5 +4,6 @@ mod agreement;
 mod conformance;
 mod fixture;
 mod lock;
+mod pruning;
 mod queries;
 mod sqlite;

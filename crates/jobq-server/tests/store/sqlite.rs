@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jobq_proto::{Backoff, JobId, Status};
 use jobq_server::store::{
-    Change, CheckProgress, InsertOutcome, JobRecord, MemoryDisk, Policy, Read, RunEnd, Space, SqliteSettings,
-    SqliteStore, Store, StoreError, StoreEvent, StoreReader, check,
+    ByEnd, Change, CheckProgress, InsertOutcome, JobRecord, MemoryDisk, Policy, Prune, Read, RunEnd, Space,
+    SqliteSettings, SqliteStore, Store, StoreError, StoreEvent, StoreReader, check,
 };
 use jobq_server::time::Wall;
 use rusqlite::Connection;
@@ -113,6 +113,54 @@ async fn the_view_reads_well_in_a_shell() {
         (row(1)[3].as_deref(), row(2)[3].as_deref()),
         (Some("Queued"), Some("Processing"))
     );
+}
+
+#[tokio::test]
+async fn the_file_shrinks_when_records_have_gone() {
+    const JOBS: u64 = 3_000;
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    let large = |id| JobRecord {
+        params: bytes::Bytes::from(vec![7; if id % 100 == 0 { 100_000 } else { 1_000 }]),
+        ..job(id)
+    };
+    client
+        .commit((1..=JOBS).map(|id| insert(large(id))).collect())
+        .await;
+    let ends = (1..JOBS).map(|id| ended(id, id, Status::Completed));
+    client.commit(ends.collect()).await;
+    client.store.close().await.unwrap();
+    let size = || dir.path().join("jobq.db").metadata().unwrap().len();
+    let full = size();
+    let mut store = Disk::open(&dir);
+    let all = Wall(i64::MAX);
+    let prune = Prune {
+        before: ByEnd {
+            completed: all,
+            failed: all,
+            cancelled: all,
+        },
+        count: None,
+    };
+    loop {
+        store.prune(prune);
+        match store.recv().await.unwrap() {
+            StoreEvent::Pruned(pruned) if !pruned.more => break,
+            _ => {}
+        }
+    }
+    store.close().await.unwrap();
+    assert!(size() < full / 4, "{} of {full} bytes are left", size());
+    let db = visitor(&dir);
+    let check: String = db
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(check, "ok");
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        db.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!((count("jobs"), count("done"), count("blocks")), (1, 0, 1));
 }
 
 #[tokio::test]

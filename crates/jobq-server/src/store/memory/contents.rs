@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use jobq_proto::{Fence, JobId, JobName, Status};
+use jobq_proto::{Fence, JobId, JobName};
 use uuid::Uuid;
 
+use super::records::Records;
 use crate::store::{
     Batch, Birth, Change, Ended, InsertOutcome, JobRecord, Lease, LiveJob, NameTotals, Recovered, Requeued,
     RunEnd, SessionId, SessionRecord, StoreError, Stored,
@@ -27,6 +28,7 @@ pub(super) struct Contents {
     sessions: BTreeMap<SessionId, SessionRecord>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) uuids: BTreeMap<Uuid, JobId>,
+    pub(super) records: Records,
 }
 
 /// A job and what became of it.
@@ -79,6 +81,7 @@ impl Contents {
             sessions: BTreeMap::new(),
             jobs: BTreeMap::new(),
             uuids: BTreeMap::new(),
+            records: Records::default(),
         }
     }
 
@@ -218,13 +221,10 @@ impl Contents {
         })
     }
 
-    fn totals(&mut self, name: &Arc<JobName>) -> &mut NameTotals {
-        self.names.entry(Arc::clone(name)).or_insert_with(|| NameTotals {
-            name: Arc::clone(name),
-            completed: 0,
-            failed: 0,
-            cancelled: 0,
-        })
+    pub(super) fn totals(&mut self, name: &Arc<JobName>) -> &mut NameTotals {
+        self.names
+            .entry(Arc::clone(name))
+            .or_insert_with(|| NameTotals::none(Arc::clone(name)))
     }
 
     /// A change of a job that stays live.
@@ -264,18 +264,14 @@ impl Contents {
     }
 
     fn end(&mut self, ended: Ended) {
-        let totals = self.totals(&ended.name);
-        match ended.status {
-            Status::Completed => totals.completed += 1,
-            Status::Failed => totals.failed += 1,
-            _ => totals.cancelled += 1,
-        }
+        *self.totals(&ended.name).of_mut(ended.status) += 1;
         let Some(job) = self.jobs.get_mut(&ended.id) else {
             return;
         };
         let Standing::Live(live) = &job.standing else {
             return;
         };
+        self.records.insert(ended.id, ended.status, ended.at);
         if let Some((fence, end)) = ended.run
             && end.is_history()
         {

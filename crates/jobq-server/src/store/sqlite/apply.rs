@@ -9,8 +9,13 @@ use super::endings::Endings;
 use super::inserts::Inserts;
 use super::live::LiveIds;
 use super::names::Names;
+use super::prune::Pruner;
 use super::values::{Code, During, Micros, Unsigned};
-use crate::store::{Batch, Change, InsertOutcome, Leased, Requeued, SessionRecord, StoreError, Stored};
+use crate::store::{
+    Batch, ByEnd, Change, InsertOutcome, Leased, NameTotals, Prune, Pruned, Requeued, SessionRecord,
+    StoreError, Stored,
+};
+use crate::time::Wall;
 
 /// How often a visitor's lock is waited for, each time for as long as a connection waits by itself: five minutes.
 const BUSY_TRIES: u32 = 30;
@@ -24,6 +29,7 @@ pub(super) struct Applier<'db> {
     last_batch: u64,
     inserts: Inserts<'db>,
     endings: Endings<'db>,
+    pruner: Pruner<'db>,
     begin: Statement<'db>,
     commit: Statement<'db>,
     lease: Statement<'db>,
@@ -45,6 +51,7 @@ impl<'db> Applier<'db> {
             last_batch,
             inserts: Inserts::new(db)?,
             endings: Endings::new(db)?,
+            pruner: Pruner::new(db)?,
             begin: db.prepare("BEGIN IMMEDIATE")?,
             commit: db.prepare("COMMIT")?,
             lease: db.prepare(
@@ -105,6 +112,51 @@ impl<'db> Applier<'db> {
         }
         self.commit.execute([]).during("commit")?;
         Ok(stored)
+    }
+
+    /// Removes some of the records that are to go. It is durable with whatever is applied next. After an error the
+    /// applier must not be used again.
+    pub(super) fn prune(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.db
+            .pragma_update(None, "synchronous", "NORMAL")
+            .during("be set up to remove records")?;
+        let pruned = self.prune_unsynced(prune);
+        // A transaction that failed half-way is still open, and keeps the mode until it has been taken back.
+        if self.db.is_autocommit() {
+            self.db
+                .pragma_update(None, "synchronous", "FULL")
+                .during("be set up to keep jobs")?;
+        }
+        pruned
+    }
+
+    fn prune_unsynced(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
+        self.begin()?;
+        let step = self.pruner.step(&mut self.blocks, &self.live, prune);
+        let step = step.during("remove records")?;
+        let mut gone = Vec::with_capacity(step.gone.len());
+        for (name, by_end) in step.gone {
+            self.endings.count_gone(name, &by_end);
+            gone.push(NameTotals {
+                name: self.names.by_id(self.db, name).during("find a name")?,
+                completed: by_end.completed,
+                failed: by_end.failed,
+                cancelled: by_end.cancelled,
+            });
+        }
+        self.endings.write_totals().during("count ended jobs")?;
+        self.blocks.write().during("sum up its jobs")?;
+        self.commit.execute([]).during("commit")?;
+        Ok(Pruned {
+            gone,
+            oldest: self.blocks.oldest(),
+            more: step.more,
+        })
+    }
+
+    /// When the first jobs ended whose records are there.
+    pub(super) fn oldest(&self) -> ByEnd<Option<Wall>> {
+        self.blocks.oldest()
     }
 
     /// Begins the transaction. A visitor's lock, such as that of a shell that writes, is waited out: nothing has

@@ -42,6 +42,7 @@ pub(super) struct Blocks<'db> {
     read_names: Statement<'db>,
     write_names: Statement<'db>,
     write_ends: Statement<'db>,
+    clear: Statement<'db>,
 }
 
 impl<'db> Blocks<'db> {
@@ -69,6 +70,7 @@ impl<'db> Blocks<'db> {
             )?,
             write_ends: db
                 .prepare("UPDATE blocks SET completed = ?2, failed = ?3, cancelled = ?4 WHERE block = ?1")?,
+            clear: db.prepare("DELETE FROM blocks WHERE block = ?")?,
         };
         let mut read = db.prepare("SELECT block, completed, failed, cancelled FROM blocks")?;
         let mut rows = read.query([])?;
@@ -119,6 +121,52 @@ impl<'db> Blocks<'db> {
             self.set_ends(block, ends);
             self.changed.insert(block);
         }
+    }
+
+    /// Records of a block are gone, so many by status, and these are the first ends of those that are left.
+    pub(super) fn pruned(&mut self, block: u64, gone: ByEnd<u64>, left: Ends) {
+        for status in ByEnd::STATUSES {
+            let total = self.totals.of_mut(status);
+            *total = total.saturating_sub(*gone.of(status));
+        }
+        self.set_ends(block, left);
+        self.changed.insert(block);
+    }
+
+    /// Nothing is left of a block: it is forgotten, though jobs may arrive in it again.
+    pub(super) fn forget(&mut self, block: u64) -> rusqlite::Result<()> {
+        self.set_ends(block, Ends::default());
+        self.changed.remove(&block);
+        if self.arriving.is_some_and(|(arriving, _)| arriving == block) {
+            self.arriving = None;
+            self.renamed = false;
+        }
+        self.clear.execute([Unsigned(block)])?;
+        Ok(())
+    }
+
+    /// When the first job ended whose record is there.
+    pub(super) fn oldest(&self) -> Ends {
+        self.by_end.map(|ends| ends.first().map(|(at, _)| *at))
+    }
+
+    /// The block with the record that is there longest, and when that job ended.
+    pub(super) fn first_to_end(&self, status: Status) -> Option<(Wall, u64)> {
+        self.by_end.of(status).first().copied()
+    }
+
+    /// The first block by id where a job ended in this status before `before`, and has a record.
+    pub(super) fn first_by_id(&self, status: Status, before: Wall) -> Option<u64> {
+        let ended = |ends: &Ends| ends.of(status).is_some_and(|at| at < before);
+        self.ends
+            .iter()
+            .find(|(_, ends)| ended(ends))
+            .map(|(block, _)| *block)
+    }
+
+    /// How many records there are.
+    pub(super) fn totals(&self) -> &ByEnd<u64> {
+        &self.totals
     }
 
     /// Writes what has changed into the table, once a transaction.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobq_proto::{Fence, JobId, Status};
+use jobq_proto::{Fence, JobId};
 use rusqlite::{Connection, Statement, params};
 
 use super::blocks::Blocks;
@@ -10,7 +10,7 @@ use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, RowStatement};
 use super::values::{Code, During, Micros, Unsigned};
-use crate::store::{Change, Ended, RunEnd, StoreError};
+use crate::store::{ByEnd, Change, Ended, RunEnd, StoreError};
 use crate::time::Wall;
 
 /// The statements that end jobs and runs, and what they have not counted yet.
@@ -20,8 +20,8 @@ pub(super) struct Endings<'db> {
     live: Statement<'db>,
     runs: Statement<'db>,
     totals: Statement<'db>,
-    /// How many jobs of each name ended since the totals were last written: completed, failed, cancelled.
-    ended: BTreeMap<i64, [i64; 3]>,
+    /// How many more jobs of each name have records since the totals were last written.
+    ended: BTreeMap<i64, ByEnd<i64>>,
 }
 
 impl<'db> Endings<'db> {
@@ -69,12 +69,7 @@ impl<'db> Endings<'db> {
                     .during("record a run")?;
             }
             let name = names.id_or_new(db, &ended.name).during("find a name")?;
-            let [completed, failed, cancelled] = self.ended.entry(name).or_default();
-            match ended.status {
-                Status::Completed => *completed += 1,
-                Status::Failed => *failed += 1,
-                _ => *cancelled += 1,
-            }
+            *self.ended.entry(name).or_default().of_mut(ended.status) += 1;
             jobs.push((ended, name));
         }
         self.done.execute(&jobs, bind_done).during("end jobs")?;
@@ -107,10 +102,19 @@ impl<'db> Endings<'db> {
         Ok(())
     }
 
+    /// So many records of a name have gone.
+    pub(super) fn count_gone(&mut self, name: i64, gone: &ByEnd<u64>) {
+        let more = self.ended.entry(name).or_default();
+        for status in ByEnd::STATUSES {
+            *more.of_mut(status) -= i64::try_from(*gone.of(status)).unwrap_or(i64::MAX);
+        }
+    }
+
     /// Writes the counts, once a transaction.
     pub(super) fn write_totals(&mut self) -> rusqlite::Result<()> {
-        for (name, [completed, failed, cancelled]) in std::mem::take(&mut self.ended) {
-            self.totals.execute(params![name, completed, failed, cancelled])?;
+        for (name, more) in std::mem::take(&mut self.ended) {
+            let more = params![name, more.completed, more.failed, more.cancelled];
+            self.totals.execute(more)?;
         }
         Ok(())
     }

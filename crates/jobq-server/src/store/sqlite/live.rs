@@ -144,6 +144,13 @@ impl<'db> LiveIds<'db> {
         Ok(touched)
     }
 
+    /// Whether a block has a live job.
+    pub(super) fn has_block(&self, number: u64) -> bool {
+        self.blocks
+            .get(&number)
+            .is_some_and(|block| block.live != Bits::NONE)
+    }
+
     /// Writes what has changed into the table, once a transaction.
     pub(super) fn write(&mut self) -> rusqlite::Result<()> {
         while let Some(number) = self.changed.pop_first() {

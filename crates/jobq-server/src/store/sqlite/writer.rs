@@ -16,12 +16,14 @@ use super::reserve::Reserve;
 use super::suspect;
 use super::values::During;
 use super::watermark::Watermark;
-use crate::store::{Batch, Space, StoreError, StoreEvent, Stored};
+use crate::store::{Batch, Prune, Pruned, Space, StoreError, StoreEvent, Stored};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Task {
     Batch(Batch),
+    /// Remove some records.
+    Prune(Prune),
     /// Fold the log into the database, and end.
     Close,
 }
@@ -129,10 +131,11 @@ impl Writer {
         let mut applier = Applier::new(db, *last_batch).during("prepare its statements")?;
         let mut log = Log::new(db)?;
         let mut batches = Vec::with_capacity(GROUP);
+        let mut prune = None;
         room.look(&log);
         loop {
             let at_rest = log.is_clean() && room.reserve.space() == Space::Enough;
-            let next = next_group(tasks, &mut batches, (!at_rest).then_some(IDLE));
+            let next = next_group(tasks, &mut batches, &mut prune, (!at_rest).then_some(IDLE));
             if room.is_abandoned() {
                 return Ok(());
             }
@@ -147,6 +150,10 @@ impl Writer {
                 watermark.advance(last)?;
                 room.reports.stored(stored);
                 batches.clear();
+                log.committed(room.reserve)?;
+            }
+            if let Some(prune) = prune.take() {
+                room.prune(&mut applier, db, &prune)?;
                 log.committed(room.reserve)?;
             }
             if next == Next::Close {
@@ -208,6 +215,33 @@ impl Room<'_> {
         }
     }
 
+    /// Removes some records, if there is room for doing so; else it is for another time.
+    fn prune<'db>(
+        &mut self,
+        applier: &mut Applier<'db>,
+        db: &'db Connection,
+        prune: &Prune,
+    ) -> Result<(), StoreError> {
+        let last_batch = applier.last_batch();
+        let pruned = match applier.prune(prune) {
+            Err(error) if self.reserve.ran_out(&error) => {
+                roll_back(db)?;
+                db.pragma_update(None, "synchronous", "FULL")
+                    .during("be set up to keep jobs")?;
+                *applier = Applier::new(db, last_batch).during("prepare its statements")?;
+                self.reports.space(self.reserve.space());
+                Pruned {
+                    gone: Vec::new(),
+                    oldest: applier.oldest(),
+                    more: false,
+                }
+            }
+            pruned => pruned?,
+        };
+        self.reports.send(Ok(StoreEvent::Pruned(pruned)));
+        Ok(())
+    }
+
     fn is_abandoned(&self) -> bool {
         self.stop.abandoned.load(Ordering::Acquire)
     }
@@ -224,8 +258,8 @@ fn roll_back(db: &Connection) -> Result<(), StoreError> {
 /// What a wait for tasks ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Batches.
-    Batches,
+    /// Batches, or the wish to remove records after them.
+    Tasks,
     /// Nothing for as long as was waited.
     Idle,
     /// The wish to close, after the batches that came before.
@@ -233,7 +267,12 @@ enum Next {
 }
 
 /// Waits for a batch, no longer than `wait`, and takes those that came with it.
-fn next_group(tasks: &Receiver<Task>, batches: &mut Vec<Batch>, wait: Option<Duration>) -> Next {
+fn next_group(
+    tasks: &Receiver<Task>,
+    batches: &mut Vec<Batch>,
+    prune: &mut Option<Prune>,
+    wait: Option<Duration>,
+) -> Next {
     let first = match wait {
         None => tasks.recv().ok(),
         Some(wait) => match tasks.recv_timeout(wait) {
@@ -245,6 +284,10 @@ fn next_group(tasks: &Receiver<Task>, batches: &mut Vec<Batch>, wait: Option<Dur
     for task in first.into_iter().chain(tasks.try_iter()) {
         match task {
             Task::Batch(batch) => batches.push(batch),
+            Task::Prune(asked) => {
+                *prune = Some(asked);
+                return Next::Tasks;
+            }
             Task::Close => return Next::Close,
         }
         if batches.len() == GROUP {
@@ -255,6 +298,6 @@ fn next_group(tasks: &Receiver<Task>, batches: &mut Vec<Batch>, wait: Option<Dur
     if batches.is_empty() {
         Next::Close
     } else {
-        Next::Batches
+        Next::Tasks
     }
 }

@@ -1,0 +1,256 @@
+//! How long records of ended jobs are kept, and when the store is told to give some up.
+
+use std::time::Duration;
+
+use jobq_proto::Status;
+
+use super::Machine;
+use super::names::NameKey;
+use crate::store::{ByEnd, Count, NameTotals, Prune, Pruned};
+use crate::time::{Mono, Now, Wall};
+
+/// How long a record is kept in any case that goes only since there are too many: so long is its uuid remembered.
+const LEAST_AGE: Duration = Duration::from_secs(60);
+
+/// What is told as the uuid window where records are kept for ever.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How soon after one removal of old records the next begins: as soon as a small part of the shortest age has passed,
+/// so that what goes one by one goes together.
+const SOONEST: Duration = Duration::from_secs(1);
+/// … and at the latest when something is due for so long.
+const LATEST: Duration = Duration::from_secs(60);
+/// The part.
+const PART: u32 = 64;
+
+/// The pause between two steps of a long removal while jobs are on their way to the disk.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many times as fast as time itself the calendar may go before records are not believed to be as old as it says.
+const FASTEST: u32 = 2;
+
+/// How long records of ended jobs are kept. What is absent is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Those of completed jobs.
+    pub completed: Option<Duration>,
+    /// Those of dead letters.
+    pub failed: Option<Duration>,
+    /// Those of cancelled jobs.
+    pub cancelled: Option<Duration>,
+    /// Most records of each of these; beyond it those of the lowest ids go, but none within a minute of its job's end.
+    pub count: Option<u64>,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            completed: Some(7 * DAY),
+            failed: Some(30 * DAY),
+            cancelled: Some(7 * DAY),
+            count: None,
+        }
+    }
+}
+
+impl Keep {
+    /// How long a uuid is remembered in any case after its job has ended.
+    pub fn uuid_window(&self) -> Duration {
+        self.shortest().unwrap_or(FOR_EVER)
+    }
+
+    fn ages(&self) -> ByEnd<Option<Duration>> {
+        ByEnd {
+            completed: self.completed,
+            failed: self.failed,
+            cancelled: self.cancelled,
+        }
+    }
+
+    fn shortest(&self) -> Option<Duration> {
+        let by_count = self.count.map(|_| LEAST_AGE);
+        self.ages()
+            .values()
+            .into_iter()
+            .copied()
+            .chain([by_count])
+            .flatten()
+            .min()
+    }
+
+    /// How long after a removal the next one may begin.
+    fn spacing(&self) -> Duration {
+        let shortest = self.shortest().unwrap_or(FOR_EVER);
+        (shortest / PART).clamp(SOONEST, LATEST)
+    }
+}
+
+/// Which records there are, as far as that says when some are to go.
+#[derive(Debug)]
+pub(super) struct Retention {
+    totals: ByEnd<u64>,
+    /// When the first jobs ended that have records. Unknown until the store has been asked for the first time.
+    oldest: Option<ByEnd<Option<Wall>>>,
+    /// When the first jobs ended since the store was asked last …
+    since_asked: ByEnd<Option<Wall>>,
+    /// … and between that time and the one before: when it was asked, it may not have had them yet.
+    before_asked: ByEnd<Option<Wall>>,
+    is_asked: bool,
+    /// There is more to do for what is due.
+    more: bool,
+    not_before: Mono,
+    calendar: Calendar,
+}
+
+/// The calendar as far as records go by it. When the wall clock jumps ahead, this one follows at a walk, so that what
+/// is to be kept for days does not go at once; when that was a mistake and is mended, it goes with it.
+#[derive(Debug)]
+struct Calendar {
+    latest: Wall,
+    at: Mono,
+}
+
+impl Calendar {
+    fn advance(&mut self, now: Now) -> Wall {
+        let believed = self.latest.plus(now.mono.since(self.at) * FASTEST);
+        self.latest = self.latest.max(believed.min(now.wall));
+        self.at = now.mono;
+        self.latest.min(now.wall)
+    }
+}
+
+impl Retention {
+    pub(super) fn new(names: &[NameTotals], clock: Wall, now: Now) -> Self {
+        let mut totals = ByEnd::default();
+        for name in names {
+            totals.completed += name.completed;
+            totals.failed += name.failed;
+            totals.cancelled += name.cancelled;
+        }
+        Self {
+            totals,
+            oldest: None,
+            since_asked: ByEnd::default(),
+            before_asked: ByEnd::default(),
+            is_asked: false,
+            more: false,
+            not_before: now.mono,
+            calendar: Calendar {
+                latest: clock.max(now.wall),
+                at: now.mono,
+            },
+        }
+    }
+
+    /// A job ended.
+    fn ended(&mut self, status: Status, at: Wall) {
+        *self.totals.of_mut(status) += 1;
+        self.since_asked.of_mut(status).get_or_insert(at);
+        if let Some(oldest) = &mut self.oldest {
+            oldest.of_mut(status).get_or_insert(at);
+        }
+    }
+
+    /// By the calendar, when the next record is to go.
+    fn due(&self, keep: &Keep) -> Option<Wall> {
+        let Some(oldest) = &self.oldest else {
+            return Some(Wall(i64::MIN));
+        };
+        let ages = keep.ages();
+        let due = |status| {
+            let too_many = keep.count.is_some_and(|most| *self.totals.of(status) > most);
+            let by_count = too_many.then_some(LEAST_AGE);
+            let age = [*ages.of(status), by_count].into_iter().flatten().min()?;
+            // A record goes when it is older than that.
+            oldest
+                .of(status)
+                .map(|at| at.plus(age).plus(Duration::from_micros(1)))
+        };
+        ByEnd::STATUSES.into_iter().filter_map(due).min()
+    }
+}
+
+impl Machine {
+    /// Counts a job that ended.
+    pub(super) fn count_ended(&mut self, name: NameKey, status: Status, at: Wall) {
+        self.names.count_ended(name, status);
+        self.retention.ended(status, at);
+    }
+
+    /// Records that the store is to give up. Nothing more comes before [`Machine::handle_pruned`].
+    pub fn poll_prune(&mut self) -> Option<Prune> {
+        let now = self.now;
+        let retention = &mut self.retention;
+        if retention.is_asked || self.closing || now.mono < retention.not_before {
+            return None;
+        }
+        let today = retention.calendar.advance(now);
+        let keep = &self.config.keep;
+        if !retention.more && retention.due(keep)? > today {
+            return None;
+        }
+        retention.is_asked = true;
+        retention.before_asked = std::mem::take(&mut retention.since_asked);
+        let ago = |age: Duration| {
+            let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            Wall(today.0.saturating_sub(age))
+        };
+        Some(Prune {
+            before: keep.ages().map(|age| age.map_or(Wall(i64::MIN), ago)),
+            count: keep.count.map(|most| Count {
+                most,
+                before: ago(LEAST_AGE),
+            }),
+        })
+    }
+
+    /// The store has given records up.
+    pub fn handle_pruned(&mut self, now: Now, pruned: Pruned) {
+        self.tick(now);
+        for gone in &pruned.gone {
+            self.names.count_gone(gone);
+            let totals = &mut self.retention.totals;
+            totals.completed = totals.completed.saturating_sub(gone.completed);
+            totals.failed = totals.failed.saturating_sub(gone.failed);
+            totals.cancelled = totals.cancelled.saturating_sub(gone.cancelled);
+        }
+        let retention = &mut self.retention;
+        let mut oldest = pruned.oldest;
+        for status in ByEnd::STATUSES {
+            let known = [
+                *oldest.of(status),
+                *retention.before_asked.of(status),
+                *retention.since_asked.of(status),
+            ];
+            *oldest.of_mut(status) = known.into_iter().flatten().min();
+        }
+        retention.oldest = Some(oldest);
+        retention.is_asked = false;
+        retention.more = pruned.more;
+        let wait = match pruned.more {
+            true if self.pending.is_idle() => Duration::ZERO,
+            true => PAUSE,
+            false => self.config.keep.spacing(),
+        };
+        retention.not_before = now.mono.plus(wait);
+    }
+
+    /// When records are to go, if the calendar goes on as it does.
+    pub(super) fn next_prune(&self) -> Option<Mono> {
+        let retention = &self.retention;
+        if retention.is_asked || self.closing {
+            return None;
+        }
+        let due = match retention.more {
+            true => self.now.mono,
+            false => {
+                let due = retention.due(&self.config.keep)?;
+                self.now
+                    .mono
+                    .plus(due.since(self.now.wall.min(retention.calendar.latest)))
+            }
+        };
+        Some(due.max(retention.not_before))
+    }
+}
