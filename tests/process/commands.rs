@@ -2,10 +2,9 @@
 
 use jobq_client::{JobRequest, Status};
 use jobq_proto::limits::MAX_REASON;
+use jobq_tests::program::{finish, without_variables};
 use jobq_tests::{History, Process, soon};
 use serde_json::json;
-
-use jobq_tests::program::{finish, without_variables};
 
 use crate::fixture::{completed, program, submit, text};
 use crate::workshop::{Workshop, gone};
