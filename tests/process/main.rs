@@ -7,6 +7,7 @@ mod checking;
 mod commands;
 mod configuring;
 mod documents;
+mod extents;
 mod failing;
 mod fixture;
 mod full;

@@ -59,12 +59,12 @@ async fn bytes_that_are_no_protocol_disturb_no_other_peer() {
 #[tokio::test]
 async fn a_frame_over_the_limit_is_refused_by_its_length_alone() {
     let mut scene = Scene::start().await;
-    for length in [4_097, 1_114_112, u32::MAX] {
+    for length in [163_841, 1_114_112, u32::MAX] {
         let mut newcomer = scene.newcomer().await;
         newcomer.write(&announced(length)).await;
         let error = told(newcomer, ErrorCode::FrameTooLarge).await;
         assert!(
-            error.contains(&length.to_string()) && error.contains("4096"),
+            error.contains(&length.to_string()) && error.contains("163840"),
             "{error}"
         );
         scene.works_on().await;

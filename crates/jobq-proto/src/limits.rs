@@ -22,8 +22,8 @@ pub const MAX_HELD_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes that a frame may have beside the one params or result of greatest length in it.
 pub const FRAME_OVERHEAD: usize = 64 * 1024;
 
-/// Longest frame before Hello was accepted, in bytes.
-pub const MAX_FIRST_FRAME: usize = 4 * 1024;
+/// Longest frame before Hello was accepted, in bytes: a Hello with 1,000 names of the greatest length fits.
+pub const MAX_FIRST_FRAME: usize = 160 * 1024;
 
 /// The limits that a server tells its peers in Hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

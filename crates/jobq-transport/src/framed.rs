@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use futures::{Sink, Stream};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use crate::codec::{Cbor, FrameCodec, KEEP_CAPACITY, Message, StreamError};
+use crate::codec::{Cbor, FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
 
 /// What a connection reserves for reading before its peer is known, in bytes. Many may be open and silent.
 const FIRST_CAPACITY: usize = 512;
@@ -49,6 +49,40 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
             framed: tokio_serde::Framed::new(frames, Cbor::default()),
             end: None,
         }
+    }
+
+    /// Waits for the length of the first frame, before there is any room for the frame itself. To be called before
+    /// anything else is read, and once. Nothing is lost if it is not polled to its end.
+    pub(crate) async fn first_length(&mut self) -> Result<usize, StreamEnd> {
+        let mut head = [0; LENGTH_BYTES];
+        loop {
+            let frames = self.framed.get_mut();
+            let buffer = frames.read_buffer();
+            let known = buffer.len();
+            head[..known].copy_from_slice(buffer);
+            if known == LENGTH_BYTES {
+                break;
+            }
+            match frames.get_mut().read(&mut head[known..]).await {
+                Ok(0) if known == 0 => return Err(StreamEnd::Eof),
+                Ok(0) => {
+                    let error =
+                        io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame");
+                    return Err(StreamEnd::Failed(error.into()));
+                }
+                Ok(read) => frames
+                    .read_buffer_mut()
+                    .extend_from_slice(&head[known..known + read]),
+                Err(error) => return Err(StreamEnd::Failed(error.into())),
+            }
+        }
+        let length = u32::from_be_bytes(head) as usize;
+        if length == 0 {
+            // Nothing follows that would be waited for.
+            let error = decode::<M>(&[]).err();
+            return Err(StreamEnd::Failed(error.expect("nothing is no message").into()));
+        }
+        Ok(length)
     }
 
     /// Takes longer frames from now on, and reads more at a time.

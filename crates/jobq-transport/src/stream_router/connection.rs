@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
 use tokio::io::{AsyncRead, ReadHalf};
+use tokio::sync::SemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,7 +18,7 @@ use super::inbox::Room;
 use super::link::{Link, Queued};
 use super::writer::write_all;
 use super::{Received, Shared, error_message};
-use crate::codec::StreamError;
+use crate::codec::{FrameError, StreamError};
 use crate::framed::{BatchLimit, MessageReader, StreamEnd};
 use crate::linger::linger;
 use crate::listener::ByteStream;
@@ -35,8 +36,12 @@ const FIRST_MESSAGE: BatchLimit = BatchLimit {
     bytes: 0,
 };
 
-/// What is read and dropped after the last words, in bytes.
-const LINGER_BYTES: usize = 64 * 1024;
+/// A first frame up to this long is read at once, in bytes: as many of them as there may be strangers need little. A
+/// Hello is longer only where it lists many names.
+const SMALL_FIRST_FRAME: usize = 4 * 1024;
+
+/// What is read and dropped after the last words, in bytes: more than a first frame that was refused by its length.
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// How long what the peer sent is still read after writing to it failed.
 const READ_ON: Duration = Duration::from_secs(1);
@@ -176,15 +181,15 @@ impl<'a> Connection<'a> {
         unadmitted: Place,
     ) -> End {
         let mut batch = Vec::new();
-        match timeout_at(hello_by, read_batch(reader, FIRST_MESSAGE, &mut batch)).await {
-            Ok(Ok(())) => {}
+        let room = match timeout_at(hello_by, self.read_first(reader, &mut batch)).await {
+            Ok(Ok(room)) => room,
             Ok(Err(end)) => return end.into(),
             Err(_) => return End::Refused(self.hello_timeout()),
-        }
+        };
         // One message never fills the inbox; the next one waits for the admission.
         self.shared.inbox.put(self.link.peer, &mut batch);
         let max_frame = self.link.admitted().await;
-        drop(unadmitted);
+        drop((unadmitted, room));
         reader.open_up(max_frame);
         loop {
             if let Err(end) = read_batch(reader, READ_BATCH, &mut batch).await {
@@ -194,6 +199,29 @@ impl<'a> Connection<'a> {
                 self.link.has_room().await;
             }
         }
+    }
+
+    /// Reads the first message. A long one waits until there is room for it among those of other strangers; the room is
+    /// its own until it is dropped.
+    async fn read_first<Io: ByteStream>(
+        &self,
+        reader: &mut Reader<Io>,
+        batch: &mut Vec<Received>,
+    ) -> Result<Option<SemaphorePermit<'_>>, StreamEnd> {
+        let length = reader.first_length().await?;
+        let config = &self.shared.config;
+        if length > config.max_first_frame {
+            let (length, limit) = (length as u64, config.max_first_frame as u64);
+            return Err(StreamEnd::Failed(FrameError::TooLarge { length, limit }.into()));
+        }
+        let room = if length > SMALL_FIRST_FRAME {
+            let bytes = u32::try_from(length.min(config.first_frames_bytes)).unwrap_or(u32::MAX);
+            self.shared.first_frames.acquire_many(bytes).await.ok()
+        } else {
+            None
+        };
+        read_batch(reader, FIRST_MESSAGE, batch).await?;
+        Ok(room)
     }
 
     fn hello_timeout(&self) -> WireError {

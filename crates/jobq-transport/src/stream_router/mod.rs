@@ -22,7 +22,7 @@ use std::time::Duration;
 use jobq_proto::limits::MAX_FIRST_FRAME;
 use jobq_proto::message::ErrorMessage;
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -49,6 +49,9 @@ pub struct RouterConfig {
     pub max_unadmitted: usize,
     /// Longest first frame, in bytes.
     pub max_first_frame: usize,
+    /// Most bytes of first frames that are being read or wait for the admission of their peers, those of up to 4 KiB
+    /// apart. Whoever sends a longer one waits for room.
+    pub first_frames_bytes: usize,
     /// Messages of one peer that wait to be received before its connection is not read any more.
     pub inbox_messages: usize,
     /// The same in bytes. One message is always read, however large; and what one read brings may exceed both by
@@ -69,6 +72,7 @@ impl Default for RouterConfig {
             max_peers: 10_000,
             max_unadmitted: 1_000,
             max_first_frame: MAX_FIRST_FRAME,
+            first_frames_bytes: 16 * 1024 * 1024,
             inbox_messages: 1_024,
             inbox_bytes: 4 * 1024 * 1024,
             outbox_bytes: 24 * 1024 * 1024,
@@ -84,6 +88,8 @@ struct Shared {
     inbox: Inbox,
     unsent: Arc<Unsent>,
     seats: Seats,
+    /// Bytes of long first frames that there is room for.
+    first_frames: Semaphore,
     next_peer: AtomicU64,
 }
 
@@ -112,6 +118,7 @@ impl StreamRouter {
             inbox: Inbox::new(config.inbox_messages, config.inbox_bytes),
             unsent: Arc::default(),
             seats: Seats::new(config.max_peers, config.max_unadmitted),
+            first_frames: Semaphore::new(config.first_frames_bytes.min(Semaphore::MAX_PERMITS)),
             next_peer: AtomicU64::new(1),
             config,
         };

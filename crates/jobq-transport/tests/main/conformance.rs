@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobq_proto::limits::MAX_FIRST_FRAME;
 use jobq_proto::message::ErrorMessage;
 use jobq_proto::{ClientMessage, ErrorCode, WireError};
 use jobq_transport::{
@@ -39,6 +40,7 @@ conformance! {
     frames_of_the_greatest_length_pass,
     nothing_is_delivered_beyond_the_first_message_before_admission,
     a_first_frame_that_is_too_long_is_refused,
+    a_long_first_frame_waits_until_there_is_room_for_it,
     a_peer_that_says_no_hello_is_told_so,
     a_frame_over_the_limit_is_refused_by_name,
     garbage_is_refused_as_malformed,
@@ -127,7 +129,7 @@ async fn nothing_is_delivered_beyond_the_first_message_before_admission(kind: Ki
 async fn a_first_frame_that_is_too_long_is_refused(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let mut dealer = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
-    dealer.send(hello_of(&"x".repeat(5_000))).unwrap();
+    dealer.send(hello_of(&"x".repeat(MAX_FIRST_FRAME + 1))).unwrap();
     dealer.flush();
     let peer = fixture.opened().await;
     let (closed, why) = fixture.closed().await;
@@ -137,6 +139,42 @@ async fn a_first_frame_that_is_too_long_is_refused(kind: Kind) {
     let [last] = <[ClientMessage; 1]>::try_from(last).unwrap();
     assert_eq!(refusal(last).0, ErrorCode::FrameTooLarge);
     assert!(matches!(end, TransportError::Closed), "{end}");
+}
+
+async fn a_long_first_frame_waits_until_there_is_room_for_it(kind: Kind) {
+    let config = RouterConfig {
+        first_frames_bytes: 10_000,
+        ..RouterConfig::default()
+    };
+    let mut fixture = Fixture::with(kind, config).await;
+    let mut slow = fixture.raw().await;
+    slow.write_all(&9_000_u32.to_be_bytes()).await.unwrap();
+    slow.write_all(&[0; 100]).await.unwrap();
+    let slow_peer = fixture.opened().await;
+    let mut long = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
+    long.send(hello_of(&"x".repeat(9_000))).unwrap();
+    let long_peer = {
+        let opened = fixture.opened();
+        tokio::select! {
+            _ = receive(&mut long) => panic!("nothing was sent"),
+            peer = opened => peer,
+        }
+    };
+    let mut short = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
+    short.send(hello()).unwrap();
+    let heard = async {
+        let short_peer = fixture.opened().await;
+        // The short one is heard first, and the long one when the slow one has made room.
+        assert_eq!(fixture.message().await.0, short_peer);
+        drop(slow);
+        assert_eq!(fixture.closed().await.0, slow_peer);
+        assert_eq!(fixture.message().await.0, long_peer);
+    };
+    tokio::select! {
+        _ = receive(&mut long) => panic!("nothing was sent"),
+        _ = receive(&mut short) => panic!("nothing was sent"),
+        () = heard => {}
+    }
 }
 
 async fn a_peer_that_says_no_hello_is_told_so(kind: Kind) {
