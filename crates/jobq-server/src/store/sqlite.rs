@@ -146,6 +146,9 @@ impl SqliteStore {
             Readers::start(dir, schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
         let (tasks, tasks_rx) = mpsc::channel();
         let (reports_tx, reports) = unbounded_channel();
+        let mut reports_tx = Reports::new(reports_tx);
+        // Before anybody can connect, so that a full disk is known before the first job is handed out.
+        reports_tx.space(reserve.look(0));
         let stop = Arc::new(StopFlags::default());
         let writer = Writer {
             dir: dir.to_owned(),
@@ -153,7 +156,7 @@ impl SqliteStore {
             watermark,
             last_batch: recovered.last_batch,
             tasks: tasks_rx,
-            reports: Reports::new(reports_tx),
+            reports: reports_tx,
             stop: Arc::clone(&stop),
             reserve,
         };

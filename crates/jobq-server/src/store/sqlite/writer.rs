@@ -75,7 +75,7 @@ impl Reports {
     }
 
     /// How much room there is, if that is news.
-    fn space(&mut self, space: Space) {
+    pub(super) fn space(&mut self, space: Space) {
         if self.space != space {
             self.space = space;
             self.send(Ok(StoreEvent::Space(space)));
