@@ -15,6 +15,7 @@ mod settings;
 mod signals;
 mod sizes;
 mod times;
+mod values;
 mod view;
 
 use std::io::Write;

@@ -3,12 +3,11 @@
 use std::time::SystemTime;
 
 use anyhow::anyhow;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jobq_client::{JobFilter, Status};
-use jobq_proto::{JobName, Username};
 
 use crate::exit::Exit;
 use crate::times;
+use crate::values::{name, status, username};
 
 /// Longest text that is looked for in reasons, in bytes; the protocol's.
 const MAX_REASON: usize = 128;
@@ -78,23 +77,6 @@ impl Selection {
         filter.reason.clone_from(&self.reason);
         Ok(filter)
     }
-}
-
-fn status() -> impl TypedValueParser<Value = Status> {
-    let names = Status::ALL.map(|status| status.as_str().to_lowercase());
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Status>())
-}
-
-fn name(text: &str) -> Result<String, String> {
-    text.parse::<JobName>()
-        .map(String::from)
-        .map_err(|error| error.message)
-}
-
-fn username(text: &str) -> Result<String, String> {
-    text.parse::<Username>()
-        .map(String::from)
-        .map_err(|error| error.message)
 }
 
 fn reason(text: &str) -> Result<String, String> {

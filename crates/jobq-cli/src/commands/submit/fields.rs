@@ -4,21 +4,21 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jobq_client::{Backoff, JobRequest, Priority, json};
-use jobq_proto::Username;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::times;
+use crate::values;
 
 /// What a job may say of when, how often and for whom it runs.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Fields {
     /// Who the job is for
-    #[arg(long, value_parser = username)]
+    #[arg(long, value_parser = values::username)]
     username: Option<String>,
-    /// How urgent it is: high, normal or low
-    #[arg(long)]
+    /// How urgent it is
+    #[arg(long, ignore_case = true, value_parser = values::priority())]
     priority: Option<Priority>,
     /// Run it after so long
     #[arg(long = "in", value_name = "DURATION", value_parser = times::duration, conflicts_with = "at")]
@@ -191,12 +191,6 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Er
 
 fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Backoff>, D::Error> {
     parse(deserializer, times::backoff)
-}
-
-fn username(text: &str) -> Result<String, String> {
-    text.parse::<Username>()
-        .map(String::from)
-        .map_err(|error| error.message)
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::io::IsTerminal;
 
 use anyhow::anyhow;
 use jobq_client::SubmitError;
-use jobq_proto::JobName;
 use uuid::Uuid;
 
 use crate::cli::Global;
 use crate::connect::{refused, unreachable};
 use crate::exit::Exit;
+use crate::values;
 use fields::Fields;
 
 /// The flags of `jobq submit`.
@@ -117,13 +117,13 @@ pub(crate) async fn run(mut args: Args, global: &Global) -> anyhow::Result<Exit>
 }
 
 fn name(text: &str) -> Result<String, String> {
-    text.parse::<JobName>().map(String::from).map_err(|error| {
+    values::name(text).map_err(|error| {
         let advice = if text.contains('=') {
             "; the job's name comes before its params"
         } else {
             ""
         };
-        format!("{}{advice}", error.message)
+        format!("{error}{advice}")
     })
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::anyhow;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use jobq_proto::JobName;
 
 use crate::exit::Exit;
+use crate::values::name;
 
 /// The ids of the two.
 const ARGUMENT: &str = "name";
@@ -80,12 +80,6 @@ impl clap::FromArgMatches for Names {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
-}
-
-fn name(text: &str) -> Result<String, String> {
-    text.parse::<JobName>()
-        .map(String::from)
-        .map_err(|error| error.message)
 }
 
 #[cfg(test)]
