@@ -276,3 +276,20 @@ async fn jobs_can_arrive_among_ids_whose_records_have_all_gone<D: Disk>() {
         1
     );
 }
+
+#[tokio::test]
+async fn a_check_finds_nothing_where_records_have_gone() {
+    let dir = <tempfile::TempDir as Disk>::new();
+    let mut client = filled(&dir, 1_900).await;
+    client
+        .commit(vec![
+            leased(1_899, 1),
+            requeued(1_899, 1, RunEnd::Failed, Some("it broke")),
+        ])
+        .await;
+    prune(&mut client, all_before(10_000)).await;
+    client.store.close().await.unwrap();
+    let report = jobq_server::store::check(dir.path(), |_| ()).unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
+    assert_eq!((report.jobs, report.live), (901, 3));
+}
