@@ -101,6 +101,30 @@ async fn every_flag_that_a_document_uses_is_one_of_its_command() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[tokio::test]
+async fn every_variable_that_a_document_names_sets_a_flag() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for command in commands().await {
+        let help = program().run([command.as_str(), "--help"]).await.success();
+        let (known, prefix) = (flags(&help), format!("JOBQ_{}_", command.to_uppercase()));
+        for (page, text) in PAGES {
+            for rest in text.split(&prefix).skip(1) {
+                let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+                let flag = &rest[..end.unwrap_or(rest.len())];
+                // With nothing behind it, the prefix stands for all of them.
+                seen += usize::from(!flag.is_empty());
+                let flag = format!("--{}", flag.to_lowercase().replace('_', "-"));
+                if flag != "--" && !known.contains(&flag) {
+                    wrong.push(format!("{page}: {prefix}… would set {flag}, and there is none"));
+                }
+            }
+        }
+    }
+    assert!(seen > 3, "there are such variables");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_link_to_another_page_leads_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
