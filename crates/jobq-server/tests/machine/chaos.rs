@@ -1,8 +1,9 @@
 //! Long runs of everything at once, with faults, from a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
-use jobq_proto::message::{HeldRun, NameCredit, OrderedJob, RunState, SettleOutcome, Work};
+use jobq_proto::message::{HeldRun, NameCredit, NameStats, OrderedJob, RunState, SettleOutcome, Work};
 use jobq_proto::{Fence, Status};
 use jobq_server::Config;
 use jobq_transport::PeerId;
@@ -15,6 +16,8 @@ const SEEDS: u8 = 24;
 const STEPS: u32 = 300;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const MAX_ACTIVE: usize = 6;
+/// Of the last name.
+const CAP: NonZeroU32 = NonZeroU32::new(2).expect("2 is not 0");
 
 /// A worker with what it knows of its runs. It says nothing that is not true, and forgets nothing.
 struct Hand {
@@ -40,6 +43,8 @@ struct Chaos {
     applied: BTreeMap<u64, u32>,
     /// Runs that were out at the last look.
     active: u64,
+    /// Those of the name with a cap.
+    capped: u64,
 }
 
 impl Chaos {
@@ -47,6 +52,7 @@ impl Chaos {
         let mut rng = ChaCha12Rng::from_seed([seed; 32]);
         let config = Config {
             max_active: Some(MAX_ACTIVE),
+            caps: BTreeMap::from([(NAMES[2].parse().expect("the name is good"), CAP)]),
             payload_budget: if rng.next_u32().is_multiple_of(2) {
                 500
             } else {
@@ -65,6 +71,7 @@ impl Chaos {
             hands: Vec::new(),
             applied: BTreeMap::new(),
             active: 0,
+            capped: 0,
         }
     }
 
@@ -136,11 +143,12 @@ impl Chaos {
             jobs: 2,
         });
         let names = names[..1 + self.below(3) as usize].to_vec();
+        let prefetch = self.below(2);
         let worker = self.world.new_worker(Work {
             names,
             jobs: 4,
             bytes: BYTES,
-            prefetch: 0,
+            prefetch,
         });
         self.world.hold(&worker, vec![]);
         self.hands.push(Hand {
@@ -298,11 +306,17 @@ impl Chaos {
     }
 
     fn check(&mut self, may_return: bool) {
-        let active = self.world.stats(self.client).total.processing;
+        let stats = self.world.stats(self.client);
+        let active = stats.total.processing;
+        let of_name = |stats: &NameStats| (stats.name == NAMES[2]).then_some(stats.processing);
+        let capped = stats.names.iter().find_map(of_name).unwrap_or(0);
         // Runs whose begin or end a crash has lost go on even if the cap was filled meanwhile.
         let most = self.active.max(MAX_ACTIVE as u64);
         assert!(may_return || active <= most, "{active} runs are out");
+        let most = self.capped.max(CAP.get().into());
+        assert!(may_return || capped <= most, "{capped} runs of one name are out");
         self.active = active;
+        self.capped = capped;
     }
 
     /// Faults stop; whatever is there is worked off.
