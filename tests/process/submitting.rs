@@ -170,19 +170,29 @@ impl Feed {
         written.expect("it reads on");
     }
 
-    fn interrupt(&self) {
+    /// Its exit code and its counts when a signal ends it, while more could come.
+    async fn interrupt(self) -> (Option<i32>, Value) {
         let pid = self
             .child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         kill_process(pid.expect("it runs"), Signal::INT).expect("it can be interrupted");
+        let Self { child, stdin } = self;
+        let ended = Self::counts(child).await;
+        // Not before: it might see the end of its input first.
+        drop(stdin);
+        ended
     }
 
-    /// Its exit code and its counts.
+    /// Its exit code and its counts when it has read all.
     async fn end(self) -> (Option<i32>, Value) {
         let Self { child, stdin } = self;
         drop(stdin);
+        Self::counts(child).await
+    }
+
+    async fn counts(child: Child) -> (Option<i32>, Value) {
         let ended = soon("the end of jobq submit", child.wait_with_output()).await;
         let ended = ended.expect("it can be waited for");
         let counts = serde_json::from_slice(&ended.stdout).expect("it ends with counts");
@@ -214,8 +224,7 @@ async fn an_interrupted_submit_can_be_run_again_without_doubles() {
         feed.line(line).await;
     }
     until_there_are(&client, 3).await;
-    feed.interrupt();
-    let (code, counts) = feed.end().await;
+    let (code, counts) = feed.interrupt().await;
     assert_eq!((code, &counts["accepted"]), (Some(130), &3.into()), "{counts}");
     let said = read_log(&log);
     assert!(said.contains("line 4 is the first"), "{said}");
