@@ -1,5 +1,6 @@
 //! What a runtime refuses, and what ends it.
 
+use jobq_proto::limits::MAX_FIRST_FRAME;
 use jobq_proto::message::ErrorMessage;
 use jobq_proto::{ClientMessage, ErrorCode, WireError};
 use jobq_worker::{Job, JobError, Run, Runtime, RuntimeError};
@@ -59,8 +60,8 @@ async fn wrong_settings_are_refused_at_once_and_say_what_is_wrong() {
         (
             Runtime::new(ADDRESS)
                 .handler("a", nothing)
-                .token("x".repeat(4000)),
-            "the length of all names, label and token together is 4021, and has to be 0 to 3840",
+                .token("x".repeat(MAX_FIRST_FRAME)),
+            "the length of all names, label and token together is 163861, and has to be 0 to 163584",
         ),
     ] {
         let error = refusal(runtime).await.to_string();
