@@ -125,6 +125,17 @@ impl Held {
         self.suspects -= usize::from(lease.is_suspect());
     }
 
+    /// How many of them a worker may run at a time: of each name no more than its credit leaves beside what is
+    /// prefetched. The others wait for one of their own name, and keep no other job waiting.
+    fn at_most_running(&self, work: &WorkState) -> usize {
+        let of_name = |(name, held): (&NameKey, &usize)| {
+            // What it wants no more of, it runs still.
+            let credit = work.credits.get(name).copied().filter(|credit| *credit > 0);
+            credit.map_or(*held, |credit| (*held).min(credit.saturating_sub(work.prefetch)))
+        };
+        self.by_name.iter().map(of_name).sum()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = NameKey> {
         self.by_name.keys().copied()
     }
@@ -191,7 +202,7 @@ impl Session {
     fn has_room(&self, bytes: u32, capped: bool) -> bool {
         let Some(work) = &self.work else { return false };
         let fits = self.held.bytes + u64::from(bytes) <= work.bytes;
-        let runs = !capped || self.held.jobs.len() + work.prefetch < work.jobs;
+        let runs = !capped || self.held.at_most_running(work) + work.prefetch < work.jobs;
         (fits && runs) || self.held.jobs.is_empty()
     }
 }

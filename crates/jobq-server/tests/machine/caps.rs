@@ -160,6 +160,23 @@ fn prefetched_jobs_keep_no_job_of_a_capped_name_waiting_for_ever() {
 }
 
 #[test]
+fn jobs_that_wait_at_a_worker_for_one_of_their_own_name_keep_its_places_from_no_job_of_a_capped_name() {
+    let mut world = World::with(capped(&[("a", 1)]));
+    let client = world.client();
+    // It runs four at a time, one of them of the name b, and prefetches four.
+    let worker = world.new_worker(Work {
+        jobs: 8,
+        prefetch: 4,
+        ..work(&[("a", 8), ("b", 5)])
+    });
+    world.hold(&worker, vec![]);
+    world.submit(client, vec![job("b"); 5]);
+    assert_eq!(world.orders(&worker).len(), 5, "one runs, four wait for it");
+    let capped = world.submit_one(client, job("a"));
+    assert_eq!(ids(&world.orders(&worker)), [capped], "three places are free");
+}
+
+#[test]
 fn a_worker_kept_free_for_a_name_that_comes_to_its_cap_takes_others() {
     let mut world = World::with(capped(&[("b", 1)]));
     let client = world.client();
