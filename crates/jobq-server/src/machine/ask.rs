@@ -305,7 +305,7 @@ impl Machine {
                     let record = records.next().flatten().ok_or_else(gone);
                     self.check_takes_jobs()
                         .and(record)
-                        .and_then(|record| self.take(again(&record), Some(record.id)))
+                        .map(|record| self.take(again(&record), Some(record.id)))
                         .map_err(Receipt::refused)
                 }
             })

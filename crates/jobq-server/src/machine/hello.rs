@@ -1,6 +1,7 @@
 //! How connections begin, and how sessions go on and end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jobq_proto::job::micros;
@@ -125,7 +126,7 @@ impl Machine {
                      the limits include those"
                 )));
             }
-            let key = self.names.intern(name.parse::<JobName>()?)?;
+            let key = self.names.intern(&Arc::new(name.parse::<JobName>()?))?;
             if credits.insert(key, *jobs as usize).is_some() {
                 return Err(bad_request(format!("the name {name} is listed twice")));
             }

@@ -64,7 +64,7 @@ impl Names {
     }
 
     /// The key of a name, which is new to the server perhaps.
-    pub(super) fn intern(&mut self, name: JobName) -> Result<NameKey, WireError> {
+    pub(super) fn intern(&mut self, name: &Arc<JobName>) -> Result<NameKey, WireError> {
         if let Some(key) = self.find(name.as_str()) {
             return Ok(key);
         }
@@ -74,7 +74,7 @@ impl Names {
                 format!("the server knows {MAX_NAMES} job names and takes no new one"),
             ));
         }
-        Ok(self.insert(Arc::new(name)))
+        Ok(self.insert(name.clone()))
     }
 
     /// The key of a name that the store knows.
@@ -119,9 +119,12 @@ impl Names {
     }
 
     /// How many jobs there are that have not ended, those on their way to the store included: over all names, and of
-    /// this one.
-    pub(super) fn live(&self, key: NameKey) -> (Amount, Amount) {
-        (self.live, self.entries[key.0 as usize].live)
+    /// this one, which may be new to the server.
+    pub(super) fn live(&self, name: &JobName) -> (Amount, Amount) {
+        let of_name = self
+            .find(name.as_str())
+            .map(|key| self.entries[key.0 as usize].live);
+        (self.live, of_name.unwrap_or_default())
     }
 
     /// Counts a job that ended.

@@ -94,12 +94,11 @@ pub(super) enum TakenJob {
 #[derive(Debug)]
 pub(super) struct NewWaiting {
     pub(super) record: Arc<JobRecord>,
-    pub(super) name: NameKey,
+    /// The key of its name. Or why it is not taken, since too much is queued: the answer unless its uuid is known.
+    pub(super) admitted: Result<NameKey, WireError>,
     pub(super) due: Wall,
     /// Whether it waits for a time that it asked for, and not just for its turn.
     pub(super) timed: bool,
-    /// Too much is queued: it is not taken, and answered so unless its uuid is known.
-    pub(super) refused: Option<WireError>,
 }
 
 /// The batch that fills, and those that are out.

@@ -3,7 +3,9 @@
 //! What counts are jobs that have not ended: waiting, scheduled, leased, or on their way to the store. Only new jobs
 //! are refused. Those that are there go back to their lines as often as they have to, and end.
 
-use jobq_proto::{ErrorCode, WireError};
+use std::sync::Arc;
+
+use jobq_proto::{ErrorCode, JobName, WireError};
 
 use super::Machine;
 use super::config::QueueLimits;
@@ -33,8 +35,16 @@ impl Amount {
 }
 
 impl Machine {
-    /// Why one more job of a name, with so many bytes of params, may not be queued; nothing if it may.
-    pub(super) fn beyond_queue(&mut self, name: NameKey, bytes: u32) -> Option<WireError> {
+    /// The key of the name of one more job, with so many bytes of params, or why it may not be queued. Only then is a
+    /// name kept that is new to the server: those of refused jobs would leave no room for others.
+    pub(super) fn admit(&mut self, name: &Arc<JobName>, bytes: u32) -> Result<NameKey, WireError> {
+        match self.beyond_queue(name, bytes) {
+            None => self.names.intern(name),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn beyond_queue(&mut self, name: &JobName, bytes: u32) -> Option<WireError> {
         let (all, of_name) = self.names.live(name);
         let QueueLimits {
             jobs,
@@ -43,7 +53,7 @@ impl Machine {
             bytes_per_name,
         } = self.config.queue;
         let message = beyond(all, bytes, jobs, max_bytes, "").or_else(|| {
-            let of = format!(" of the name {}", self.names.name(name));
+            let of = format!(" of the name {name}");
             beyond(of_name, bytes, jobs_per_name, bytes_per_name, &of)
         })?;
         let retry_after = RETRY_AFTER + self.chance(RETRY_AFTER);

@@ -30,7 +30,7 @@ impl Machine {
             .into_iter()
             .map(|job| {
                 NewJob::check(job, &self.config.limits)
-                    .and_then(|job| self.take(job, None))
+                    .map(|job| self.take(job, None))
                     .map_or_else(TakenJob::Refused, TakenJob::Inserted)
             })
             .collect();
@@ -119,7 +119,7 @@ impl Machine {
     }
 
     /// Takes one job into the open batch.
-    pub(super) fn take(&mut self, job: NewJob, retry_of: Option<JobId>) -> Result<NewWaiting, WireError> {
+    pub(super) fn take(&mut self, job: NewJob, retry_of: Option<JobId>) -> NewWaiting {
         let NewJob {
             uuid,
             name,
@@ -131,21 +131,21 @@ impl Machine {
             timeout,
             backoff,
         } = job;
-        let name = self.names.intern(name)?;
         let created = self.arrival();
         let (due, timed) = due(start, created, self.now.wall);
         let bytes = params_bytes(params.len());
         // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to be
         // looked for: whoever repeats a submit is told what became of it, however full the queue is.
-        let refused = self.beyond_queue(name, bytes);
-        let id = match refused {
-            None => self.next_id,
-            Some(_) => JobId(0),
+        let name = Arc::new(name);
+        let admitted = self.admit(&name, bytes);
+        let (id, name) = match &admitted {
+            Ok(key) => (self.next_id, self.names.name(*key).clone()),
+            Err(_) => (JobId(0), name),
         };
         let record = Arc::new(JobRecord {
             id,
             uuid,
-            name: self.names.name(name).clone(),
+            name,
             username,
             priority,
             params,
@@ -158,23 +158,22 @@ impl Machine {
             retry_of,
         });
         let record_too = record.clone();
-        self.pending.change(if refused.is_some() {
-            Change::Find { record: record_too }
-        } else {
+        self.pending.change(if let Ok(name) = admitted {
             self.next_id = JobId(id.0 + 1);
             self.names.count_arrived(name, bytes);
             Change::Insert {
                 record: record_too,
                 due,
             }
+        } else {
+            Change::Find { record: record_too }
         });
-        Ok(NewWaiting {
+        NewWaiting {
             record,
-            name,
+            admitted,
             due,
             timed,
-            refused,
-        })
+        }
     }
 
     /// A Request's jobs are durable.
@@ -202,16 +201,18 @@ impl Machine {
     pub(super) fn inserted(&mut self, new: NewWaiting, outcome: InsertOutcome) -> Receipt {
         let NewWaiting {
             record,
-            name,
+            admitted,
             due,
             timed,
-            refused,
         } = new;
-        if outcome != InsertOutcome::Inserted && refused.is_none() {
+        if let Ok(name) = admitted
+            && outcome != InsertOutcome::Inserted
+        {
             self.names.count_left(name, params_bytes(record.params.len()));
         }
         match outcome {
             InsertOutcome::Inserted => {
+                let name = admitted.expect("the store was asked to insert no other");
                 self.totals.submitted += 1;
                 let waiting = Waiting::new(due, record.id, record.params.len() as u64, 0, 0);
                 if timed {
@@ -230,7 +231,7 @@ impl Machine {
                     record.uuid
                 ),
             )),
-            InsertOutcome::NoRoom => Receipt::refused(refused.unwrap_or_else(storage_full)),
+            InsertOutcome::NoRoom => Receipt::refused(admitted.err().unwrap_or_else(storage_full)),
         }
     }
 

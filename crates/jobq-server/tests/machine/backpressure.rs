@@ -109,6 +109,17 @@ fn a_job_that_is_larger_than_the_limit_on_bytes_is_taken_where_there_is_none() {
 }
 
 #[test]
+fn names_of_which_every_job_was_refused_are_not_kept() {
+    let mut world = at_most(1);
+    let client = world.client();
+    let receipts = world.receipts(client, vec![job("a"), job("b"), job("c")]);
+    full(&receipts[1]);
+    full(&receipts[2]);
+    let names = world.stats(client).names;
+    assert_eq!(names.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
 fn a_known_uuid_is_answered_however_full_the_queue_is() {
     let mut world = at_most(1);
     let client = world.client();
