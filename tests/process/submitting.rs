@@ -11,7 +11,7 @@ use jobq_tests::soon;
 use jobq_tests::{Chance, Contents, Finished, History, ServerProcess, Via, check};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -302,14 +302,17 @@ async fn a_submit_to_a_server_that_stops_says_soon_what_it_waits_for() {
     };
     soon("the job to start", started).await;
     server.signal(Signal::TERM);
-    let log = place.join("submit.log");
     let mut command = program().command(["submit", "x", "--server", server.address()]);
-    command.stderr(std::fs::File::create(&log).expect("it can be made"));
+    command.stderr(Stdio::piped());
     let mut submit = command.spawn().expect("the binary can be started");
+    let mut said = BufReader::new(submit.stderr.take().expect("it is a pipe")).lines();
     let told = async {
-        while !read_log(&log).contains("still trying") {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        while let Ok(Some(line)) = said.next_line().await {
+            if line.contains("still trying") {
+                return;
+            }
         }
+        panic!("the submit ended without a word about what it waits for");
     };
     soon("the notice", told).await;
     submit.kill().await.expect("it can be killed");

@@ -286,16 +286,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_command_gets_to_clean_up() {
-        let orders = orders();
-        orders.run.cancellation().cancel();
-        let script = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.01; done";
-        // The signal may come before the trap is set, and then there is nothing to clean up.
-        let finished = run(shell(script), orders).await.expect("it starts");
-        assert!(finished.stopped);
-    }
-
-    #[tokio::test]
     async fn a_command_that_ignores_sigterm_is_killed_after_its_grace() {
         let orders = Orders {
             grace: Duration::from_millis(50),
@@ -331,6 +321,15 @@ mod tests {
         };
         let (finished, ()) = tokio::join!(run(shell(script), orders), stop);
         finished.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_command_gets_to_clean_up() {
+        let script =
+            "trap 'echo cleaned; exit 0' TERM; echo '::progress ready' >&2; while :; do sleep 0.01; done";
+        let finished = run_until_ready(script).await;
+        assert!(finished.stopped && finished.status.success());
+        assert_eq!(finished.stdout.into_bytes(), b"cleaned\n");
     }
 
     #[tokio::test]
