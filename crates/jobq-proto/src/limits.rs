@@ -8,6 +8,9 @@ pub const MAX_NAME: usize = 128;
 /// Longest reason of a failure, in bytes. A longer one is cut by whoever sends it, and by the server.
 pub const MAX_REASON: usize = 4 * 1024;
 
+/// Longest text that a Query may look for in reasons, in bytes. The shortest has one.
+pub const MAX_REASON_TEXT: usize = 128;
+
 /// Longest text of a progress report, in bytes. A longer one is cut by whoever sends it, and by the server.
 pub const MAX_PROGRESS_TEXT: usize = 256;
 

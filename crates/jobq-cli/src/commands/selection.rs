@@ -4,13 +4,11 @@ use std::time::SystemTime;
 
 use anyhow::anyhow;
 use jobq_client::{JobFilter, Status};
+use jobq_proto::limits::MAX_REASON_TEXT;
 
 use crate::exit::Exit;
 use crate::times;
 use crate::values::{name, status, username};
-
-/// Longest text that is looked for in reasons, in bytes; the protocol's.
-const MAX_REASON: usize = 128;
 
 /// The jobs that match all that is given.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -80,9 +78,12 @@ impl Selection {
 }
 
 fn reason(text: &str) -> Result<String, String> {
-    if (1..=MAX_REASON).contains(&text.len()) {
+    if (1..=MAX_REASON_TEXT).contains(&text.len()) {
         Ok(text.to_owned())
     } else {
-        Err(format!("it has {} bytes, expected 1 to {MAX_REASON}", text.len()))
+        Err(format!(
+            "it has {} bytes, expected 1 to {MAX_REASON_TEXT}",
+            text.len()
+        ))
     }
 }

@@ -336,6 +336,10 @@ fn the_limits_are_those_of_the_program() {
         grouped(limits::MAX_FIRST_FRAME as u64)
     )));
     assert_eq!(limits::MAX_NAME, 128);
+    assert!(text.contains(&format!(
+        "letter for letter: 1 to {} bytes",
+        limits::MAX_REASON_TEXT
+    )));
     assert!(text.contains(&format!("at most {} names", Stats::MAX_NAMES)));
     assert!(text.contains(&format!("at most {} deep", jobq_proto::MAX_DEPTH)));
     assert!(text.contains(&format!("port {} by default", jobq_proto::DEFAULT_PORT)));

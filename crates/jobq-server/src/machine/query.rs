@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobq_proto::limits::MAX_REASON_TEXT;
 use jobq_proto::message::{Include, JobView, Jobs, Query};
 use jobq_proto::{ClientMessage, ErrorCode, JobId, JobName, Status, Username, WireError};
 use jobq_transport::PeerId;
@@ -21,9 +22,6 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 /// How long a page is looked for, so that nobody who asks for what is rare keeps the others waiting.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// The longest text that reasons are searched for, in bytes.
-const MAX_REASON_TEXT: usize = 128;
 
 impl Machine {
     pub(super) fn query(&mut self, peer: PeerId, query: Query) {
