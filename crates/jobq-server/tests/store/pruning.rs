@@ -293,3 +293,26 @@ async fn a_check_finds_nothing_where_records_have_gone() {
     assert_eq!(report.findings, Vec::<String>::new());
     assert_eq!((report.jobs, report.live), (901, 3));
 }
+
+fn visitor(dir: &tempfile::TempDir) -> rusqlite::Connection {
+    rusqlite::Connection::open(dir.path().join("jobq.db")).unwrap()
+}
+
+#[tokio::test]
+async fn records_stay_for_now_while_a_visitor_has_the_lock_and_the_store_goes_on() {
+    let dir = <tempfile::TempDir as Disk>::new();
+    let mut client = filled(&dir, 12).await;
+    let visitor = visitor(&dir);
+    visitor.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (_, pruned) = prune(&mut client, all_before(50)).await;
+    assert_eq!((pruned.gone, pruned.more), (vec![], false));
+    assert_eq!(
+        pruned.oldest.completed,
+        Some(Wall(30)),
+        "they are to go another time"
+    );
+    visitor.execute_batch("ROLLBACK").unwrap();
+    client.commit(vec![insert(job(13))]).await;
+    prune(&mut client, all_before(50)).await;
+    assert_eq!(all(&client).await, [13, 12, 11, 10, 9, 8, 7, 6, 5]);
+}

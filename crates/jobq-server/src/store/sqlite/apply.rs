@@ -1,6 +1,7 @@
 //! How batches become transactions.
 
 use std::mem::discriminant;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Statement, params};
 
@@ -10,6 +11,7 @@ use super::inserts::Inserts;
 use super::live::LiveIds;
 use super::names::Names;
 use super::prune::Pruner;
+use super::schema::BUSY_TIMEOUT;
 use super::values::{Code, During, Micros, Unsigned};
 use crate::store::{
     Batch, ByEnd, Change, InsertOutcome, Leased, NameTotals, Prune, Pruned, Requeued, SessionRecord,
@@ -114,8 +116,8 @@ impl<'db> Applier<'db> {
         Ok(stored)
     }
 
-    /// Removes some of the records that are to go. It is durable with whatever is applied next. After an error the
-    /// applier must not be used again.
+    /// Removes some of the records that are to go; none while a visitor has the lock, since that can wait and commits
+    /// cannot. It is durable with whatever is applied next. After an error the applier must not be used again.
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
         self.db
             .pragma_update(None, "synchronous", "NORMAL")
@@ -131,7 +133,13 @@ impl<'db> Applier<'db> {
     }
 
     fn prune_unsynced(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
-        self.begin()?;
+        if !self.begin_at_once()? {
+            return Ok(Pruned {
+                gone: Vec::new(),
+                oldest: self.blocks.oldest(),
+                more: false,
+            });
+        }
         let step = self.pruner.step(&mut self.blocks, &self.live, prune);
         let step = step.during("remove records")?;
         let mut gone = Vec::with_capacity(step.gone.len());
@@ -173,6 +181,21 @@ impl<'db> Applier<'db> {
             }
         }
         self.begin.execute([]).map(drop).during("begin a transaction")
+    }
+
+    /// Begins the transaction, unless a visitor has the lock.
+    fn begin_at_once(&mut self) -> Result<bool, StoreError> {
+        self.db
+            .busy_timeout(Duration::ZERO)
+            .during("be set up to remove records")?;
+        let begun = self.begin.execute([]);
+        self.db
+            .busy_timeout(BUSY_TIMEOUT)
+            .during("be set up to keep jobs")?;
+        match begun {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+            begun => begun.map(|_| true).during("begin a transaction"),
+        }
     }
 
     /// Applies changes of one kind.

@@ -19,7 +19,7 @@ const APPLICATION_ID: i32 = 0x6a6f_6271;
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 
 /// How long to wait for a visitor's lock, e.g. a `sqlite3` shell that writes or closes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements that a connection keeps; more than any connection has.
 const STATEMENTS: usize = 64;
