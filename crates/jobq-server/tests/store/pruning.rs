@@ -316,3 +316,23 @@ async fn records_stay_for_now_while_a_visitor_has_the_lock_and_the_store_goes_on
     prune(&mut client, all_before(50)).await;
     assert_eq!(all(&client).await, [13, 12, 11, 10, 9, 8, 7, 6, 5]);
 }
+
+#[tokio::test]
+async fn pages_that_cannot_be_given_back_are_left_alone() {
+    const JOBS: u64 = 6_000;
+    let dir = <tempfile::TempDir as Disk>::new();
+    let client = filled(&dir, JOBS).await;
+    client.store.close().await.unwrap();
+    let visitor = visitor(&dir);
+    visitor.execute_batch("PRAGMA auto_vacuum = 0; VACUUM").unwrap();
+    let number = |pragma| visitor.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    assert_eq!(number("auto_vacuum").unwrap(), 0);
+    let mut client = Client::new(dir.open());
+    prune(&mut client, all_before(i64::MAX)).await;
+    assert_eq!(all(&client).await, [JOBS, JOBS - 1, JOBS - 2]);
+    let (free, pages) = (number("freelist_count").unwrap(), number("page_count").unwrap());
+    assert!(
+        free > 64 && free > pages / 8,
+        "{free} of {pages} would be given back"
+    );
+}

@@ -151,13 +151,16 @@ impl<'db> Pruner<'db> {
         Ok(())
     }
 
-    /// Gives free pages back until the time is over, or few enough are free; whether there are more to give back.
+    /// Gives free pages back until the time is over, or few enough are free; whether there are more to give back. None
+    /// are in a database that an operator has made anew without `auto_vacuum`.
     fn give_pages_back(&mut self, begun: Instant) -> rusqlite::Result<bool> {
+        let mut before = u64::MAX;
         loop {
             let free = number(&mut self.free_pages)?;
-            if free <= FREE_LEAST.max(number(&mut self.pages)? / FREE_PART) {
+            if free <= FREE_LEAST.max(number(&mut self.pages)? / FREE_PART) || free >= before {
                 return Ok(false);
             }
+            before = free;
             if begun.elapsed() >= STEP {
                 return Ok(true);
             }
