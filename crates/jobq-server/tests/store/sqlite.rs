@@ -286,6 +286,28 @@ async fn after_a_failed_sync_the_log_is_written_anew_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn the_marker_of_a_failed_sync_stays_until_all_of_the_log_is_in_the_database() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    client.commit(vec![insert(job(1))]).await;
+    drop(client);
+    let marker = dir.path().join("suspect");
+    std::fs::write(&marker, "the database could not commit: disk I/O error").unwrap();
+    let visitor = visitor(&dir);
+    visitor.execute_batch("BEGIN; SELECT count(*) FROM jobs").unwrap();
+    let mut store = Disk::open(&dir);
+    assert!(
+        marker.exists(),
+        "the visitor still reads what was there before this start"
+    );
+    assert_eq!(super::fixture::live(&mut store).len(), 1);
+    drop(visitor);
+    drop(store);
+    drop(Disk::open(&dir));
+    assert!(!marker.exists());
+}
+
+#[tokio::test]
 async fn a_database_that_is_damaged_is_found_at_a_start_that_follows_a_crash() {
     let dir = TempDir::new().unwrap();
     let mut client = Client::new(Disk::open(&dir));

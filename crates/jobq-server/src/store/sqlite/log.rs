@@ -1,16 +1,21 @@
 //! The write-ahead log, as far as the writer needs to know it.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::reserve::Reserve;
-use super::schema::LOG_KEPT;
+use super::schema::{BUSY_TIMEOUT, LOG_KEPT};
 use super::values::During;
 use crate::store::StoreError;
 
 /// The log is folded into the database when it has this many bytes: half of what it may keep, so that a log that
 /// could not begin anew at once, since a reader still needed it, rarely has to grow.
 const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
+
+/// How long a start waits for visitors that read what the log was before: what it cannot fold the next start does.
+const FOLD_WAIT: Duration = Duration::from_millis(500);
 
 /// The log of the writer's connection.
 pub(super) struct Log<'db> {
@@ -70,28 +75,43 @@ impl<'db> Log<'db> {
     }
 
     fn checkpoint(&mut self, mode: &str) -> Result<(), StoreError> {
-        let (pages, folded) = checkpoint(self.db, mode)?;
-        self.unfolded = pages.saturating_sub(folded) * self.page_bytes;
+        let folding = checkpoint(self.db, mode)?;
+        self.unfolded = folding.pages.saturating_sub(folding.folded) * self.page_bytes;
         Ok(())
     }
 }
 
-/// Runs a checkpoint; the pages in the log, and how many of them are in the database.
-fn checkpoint(db: &Connection, mode: &str) -> Result<(u64, u64), StoreError> {
-    let pages: (i64, i64) = db
-        .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))
-        .and_then(|mut pragma| pragma.query_row([], |row| Ok((row.get(1)?, row.get(2)?))))
-        .during("fold its log")?;
-    // -1 where it could not look, which a visitor's lock can cause: it is looked at again soon.
-    Ok((
-        u64::try_from(pages.0).unwrap_or(0),
-        u64::try_from(pages.1).unwrap_or(0),
-    ))
+/// How far a checkpoint came.
+struct Folding {
+    /// A visitor kept it from coming to its end.
+    is_busy: bool,
+    /// The pages in the log.
+    pages: u64,
+    /// How many of them are in the database.
+    folded: u64,
 }
 
-/// Folds all of the log, so that it and the database are on the disk.
-pub(super) fn fold_all(db: &Connection) -> Result<(), StoreError> {
-    checkpoint(db, "TRUNCATE").map(drop)
+/// Runs a checkpoint.
+fn checkpoint(db: &Connection, mode: &str) -> Result<Folding, StoreError> {
+    let (is_busy, pages, folded): (bool, i64, i64) = db
+        .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))
+        .and_then(|mut pragma| pragma.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
+        .during("fold its log")?;
+    // -1 where it could not look, which a visitor's lock can cause: it is looked at again soon.
+    Ok(Folding {
+        is_busy,
+        pages: u64::try_from(pages).unwrap_or(0),
+        folded: u64::try_from(folded).unwrap_or(0),
+    })
+}
+
+/// Folds all of the log, so that it and the database are on the disk; false where a visitor keeps some of it from being
+/// folded for longer than a moment.
+pub(super) fn fold_all(db: &Connection) -> Result<bool, StoreError> {
+    db.busy_timeout(FOLD_WAIT).during("be set up to fold its log")?;
+    let folding = checkpoint(db, "TRUNCATE")?;
+    db.busy_timeout(BUSY_TIMEOUT).during("be set up")?;
+    Ok(!folding.is_busy && folding.pages == folding.folded)
 }
 
 /// Folds all of the log and closes the database; where no visitor reads it, only `jobq.db` is left. On a full disk the

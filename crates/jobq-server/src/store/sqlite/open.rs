@@ -35,8 +35,14 @@ pub(super) fn open(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result
     };
     let watermark = Watermark::begin(dir, mark)?;
     if is_suspect {
-        log::fold_all(&db)?;
-        suspect::clear(dir)?;
+        if log::fold_all(&db)? {
+            suspect::clear(dir)?;
+        } else {
+            tracing::warn!(
+                "another program reads the database, so not all of its log could be folded into it; the next start \
+                 writes the log anew once more"
+            );
+        }
     }
     Ok(Opened {
         db,
