@@ -74,14 +74,13 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
         .stdin(Stdio::piped())
         .stdout(stdout)
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn()?;
-    let group = Group::of(&child, Arc::clone(&orders.guard));
+    // Dropped in the reverse order: the group is killed before its leader is reaped.
+    let (mut child, mut group) = Group::start(&mut command, Arc::clone(&orders.guard))?;
     let mut head = Head::new(orders.output_limit);
     let mut tail = Tail::new(STDERR_TAIL);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (status, stopped) = {
+    let stopped = {
         // All three at once: a command may write before it has read all, and wait for neither.
         let pipes = async {
             tokio::join!(
@@ -93,13 +92,13 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
         let mut pipes = pin!(pipes);
         let mut open = true;
         let mut stop = Stop::new(&orders);
-        let status = loop {
+        loop {
             tokio::select! {
-                status = child.wait() => break status?,
+                exited = group.leader_exited() => break exited?,
                 _ = &mut pipes, if open => open = false,
                 () = stop.due() => stop.advance(&group),
             }
-        };
+        }
         if open {
             tokio::select! {
                 _ = &mut pipes => open = false,
@@ -111,7 +110,7 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
             // Either they are closed now, or they are given up.
             let _ = timeout(LAST_WORDS_WAIT, &mut pipes).await;
         }
-        (status, stop.begun)
+        stop.begun
     };
     if stopped {
         // All of it was to stop, and what began it has.
@@ -120,7 +119,7 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
         group.leave();
     }
     Ok(Finished {
-        status,
+        status: child.wait().await?,
         stopped,
         stdout: head,
         stderr: tail,
@@ -265,6 +264,18 @@ mod tests {
             .expect("it starts");
         assert!(finished.status.success());
         gone(&finished.stdout.into_bytes()).await;
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_group_goes_to_nobody_else_while_its_pipes_are_waited_for() {
+        let script = "(while [ -e /proc/$$ ]; do sleep 0.01; done; echo free) & exit 0";
+        let finished = run(shell(script), orders()).await.expect("it starts");
+        assert!(finished.status.success());
+        assert_eq!(
+            finished.stdout.into_bytes(),
+            b"",
+            "the shell is not reaped before the kill"
+        );
     }
 
     /// Waits until the process is gone whose number a script wrote.

@@ -1,31 +1,63 @@
 //! The process group of a command.
 
+use std::io;
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::Child;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal as ChildSignals, SignalKind, signal};
 
 use super::guard::Guard;
 
 /// The process group that a command leads. What is left of it is killed when this is dropped, unless it was left
 /// alone: a handler that is dropped takes its command along.
+///
+/// The command may be reaped only after this has gone: from then on its number, which is the group's, may be that of
+/// somebody else's group.
 #[derive(Debug)]
 pub(super) struct Group {
-    leader: Option<Pid>,
+    leader: Pid,
+    /// Says that some child of this process has changed; from before the command was there, so it misses no exit.
+    changes: ChildSignals,
     guard: Arc<Guard>,
+    left: bool,
 }
 
 impl Group {
-    /// The group of a child that was started as the leader of one. The guard has it from now on.
-    pub(super) fn of(child: &Child, guard: Arc<Guard>) -> Self {
+    /// Starts a command as the leader of a group. The guard has the group from now on.
+    ///
+    /// # Errors
+    /// The command could not be started, or no signals of its exit be had.
+    pub(super) fn start(command: &mut Command, guard: Arc<Guard>) -> io::Result<(Child, Self)> {
+        let changes = signal(SignalKind::child())?;
+        let child = command.process_group(0).spawn()?;
         let leader = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
-        if let Some(leader) = leader {
-            guard.add(leader);
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| io::Error::other("the command has no process id"))?;
+        guard.add(leader);
+        let group = Self {
+            leader,
+            changes,
+            guard,
+            left: false,
+        };
+        Ok((child, group))
+    }
+
+    /// Waits until its leader has exited, and does not reap it. Cancel-safe.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub(super) async fn leader_exited(&mut self) -> io::Result<()> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(self.leader), options)?.is_none() {
+            if self.changes.recv().await.is_none() {
+                return Err(io::Error::other("no signals of exits come any more"));
+            }
         }
-        Self { leader, guard }
+        Ok(())
     }
 
     /// Asks all of it to end.
@@ -40,24 +72,20 @@ impl Group {
 
     /// What is left of it may go on.
     pub(super) fn leave(mut self) {
-        if let Some(leader) = self.leader.take() {
-            self.guard.remove(leader);
-        }
+        self.left = true;
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.leader {
-            // An error says that there is nobody left in it.
-            let _ = kill_process_group(leader, signal);
-        }
+        // An error says that there is nobody left in it.
+        let _ = kill_process_group(self.leader, signal);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.kill();
-        if let Some(leader) = self.leader {
-            self.guard.remove(leader);
+        if !self.left {
+            self.kill();
         }
+        self.guard.remove(self.leader);
     }
 }
