@@ -142,7 +142,7 @@ impl Machine {
             outbox: Outbox::new(&config.limits),
             timers: Timers::default(),
             recovery: Recovery::default(),
-            retention: Retention::new(&recovered.names, recovered.clock, now),
+            retention: Retention::new(&config.keep, &recovered.names, recovered.clock, now),
             watches: Watches::default(),
             totals: Totals::default(),
             space: Space::Enough,
@@ -158,6 +158,7 @@ impl Machine {
     pub fn begin(&mut self, now: Now) {
         self.tick(now);
         self.extend_absent(now.mono.since(self.started));
+        self.retention.begin(now.mono);
     }
 
     /// Whether there is room for more messages and for timeouts. While there is not, leases do not run out: what

@@ -1,5 +1,6 @@
 //! How long records of ended jobs are kept, and when the store is told to give some up.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jobq_proto::Status;
@@ -28,6 +29,17 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many times as fast as time itself the calendar may go before records are not believed to be as old as it says.
 const FASTEST: u32 = 2;
+
+/// A wall clock that has been ahead of the calendar for so long is written down as the time when jobs end: it was
+/// behind before, rather than being wrong now.
+const BELIEVED: Duration = Duration::from_secs(3600);
+
+/// No clock that has been set is before this (2025-01-01): a calendar that is follows the wall clock at once.
+const EARLIEST: Wall = Wall(1_735_689_600_000_000);
+
+/// After a start no record goes for so long, or for the uuid window if that is shorter: the calendar alone says how long
+/// the server was down, and clients are still repeating what it had not answered.
+const AFTER_START: Duration = Duration::from_secs(600);
 
 /// How long records of ended jobs are kept. What is absent is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +113,7 @@ pub(super) struct Retention {
     more: bool,
     not_before: Mono,
     calendar: Calendar,
+    recent: Recent,
 }
 
 /// The calendar as far as records go by it. When the wall clock jumps ahead, this one follows at a walk, so that what
@@ -109,19 +122,88 @@ pub(super) struct Retention {
 struct Calendar {
     latest: Wall,
     at: Mono,
+    /// Since when the wall clock has been ahead of this.
+    behind_since: Option<Mono>,
 }
 
 impl Calendar {
+    /// The time by this calendar: never later than the wall clock says.
     fn advance(&mut self, now: Now) -> Wall {
         let believed = self.latest.plus(now.mono.since(self.at) * FASTEST);
-        self.latest = self.latest.max(believed.min(now.wall));
+        self.latest = match self.latest < EARLIEST {
+            true => now.wall,
+            false => self.latest.max(believed.min(now.wall)),
+        };
         self.at = now.mono;
+        if self.latest >= now.wall {
+            self.behind_since = None;
+        } else {
+            self.behind_since.get_or_insert(now.mono);
+        }
         self.latest.min(now.wall)
+    }
+
+    /// The time to write down for a job that ends now.
+    fn end_time(&mut self, now: Now) -> Wall {
+        let today = self.advance(now);
+        match self.behind_since {
+            Some(since) if now.mono.since(since) >= BELIEVED => now.wall,
+            _ => today,
+        }
     }
 }
 
+/// The jobs that ended within the uuid window of real time: their records stay, whatever the calendar says.
+#[derive(Debug)]
+struct Recent {
+    window: Duration,
+    /// For each part of the window in which jobs ended, when it began and the earliest end that was written down in it.
+    /// The oldest is first; there are at most [`PART`] and two.
+    parts: VecDeque<(Mono, Wall)>,
+}
+
+impl Recent {
+    fn part(&self) -> Duration {
+        self.window / PART
+    }
+
+    fn add(&mut self, now: Mono, at: Wall) {
+        self.forget(now);
+        let part = self.part();
+        match self.parts.back_mut() {
+            Some((begun, earliest)) if now.since(*begun) < part => *earliest = at.min(*earliest),
+            _ => self.parts.push_back((now, at)),
+        }
+    }
+
+    /// When those of the oldest part are no longer recent.
+    fn next(&self) -> Option<Mono> {
+        let (begun, _) = self.parts.front()?;
+        Some(begun.plus(self.window).plus(self.part()))
+    }
+
+    fn forget(&mut self, now: Mono) {
+        while self.next().is_some_and(|at| at <= now) {
+            self.parts.pop_front();
+        }
+    }
+
+    /// Records of this end and later ones are to stay.
+    fn earliest(&self) -> Option<Wall> {
+        self.parts.iter().map(|(_, earliest)| *earliest).min()
+    }
+}
+
+/// When the first record of a status is to go.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Wall,
+    /// Nor before [`Recent::next`].
+    is_recent: bool,
+}
+
 impl Retention {
-    pub(super) fn new(names: &[NameTotals], clock: Wall, now: Now) -> Self {
+    pub(super) fn new(keep: &Keep, names: &[NameTotals], clock: Wall, now: Now) -> Self {
         let mut totals = ByEnd::default();
         for name in names {
             totals.completed += name.completed;
@@ -139,43 +221,70 @@ impl Retention {
             calendar: Calendar {
                 latest: clock.max(now.wall),
                 at: now.mono,
+                behind_since: None,
+            },
+            recent: Recent {
+                window: keep.uuid_window(),
+                parts: VecDeque::new(),
             },
         }
     }
 
-    /// A job ended.
-    fn ended(&mut self, status: Status, at: Wall) {
-        *self.totals.of_mut(status) += 1;
-        self.since_asked.of_mut(status).get_or_insert(at);
-        if let Some(oldest) = &mut self.oldest {
-            oldest.of_mut(status).get_or_insert(at);
+    /// Peers can connect from now on.
+    pub(super) fn begin(&mut self, now: Mono) {
+        if self.totals != ByEnd::default() {
+            self.not_before = now.plus(self.recent.window.min(AFTER_START));
         }
     }
 
-    /// By the calendar, when the next record is to go.
-    fn due(&self, keep: &Keep) -> Option<Wall> {
-        let Some(oldest) = &self.oldest else {
-            return Some(Wall(i64::MIN));
-        };
-        let ages = keep.ages();
-        let due = |status| {
+    /// A job ended.
+    fn ended(&mut self, now: Mono, status: Status, at: Wall) {
+        // The calendar may have gone back since the one before.
+        let earlier = |first: &mut Option<Wall>| *first = Some(first.map_or(at, |first| first.min(at)));
+        *self.totals.of_mut(status) += 1;
+        earlier(self.since_asked.of_mut(status));
+        if let Some(oldest) = &mut self.oldest {
+            earlier(oldest.of_mut(status));
+        }
+        self.recent.add(now, at);
+    }
+
+    /// By the calendar, when the next record of each status is to go.
+    fn due(&self, keep: &Keep) -> impl Iterator<Item = Due> {
+        let recent = self.recent.earliest();
+        let due = move |status| {
+            let Some(oldest) = &self.oldest else {
+                return Some(Due {
+                    at: Wall(i64::MIN),
+                    is_recent: false,
+                });
+            };
             let too_many = keep.count.is_some_and(|most| *self.totals.of(status) > most);
             let by_count = too_many.then_some(LEAST_AGE);
-            let age = [*ages.of(status), by_count].into_iter().flatten().min()?;
-            // A record goes when it is older than that.
-            oldest
-                .of(status)
-                .map(|at| at.plus(age).plus(Duration::from_micros(1)))
+            let age = [*keep.ages().of(status), by_count].into_iter().flatten().min()?;
+            let ended = (*oldest.of(status))?;
+            Some(Due {
+                // A record goes when it is older than that.
+                at: ended.plus(age).plus(Duration::from_micros(1)),
+                is_recent: recent.is_some_and(|recent| ended >= recent),
+            })
         };
-        ByEnd::STATUSES.into_iter().filter_map(due).min()
+        ByEnd::STATUSES.into_iter().filter_map(due)
     }
 }
 
 impl Machine {
+    /// What is written down as the end of a job that ends now: the wall clock's time, but that of the calendar which
+    /// records go by while the wall clock has jumped ahead of it. So a mistake that is mended within an hour leaves no
+    /// records from a future that is long in coming.
+    pub(super) fn end_time(&mut self) -> Wall {
+        self.retention.calendar.end_time(self.now)
+    }
+
     /// Counts a job that ended.
     pub(super) fn count_ended(&mut self, name: NameKey, status: Status, at: Wall) {
         self.names.count_ended(name, status);
-        self.retention.ended(status, at);
+        self.retention.ended(self.now.mono, status, at);
     }
 
     /// Records that the store is to give up. Nothing more comes before [`Machine::handle_pruned`].
@@ -186,15 +295,18 @@ impl Machine {
             return None;
         }
         let today = retention.calendar.advance(now);
+        retention.recent.forget(now.mono);
         let keep = &self.config.keep;
-        if !retention.more && retention.due(keep)? > today {
+        let is_due = |due: Due| due.at <= today && !due.is_recent;
+        if !retention.more && !retention.due(keep).any(is_due) {
             return None;
         }
+        let recent = retention.recent.earliest().unwrap_or(Wall(i64::MAX));
         retention.is_asked = true;
         retention.before_asked = std::mem::take(&mut retention.since_asked);
         let ago = |age: Duration| {
             let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-            Wall(today.0.saturating_sub(age))
+            Wall(today.0.saturating_sub(age)).min(recent)
         };
         Some(Prune {
             before: keep.ages().map(|age| age.map_or(Wall(i64::MIN), ago)),
@@ -245,10 +357,13 @@ impl Machine {
         let due = match retention.more {
             true => self.now.mono,
             false => {
-                let due = retention.due(&self.config.keep)?;
-                self.now
-                    .mono
-                    .plus(due.since(self.now.wall.min(retention.calendar.latest)))
+                let today = self.now.wall.min(retention.calendar.latest);
+                let recent = retention.recent.next().unwrap_or_default();
+                let due = |due: Due| {
+                    let at = self.now.mono.plus(due.at.since(today));
+                    if due.is_recent { at.max(recent) } else { at }
+                };
+                retention.due(&self.config.keep).map(due).min()?
             }
         };
         Some(due.max(retention.not_before))

@@ -410,7 +410,7 @@ impl Machine {
             ran,
             ..
         } = verdict;
-        let at = self.arrival();
+        let at = self.end_time();
         self.count_ended(lease.name, status, at);
         self.names.count_left(lease.name, lease.bytes);
         self.pending.change(Change::Ended(Ended {
@@ -436,7 +436,7 @@ impl Machine {
 
     /// A job that had not been handed out is cancelled.
     pub(super) fn cancel_waiting(&mut self, id: JobId, name: super::names::NameKey, waiting: &Waiting) {
-        let at = self.arrival();
+        let at = self.end_time();
         let reason = Some("cancelled while it waited".to_owned());
         self.payloads.forget(id);
         for lane in LaneKey::both(name) {

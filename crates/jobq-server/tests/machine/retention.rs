@@ -279,3 +279,111 @@ fn a_stopping_server_leaves_its_records_alone() {
     world.advance(secs(300));
     assert_eq!(world.machine.poll_prune(), None);
 }
+
+#[test]
+fn jobs_that_end_while_a_calendar_is_ahead_and_after_it_was_mended_go_when_their_time_is_over() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let mut world = world(keep());
+    let before = end(&mut world, "a", Status::Completed);
+    world.jump_wall(YEAR);
+    let ahead = end(&mut world, "a", Status::Completed);
+    world.jump_wall(-YEAR);
+    let mended = end(&mut world, "a", Status::Completed);
+    let ids = [before, ahead, mended];
+    world.advance(secs(190));
+    assert_eq!(ids.map(|id| exists(&mut world, id)), [true; 3]);
+    world.advance(secs(30));
+    assert_eq!(ids.map(|id| exists(&mut world, id)), [false; 3]);
+    let later = end(&mut world, "a", Status::Completed);
+    world.crash_and_restart();
+    world.advance(secs(220));
+    assert!(!exists(&mut world, later), "nor is a restart of any matter");
+}
+
+#[test]
+fn too_many_records_go_after_a_calendar_that_was_ahead_was_mended() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let mut world = world(Keep {
+        completed: None,
+        count: Some(1),
+        ..keep()
+    });
+    world.jump_wall(YEAR);
+    let ahead = end(&mut world, "a", Status::Completed);
+    world.jump_wall(-YEAR);
+    let mended = end(&mut world, "a", Status::Completed);
+    let last = end(&mut world, "a", Status::Completed);
+    world.advance(secs(90));
+    let left = [ahead, mended, last].map(|id| exists(&mut world, id));
+    assert_eq!(left, [false, false, true]);
+}
+
+#[test]
+fn a_uuid_is_remembered_for_its_window_of_real_time_however_the_calendar_jumps() {
+    const DAY: i64 = 24 * 3600;
+    for jump in [DAY, -DAY] {
+        let mut world = world(keep());
+        world.jump_wall(-jump);
+        let id = end(&mut world, "a", Status::Completed);
+        world.jump_wall(jump);
+        world.advance(secs(190));
+        assert!(exists(&mut world, id), "{jump} s");
+    }
+    let mut world = world(keep());
+    let id = end(&mut world, "a", Status::Completed);
+    world.jump_wall(365 * DAY);
+    world.advance(secs(190));
+    assert!(exists(&mut world, id), "ahead for good");
+}
+
+#[test]
+fn a_start_takes_no_records_before_clients_had_their_time_to_repeat() {
+    let mut world = world(Keep {
+        completed: Some(secs(3_600)),
+        ..keep()
+    });
+    world.advance(secs(1));
+    let id = end(&mut world, "a", Status::Completed);
+    // It was set while the server was down.
+    world.jump_wall(365 * 24 * 3600);
+    world.crash_and_restart();
+    world.advance(secs(590));
+    assert!(exists(&mut world, id));
+    world.advance(secs(3_700));
+    assert!(!exists(&mut world, id));
+}
+
+#[test]
+fn records_go_where_the_clock_was_set_for_the_first_time_after_the_start() {
+    const SINCE_1970: i64 = 1_800_000_000;
+    let mut world = world(keep());
+    world.jump_wall(-SINCE_1970);
+    world.crash_and_restart();
+    let before = end(&mut world, "a", Status::Completed);
+    world.jump_wall(SINCE_1970);
+    let after = end(&mut world, "a", Status::Completed);
+    world.advance(secs(190));
+    assert_eq!([before, after].map(|id| exists(&mut world, id)), [true; 2]);
+    world.advance(secs(30));
+    assert_eq!([before, after].map(|id| exists(&mut world, id)), [false; 2]);
+}
+
+#[test]
+fn a_clock_that_was_set_ahead_for_good_is_written_down_as_it_is_after_an_hour() {
+    const DAY: i64 = 24 * 3600;
+    let mut world = world(Keep {
+        completed: Some(Duration::from_secs(300 * 24 * 3600)),
+        ..keep()
+    });
+    end(&mut world, "a", Status::Completed);
+    world.jump_wall(30 * DAY);
+    let early = end(&mut world, "a", Status::Completed);
+    world.advance(secs(3_610));
+    let late = end(&mut world, "a", Status::Completed);
+    let ago = |world: &mut World, id| {
+        let ended = world.view(id).ended.expect("it has ended");
+        (world.now.wall.0 - ended) / 1_000_000
+    };
+    assert!(ago(&mut world, early) > 29 * DAY);
+    assert!(ago(&mut world, late) < 60);
+}
