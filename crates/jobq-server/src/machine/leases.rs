@@ -114,6 +114,16 @@ impl Leases {
         std::mem::take(&mut self.freed)
     }
 
+    /// The runs of jobs before this one that workers know of, the newest job first.
+    pub(super) fn ordered_before(&self, id: JobId) -> impl Iterator<Item = (JobId, &Lease)> {
+        let ordered = |(_, lease): &(&JobId, &Lease)| lease.phase != Phase::Fetching;
+        self.leases
+            .range(..id)
+            .rev()
+            .filter(ordered)
+            .map(|(id, lease)| (*id, lease))
+    }
+
     pub(super) fn find(&mut self, id: JobId) -> Option<&mut Lease> {
         self.leases.get_mut(&id)
     }

@@ -8,7 +8,7 @@ use jobq_proto::{ClientMessage, ErrorCode, JobId, JobName, Status, Username, Wir
 use jobq_transport::PeerId;
 
 use super::Machine;
-use super::leases::Phase;
+use super::leases::{Lease, Phase};
 use super::peers::Weight;
 use super::reads::Purpose;
 use crate::store::{self, Filter, Read, Select};
@@ -23,10 +23,21 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// How long a page is looked for, so that nobody who asks for what is rare keeps the others waiting.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What is left to do with the store's answer to a Query.
+#[derive(Debug)]
+pub(super) enum Listing {
+    /// The jobs were named, and none is left out.
+    Named,
+    /// A page of the store's, which takes jobs for waiting that a worker has just been given.
+    Stored(Option<Status>),
+    /// Jobs that workers have: what else they have to match, and where the page goes on.
+    Leased { filter: Filter, next: Option<JobId> },
+}
+
 impl Machine {
     pub(super) fn query(&mut self, peer: PeerId, query: Query) {
-        let (request, status) = (query.request, query.status);
-        let planned = self.plan_query(query).and_then(|query| {
+        let request = query.request;
+        let planned = self.plan_query(query).and_then(|planned| {
             if !self.reads.has_room_for_query() {
                 return Err(WireError::new(
                     ErrorCode::WindowExceeded,
@@ -34,16 +45,14 @@ impl Machine {
                 ));
             }
             self.begin_request(peer, request, Weight::default())
-                .map(|()| query)
+                .map(|()| planned)
         });
         match planned {
-            Ok(query) => {
-                let paged = matches!(query.select, Select::Page(_));
+            Ok((query, listing)) => {
                 let purpose = Purpose::Query {
                     peer,
                     request,
-                    status,
-                    paged,
+                    listing,
                 };
                 self.reads.ask(Read::Query(query), purpose);
             }
@@ -51,7 +60,7 @@ impl Machine {
         }
     }
 
-    fn plan_query(&self, query: Query) -> Result<store::Query, WireError> {
+    fn plan_query(&self, query: Query) -> Result<(store::Query, Listing), WireError> {
         let items = self.config.limits.items;
         if query.ids.len().max(query.uuids.len()) as u64 > items {
             return Err(WireError::new(
@@ -60,13 +69,16 @@ impl Machine {
             ));
         }
         let include = query.include;
-        let select = match (query.ids.is_empty(), query.uuids.is_empty(), is_filtered(&query)) {
-            (false, true, false) => Select::Ids(query.ids.into_iter().map(JobId).collect()),
-            (true, false, false) => Select::Uuids(query.uuids),
-            (true, true, _) => Select::Page(filter(query, items)?),
+        let (select, listing) = match (query.ids.is_empty(), query.uuids.is_empty(), is_filtered(&query)) {
+            (false, true, false) => {
+                let ids = query.ids.into_iter().map(JobId).collect();
+                (Select::Ids(ids), Listing::Named)
+            }
+            (true, false, false) => (Select::Uuids(query.uuids), Listing::Named),
+            (true, true, _) => self.plan_page(filter(query, items)?),
             _ => return Err(bad("a Query has ids, or uuids, or filters; give one of them")),
         };
-        Ok(store::Query {
+        let query = store::Query {
             select,
             params: include == Some(Include::Params),
             result: include == Some(Include::Result),
@@ -75,7 +87,29 @@ impl Machine {
             now: self.now.wall,
             max_attempts: self.config.max_attempts.get(),
             patience: PATIENCE,
-        })
+        };
+        Ok((query, listing))
+    }
+
+    /// Which jobs workers have the machine knows itself, and at once; the store learns of most runs when they have
+    /// ended.
+    fn plan_page(&self, filter: Filter) -> (Select, Listing) {
+        if filter.status != Some(Status::Processing) {
+            let listing = Listing::Stored(filter.status);
+            return (Select::Page(filter), listing);
+        }
+        let named = |lease: &Lease| match &filter.name {
+            None => true,
+            Some(name) => **self.names.name(lease.name) == *name,
+        };
+        let mut leased = self
+            .leases
+            .ordered_before(filter.before.unwrap_or(JobId(u64::MAX)))
+            .filter(|(_, lease)| named(lease))
+            .map(|(id, _)| id);
+        let ids: Vec<JobId> = leased.by_ref().take(filter.limit).collect();
+        let next = leased.next().and(ids.last().copied());
+        (Select::Ids(ids), Listing::Leased { filter, next })
     }
 
     /// The store's answer, put right by what the machine knows better: runs that are not recorded yet.
@@ -83,18 +117,22 @@ impl Machine {
         &mut self,
         peer: PeerId,
         request: u64,
-        status: Option<Status>,
-        paged: bool,
+        listing: Listing,
         answer: store::Answer,
     ) {
-        let store::Answer { mut jobs, next } = answer;
-        let next = next.map(|id| id.0);
+        let store::Answer { mut jobs, mut next } = answer;
         for job in &mut jobs {
             self.put_right(job);
         }
-        if paged && let Some(status) = status {
-            jobs.retain(|job| job.status == status);
+        match listing {
+            Listing::Named => {}
+            Listing::Stored(status) => jobs.retain(|job| status.is_none_or(|status| job.status == status)),
+            Listing::Leased { filter, next: rest } => {
+                next = next.or(rest);
+                jobs.retain(|job| filter.matches(job));
+            }
         }
+        let next = next.map(|id| id.0);
         self.end_request(peer, request);
         self.answer(peer, ClientMessage::Jobs(Jobs { request, jobs, next }));
     }

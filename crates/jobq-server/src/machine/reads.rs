@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use jobq_proto::message::RunRef;
-use jobq_proto::{ErrorCode, JobId, Status, WireError};
+use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
 
 use super::{Machine, Map};
@@ -60,8 +60,7 @@ pub(super) enum Purpose {
     Query {
         peer: PeerId,
         request: u64,
-        status: Option<Status>,
-        paged: bool,
+        listing: super::query::Listing,
     },
 }
 
@@ -148,12 +147,11 @@ impl Machine {
                 Purpose::Query {
                     peer,
                     request,
-                    status,
-                    paged,
+                    listing,
                 },
                 ReadAnswer::Query(answer),
             ) => {
-                self.query_answered(peer, request, status, paged, answer);
+                self.query_answered(peer, request, listing, answer);
             }
             _ => panic!("the store gave an answer of another kind than the question"),
         }

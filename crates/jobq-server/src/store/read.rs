@@ -224,6 +224,24 @@ pub struct Filter {
     pub limit: usize,
 }
 
+impl Filter {
+    /// Whether a job is one of those that are looked for, `before` and `limit` apart.
+    pub(crate) fn matches(&self, view: &JobView) -> bool {
+        self.status.is_none_or(|status| status == view.status)
+            && self.name.as_ref().is_none_or(|name| name.as_str() == view.name)
+            && self
+                .username
+                .as_ref()
+                .is_none_or(|username| view.username.as_deref() == Some(username.as_str()))
+            && self.since.is_none_or(|since| since.0 <= view.created)
+            && self.until.is_none_or(|until| view.created < until.0)
+            && self
+                .reason
+                .as_ref()
+                .is_none_or(|text| view.reason.as_ref().is_some_and(|reason| reason.contains(text)))
+    }
+}
+
 /// Jobs found by a [`Query`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

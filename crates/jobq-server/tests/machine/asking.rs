@@ -84,6 +84,11 @@ fn a_listing_is_filtered_by_name_username_and_the_status_that_the_machine_knows(
     assert_eq!(list(standing(Status::Scheduled)), [submitted[3]]);
     assert_eq!(list(standing(Status::Queued)), [submitted[2], submitted[1]]);
     assert_eq!(order.id, submitted[0]);
+    assert_eq!(
+        list(standing(Status::Processing)),
+        [order.id],
+        "at once, before the store knows of it"
+    );
     world.advance(millis(300));
     let processing = world.query(client, standing(Status::Processing)).jobs;
     assert_eq!(processing.len(), 1);

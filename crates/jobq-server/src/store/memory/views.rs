@@ -8,7 +8,7 @@ use jobq_proto::{Fence, JobId, Status, job};
 
 use super::contents::{Contents, Job, PastRun, Standing};
 use crate::store::budget::Budget;
-use crate::store::{Answer, Filter, JobState, Query, Read, ReadAnswer, RunStatus, Select};
+use crate::store::{Answer, JobState, Query, Read, ReadAnswer, RunStatus, Select};
 
 /// How many jobs a page looks at, before it leaves the rest to the next one: they are behind a lock.
 const PAGE_LOOKS: usize = 100_000;
@@ -70,23 +70,6 @@ impl Contents {
             }
         }
         budget.into_answer(None)
-    }
-}
-
-impl Filter {
-    fn matches(&self, view: &JobView) -> bool {
-        self.status.is_none_or(|status| status == view.status)
-            && self.name.as_ref().is_none_or(|name| name.as_str() == view.name)
-            && self
-                .username
-                .as_ref()
-                .is_none_or(|username| view.username.as_deref() == Some(username.as_str()))
-            && self.since.is_none_or(|since| since.0 <= view.created)
-            && self.until.is_none_or(|until| view.created < until.0)
-            && self
-                .reason
-                .as_ref()
-                .is_none_or(|text| view.reason.as_ref().is_some_and(|reason| reason.contains(text)))
     }
 }
 
