@@ -25,6 +25,7 @@ mod hello;
 mod leases;
 mod lines;
 mod names;
+mod pace;
 mod pauses;
 mod payloads;
 mod peers;

@@ -7,6 +7,7 @@ use jobq_proto::Status;
 
 use super::Machine;
 use super::names::NameKey;
+use super::pace::Pace;
 use crate::store::{ByEnd, Count, NameTotals, Prune, Pruned};
 use crate::time::{Mono, Now, Wall};
 
@@ -23,9 +24,6 @@ const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60);
 /// The part.
 const PART: u32 = 64;
-
-/// The pause between two steps of a long removal while jobs are on their way to the disk.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many times as fast as time itself the calendar may go before records are not believed to be as old as it says.
 const FASTEST: u32 = 2;
@@ -111,6 +109,7 @@ pub(super) struct Retention {
     is_asked: bool,
     /// There is more to do for what is due.
     more: bool,
+    pace: Pace,
     not_before: Mono,
     calendar: Calendar,
     recent: Recent,
@@ -217,6 +216,7 @@ impl Retention {
             before_asked: ByEnd::default(),
             is_asked: false,
             more: false,
+            pace: Pace::default(),
             not_before: now.mono,
             calendar: Calendar {
                 latest: clock.max(now.wall),
@@ -340,9 +340,14 @@ impl Machine {
         retention.oldest = Some(oldest);
         retention.is_asked = false;
         retention.more = pruned.more;
+        if !pruned.more {
+            retention.pace = Pace::default();
+        } else if !pruned.gone.is_empty() {
+            retention.pace.left(retention.totals.values().into_iter().sum());
+        }
         let wait = match pruned.more {
             true if self.pending.is_idle() => Duration::ZERO,
-            true => PAUSE,
+            true => retention.pace.pause(),
             false => self.config.keep.spacing(),
         };
         retention.not_before = now.mono.plus(wait);

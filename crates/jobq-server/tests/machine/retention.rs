@@ -1,9 +1,11 @@
 //! How long records of ended jobs are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jobq_proto::message::{CancelOutcome, Query, Submission};
 use jobq_proto::{ErrorCode, Status};
+use jobq_server::store::{ByEnd, NameTotals, Pruned};
 use jobq_server::{Config, Keep};
 
 use super::world::{World, job, secs};
@@ -386,4 +388,50 @@ fn a_clock_that_was_set_ahead_for_good_is_written_down_as_it_is_after_an_hour() 
     };
     assert!(ago(&mut world, early) > 29 * DAY);
     assert!(ago(&mut world, late) < 60);
+}
+
+#[test]
+fn a_removal_that_leaves_no_fewer_records_pauses_less_until_it_has_caught_up() {
+    const RECORDS: usize = 100;
+    let mut world = world(keep());
+    let client = world.client();
+    let ids = world.submit(client, (0..RECORDS).map(|_| job("a")).collect());
+    world.cancel(client, &ids);
+    // A job is on its way to the disk for as long as this goes on.
+    world.hold_disk();
+    let request = world.next_request();
+    let jobs = vec![job("a")];
+    let message = jobq_proto::message::Request { request, jobs };
+    world.send(client, jobq_proto::ServerMessage::Request(message));
+    let mut pause_after = |cancelled: u64, more: bool| {
+        let gone = NameTotals {
+            cancelled,
+            ..NameTotals::none(Arc::new("a".parse().expect("it is a name")))
+        };
+        let pruned = Pruned {
+            gone: vec![gone],
+            oldest: ByEnd::default(),
+            more,
+        };
+        world.machine.handle_pruned(world.now, pruned);
+        let next = world.machine.poll_timeout().expect("there is more to do");
+        next.since(world.now.mono)
+    };
+    let longest = Duration::from_millis(10);
+    for _ in 0..RECORDS / 2 {
+        assert_eq!(pause_after(1, true), longest, "the records get fewer");
+    }
+    // As many end as go.
+    let pauses: Vec<Duration> = (0..100).map(|_| pause_after(0, true)).collect();
+    assert!(
+        pauses.is_sorted_by(|earlier, later| earlier >= later),
+        "{pauses:?}"
+    );
+    assert_eq!(pauses.last(), Some(&Duration::from_millis(1)));
+    pause_after(1, false);
+    assert_eq!(
+        pause_after(1, true),
+        longest,
+        "another sweep begins as the first did"
+    );
 }
