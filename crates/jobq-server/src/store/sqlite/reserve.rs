@@ -28,6 +28,10 @@ const BALLAST_PART: u64 = 4;
 /// There is enough again when so much of the reserve is free beyond it; else it would come and go with each commit.
 const HEAL_PART: u64 = 8;
 
+/// After a full disk there is enough again when at least so many bytes can be had, in a file that is made for that; or
+/// a part of the file system, if that is less. What is asked for may be nothing, and a quota shows in no number.
+const HEAL_LEAST: u64 = 1024 * 1024;
+
 /// How much is written at a time.
 const BLOCK: usize = 64 * 1024;
 
@@ -111,7 +115,7 @@ impl Reserve {
             }
             Space::Enough => {}
             Space::Short | Space::Full if free >= reserve + reserve / HEAL_PART + ballast => {
-                if ballast == 0 || self.make_ballast(ballast) {
+                if self.has_least(room) && (ballast == 0 || self.make_ballast(ballast)) {
                     tracing::info!(
                         free,
                         "there is room on the disk again; jobs are taken and handed out"
@@ -198,6 +202,14 @@ impl Reserve {
         tracing::warn!("no ballast can be made, to be given up on a full disk: {error}");
         self.ballast = Ballast::Impossible;
         true
+    }
+
+    /// Whether as much can be had as there has to be after a full disk, by trying.
+    fn has_least(&self, room: Room) -> bool {
+        let path = self.dir.join(PROBE);
+        let made = allocate(&path, HEAL_LEAST.min(room.total / LARGEST_PART));
+        let _ = std::fs::remove_file(&path);
+        !made.is_err_and(|error| is_full(&error))
     }
 
     /// Whether nothing can be written for want of room, by trying.
@@ -306,6 +318,18 @@ mod tests {
         let mut reserve = Reserve::new(dir.path(), 0);
         assert_eq!(reserve.look(ALL), Space::Enough);
         assert!(!dir.path().join(BALLAST).exists());
+    }
+
+    #[test]
+    fn without_a_reserve_there_is_enough_again_when_a_file_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path(), 0);
+        assert!(reserve.ran_out(&StoreError::NoRoom));
+        assert_eq!(reserve.space(), Space::Full);
+        reserve.found_room();
+        assert_eq!(reserve.space(), Space::Short);
+        assert_eq!(reserve.look(0), Space::Enough);
+        assert!(!dir.path().join(PROBE).exists());
     }
 
     #[test]

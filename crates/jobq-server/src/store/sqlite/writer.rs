@@ -144,7 +144,7 @@ impl Writer {
             }
             room.look(&log);
             if let Some(last) = batches.last().map(|batch| batch.number) {
-                let Some(stored) = room.apply(&mut applier, db, &batches, &log)? else {
+                let Some(stored) = room.apply(&mut applier, db, &batches)? else {
                     return Ok(());
                 };
                 watermark.advance(last)?;
@@ -178,18 +178,19 @@ impl Room<'_> {
     }
 
     /// Applies batches, however long it takes until there is room for what they must not lose; without their new jobs
-    /// where there is little. None if the store was dropped meanwhile.
+    /// where there is little. Once they have found no room they are tried without their jobs until they are through,
+    /// whatever the file system says of its room meanwhile. None if the store was dropped meanwhile.
     fn apply<'db>(
         &mut self,
         applier: &mut Applier<'db>,
         db: &'db Connection,
         batches: &[Batch],
-        log: &Log<'_>,
     ) -> Result<Option<Vec<Stored>>, StoreError> {
         let last_batch = applier.last_batch();
+        let mut takes_jobs = self.reserve.space().takes_jobs();
         let mut is_first = true;
         loop {
-            match applier.apply(batches, self.reserve.space().takes_jobs()) {
+            match applier.apply(batches, takes_jobs) {
                 Err(error) if self.reserve.ran_out(&error) => {}
                 stored => {
                     self.reserve.found_room();
@@ -197,6 +198,7 @@ impl Room<'_> {
                     return stored.map(Some);
                 }
             }
+            takes_jobs = false;
             self.reports.space(self.reserve.space());
             roll_back(db)?;
             // What it remembers of the batches never was.
@@ -211,7 +213,6 @@ impl Room<'_> {
             if self.is_abandoned() {
                 return Ok(None);
             }
-            self.look(log);
         }
     }
 
@@ -299,5 +300,120 @@ fn next_group(
         Next::Close
     } else {
         Next::Tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use jobq_proto::{JobId, Priority};
+    use tokio::sync::mpsc::unbounded_channel;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::sqlite::open::{self, Opened};
+    use crate::store::{
+        Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord, SqliteSettings,
+    };
+    use crate::time::Wall;
+
+    /// Bytes of each thing that finds no room, and of what then gives room to all of them.
+    const THING: usize = 400_000;
+    const FILLER: usize = 4_000_000;
+
+    /// A batch that has to be stored, and is too much without its job already.
+    fn too_much() -> Batch {
+        let session = SessionRecord {
+            id: SessionId(1),
+            label: "x".repeat(THING),
+            secret_hash: [0; 32],
+            names: Vec::new(),
+            ttl: Duration::from_secs(30),
+        };
+        let record = JobRecord {
+            id: JobId(1),
+            uuid: Uuid::from_u128(1),
+            name: Arc::new("a".parse().expect("a name")),
+            username: None,
+            priority: Priority::Normal,
+            params: Bytes::from(vec![7; THING]),
+            policy: Policy::default(),
+            created: Wall(1_000),
+            retry_of: None,
+        };
+        Batch {
+            number: 1,
+            next_id: JobId(2),
+            clock: Wall(1_000),
+            changes: vec![
+                Change::SessionOpened(session),
+                Change::Insert {
+                    record: Arc::new(record),
+                    due: Wall(1_000),
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_stuck_is_tried_without_its_jobs_until_it_is_through_and_says_so_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let birth = Birth {
+            identity: Uuid::nil(),
+            now: Wall(1_000),
+        };
+        let opened = open::open(dir.path(), birth, SqliteSettings::BARE).expect("it opens");
+        let Opened { db, watermark, .. } = opened;
+        let visitor = Connection::open(dir.path().join("jobq.db")).expect("it opens");
+        visitor
+            .execute_batch(&format!(
+                "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob({FILLER}))"
+            ))
+            .expect("it is filled");
+        let pages: i64 = db
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .expect("it has pages");
+        // What SQLite then says is what it says of a full disk.
+        db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .expect("it is limited");
+
+        let (events, mut reports) = unbounded_channel();
+        let (tasks, tasks_rx) = std::sync::mpsc::channel();
+        let writer = Writer {
+            dir: dir.path().to_owned(),
+            db,
+            watermark,
+            last_batch: 0,
+            tasks: tasks_rx,
+            reports: Reports::new(events),
+            stop: Arc::default(),
+            reserve: Reserve::new(dir.path(), 0),
+        };
+        let (said, says) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while let Some(event) = reports.blocking_recv() {
+                let _ = said.send(event);
+            }
+        });
+        let writing = std::thread::spawn(move || writer.run());
+        tasks.send(Task::Batch(too_much())).expect("it listens");
+        let next = || {
+            says.recv_timeout(Duration::from_secs(60))
+                .expect("it says something")
+                .expect("it goes on")
+        };
+        assert_eq!(next(), StoreEvent::Space(Space::Full));
+        let more = says.recv_timeout(TRY_AGAIN * 3);
+        assert!(more.is_err(), "it tries again, and says nothing: {more:?}");
+
+        visitor.execute_batch("DROP TABLE filler").expect("there is room");
+        assert_eq!(next(), StoreEvent::Space(Space::Short));
+        let StoreEvent::Stored(stored) = next() else {
+            panic!("the batch is through");
+        };
+        assert_eq!(stored.inserts, [InsertOutcome::NoRoom]);
+        assert_eq!(next(), StoreEvent::Space(Space::Enough));
+        tasks.send(Task::Close).expect("it listens");
+        assert!(writing.join().expect("it does not panic").is_ok());
     }
 }
