@@ -384,6 +384,7 @@ impl Machine {
                 status,
                 reason,
                 result,
+                ..
             } => {
                 self.tell_watchers(id, status, reason, result);
             }

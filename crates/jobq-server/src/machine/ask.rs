@@ -59,7 +59,7 @@ impl Machine {
         if let Err(error) = self.check_number(peer, query.request) {
             return self.refuse(peer, query.request, error);
         }
-        let (names, truncated, total) = self.names.stats(Stats::MAX_NAMES);
+        let (names, truncated, total) = self.names.stats(Stats::MAX_NAMES, self.pending.leaving());
         let stats = Stats {
             request: query.request,
             uptime: jobq_proto::job::micros(self.now.mono.since(self.started)),

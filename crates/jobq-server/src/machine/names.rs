@@ -8,6 +8,7 @@ use jobq_proto::message::NameStats;
 use jobq_proto::{ErrorCode, JobName, Status, WireError};
 
 use super::Map;
+use super::pending::{Leaving, LeavingFor};
 use super::queue_limits::Amount;
 use crate::store::NameTotals;
 
@@ -149,11 +150,45 @@ impl Names {
         counts.cancelled = counts.cancelled.saturating_sub(gone.cancelled);
     }
 
-    /// Up to `limit` names with their counts, by name; whether there are more; and all of them together.
-    pub(super) fn stats(&self, limit: usize) -> (Vec<NameStats>, bool, NameStats) {
+    /// Up to `limit` names with their counts, by name; whether there are more; and all of them together. Jobs that leave
+    /// their workers count as what they are about to be, so that `processing` is what workers have.
+    pub(super) fn stats(
+        &self,
+        limit: usize,
+        leaving: impl Iterator<Item = Leaving>,
+    ) -> (Vec<NameStats>, bool, NameStats) {
+        let mut arriving: Map<NameKey, Counts> = Map::new();
+        for job in leaving {
+            let counts = arriving.entry(job.name).or_default();
+            match job.next {
+                LeavingFor::Line => counts.queued += 1,
+                LeavingFor::Time => counts.scheduled += 1,
+                LeavingFor::End => {}
+            }
+        }
+        let of_name = |key: NameKey| {
+            let Entry {
+                name, cap, counts, ..
+            } = &self.entries[key.0 as usize];
+            let arriving = arriving.get(&key).copied().unwrap_or_default();
+            NameStats {
+                name: name.as_str().to_owned(),
+                scheduled: counts.scheduled + arriving.scheduled,
+                queued: counts.queued + arriving.queued,
+                processing: counts.processing,
+                cap: *cap,
+                completed: counts.completed,
+                failed: counts.failed,
+                cancelled: counts.cancelled,
+            }
+        };
         let mut total = NameStats::default();
-        for entry in &self.entries {
-            let counts = &entry.counts;
+        let counts = self
+            .entries
+            .iter()
+            .map(|entry| &entry.counts)
+            .chain(arriving.values());
+        for counts in counts {
             total.scheduled += counts.scheduled;
             total.queued += counts.queued;
             total.processing += counts.processing;
@@ -161,21 +196,7 @@ impl Names {
             total.failed += counts.failed;
             total.cancelled += counts.cancelled;
         }
-        let listed = self.by_text.values().take(limit).map(|key| {
-            let Entry {
-                name, cap, counts, ..
-            } = &self.entries[key.0 as usize];
-            NameStats {
-                name: name.as_str().to_owned(),
-                scheduled: counts.scheduled,
-                queued: counts.queued,
-                processing: counts.processing,
-                cap: *cap,
-                completed: counts.completed,
-                failed: counts.failed,
-                cancelled: counts.cancelled,
-            }
-        });
+        let listed = self.by_text.values().take(limit).map(|key| of_name(*key));
         (listed.collect(), self.entries.len() > limit, total)
     }
 

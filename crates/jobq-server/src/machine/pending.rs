@@ -48,6 +48,8 @@ pub(super) enum Effect {
     /// A job has ended.
     JobEnded {
         id: JobId,
+        /// Its name, if a worker had it until then.
+        run_of: Option<NameKey>,
         status: Status,
         reason: Option<String>,
         result: Option<Bytes>,
@@ -71,6 +73,23 @@ impl Effect {
             _ => 1,
         }
     }
+}
+
+/// A job that no worker has any more, while the store still has its run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    pub(super) id: JobId,
+    pub(super) name: NameKey,
+    /// How it is going to stand; a job that has ended is counted already.
+    pub(super) next: LeavingFor,
+}
+
+/// What a job leaves its worker for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeavingFor {
+    Line,
+    Time,
+    End,
 }
 
 /// A Request whose good jobs are in a batch.
@@ -185,6 +204,25 @@ impl Pending {
         assert_eq!(number, expected, "the store reports batches in order");
         self.effects -= effects.iter().map(Effect::weight).sum::<usize>();
         effects
+    }
+
+    /// The jobs whose runs end with a batch that is not durable yet. Looked for where somebody asks, so that a run that
+    /// ends costs nothing for it.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = Leaving> {
+        let out = self.out.iter().flat_map(|(_, effects)| effects);
+        out.chain(&self.open.effects).filter_map(|effect| {
+            let (id, name, next) = match effect {
+                Effect::WaitInLine { name, waiting, .. } => (waiting.id, *name, LeavingFor::Line),
+                Effect::WaitForTime { name, waiting, .. } => (waiting.id, *name, LeavingFor::Time),
+                Effect::JobEnded {
+                    id,
+                    run_of: Some(name),
+                    ..
+                } => (*id, *name, LeavingFor::End),
+                _ => return None,
+            };
+            Some(Leaving { id, name, next })
+        })
     }
 
     pub(super) fn is_full(&self) -> bool {

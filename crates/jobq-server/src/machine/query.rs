@@ -1,5 +1,6 @@
 //! Looking at jobs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jobq_proto::limits::MAX_REASON_TEXT;
@@ -8,7 +9,8 @@ use jobq_proto::{ClientMessage, ErrorCode, JobId, JobName, Status, Username, Wir
 use jobq_transport::PeerId;
 
 use super::Machine;
-use super::leases::{Lease, Phase};
+use super::leases::Phase;
+use super::names::NameKey;
 use super::peers::Weight;
 use super::reads::Purpose;
 use crate::store::{self, Filter, Read, Select};
@@ -30,7 +32,7 @@ pub(super) enum Listing {
     Named,
     /// A page of the store's, which takes jobs for waiting that a worker has just been given.
     Stored(Option<Status>),
-    /// Jobs that workers have: what else they have to match, and where the page goes on.
+    /// Jobs that workers have, or had until a moment ago: what else they have to match, and where the page goes on.
     Leased { filter: Filter, next: Option<JobId> },
 }
 
@@ -98,17 +100,29 @@ impl Machine {
             let listing = Listing::Stored(filter.status);
             return (Select::Page(filter), listing);
         }
-        let named = |lease: &Lease| match &filter.name {
-            None => true,
-            Some(name) => **self.names.name(lease.name) == *name,
+        let before = filter.before.unwrap_or(JobId(u64::MAX));
+        let named = |name: NameKey| {
+            filter
+                .name
+                .as_ref()
+                .is_none_or(|wanted| **self.names.name(name) == *wanted)
         };
-        let mut leased = self
+        let leased = self
             .leases
-            .ordered_before(filter.before.unwrap_or(JobId(u64::MAX)))
-            .filter(|(_, lease)| named(lease))
-            .map(|(id, _)| id);
-        let ids: Vec<JobId> = leased.by_ref().take(filter.limit).collect();
-        let next = leased.next().and(ids.last().copied());
+            .ordered_before(before)
+            .filter(|(_, lease)| named(lease.name))
+            .map(|(id, _)| id)
+            .take(filter.limit + 1);
+        let leaving = self
+            .pending
+            .leaving()
+            .filter(|job| job.id < before && named(job.name))
+            .map(|job| job.id);
+        let mut ids: Vec<JobId> = leased.chain(leaving).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let more = ids.len() > filter.limit;
+        ids.truncate(filter.limit);
+        let next = ids.last().copied().filter(|_| more);
         (Select::Ids(ids), Listing::Leased { filter, next })
     }
 
@@ -121,9 +135,7 @@ impl Machine {
         answer: store::Answer,
     ) {
         let store::Answer { mut jobs, mut next } = answer;
-        for job in &mut jobs {
-            self.put_right(job);
-        }
+        self.put_right(&mut jobs);
         match listing {
             Listing::Named => {}
             Listing::Stored(status) => jobs.retain(|job| status.is_none_or(|status| job.status == status)),
@@ -137,24 +149,32 @@ impl Machine {
         self.answer(peer, ClientMessage::Jobs(Jobs { request, jobs, next }));
     }
 
-    fn put_right(&mut self, job: &mut JobView) {
-        if job.status.is_terminal() {
+    /// A job that its worker has left is Processing until the store has it so: it is in one listing at every moment.
+    fn put_right(&mut self, jobs: &mut [JobView]) {
+        let mut not_leased = Vec::new();
+        for job in jobs.iter_mut().filter(|job| !job.status.is_terminal()) {
+            let lease = self.leases.find(JobId(job.id));
+            match lease.filter(|lease| lease.phase != Phase::Fetching) {
+                Some(lease) => {
+                    job.status = Status::Processing;
+                    job.fence = Some(lease.fence);
+                    job.started = Some(lease.at.0);
+                    job.cancelling = lease.cancelling;
+                    job.progress = lease.progress.clone();
+                }
+                None => not_leased.push(job),
+            }
+        }
+        if not_leased.is_empty() {
             return;
         }
-        match self
-            .leases
-            .find(JobId(job.id))
-            .filter(|lease| lease.phase != Phase::Fetching)
-        {
-            Some(lease) => {
+        let leaving: BTreeSet<JobId> = self.pending.leaving().map(|job| job.id).collect();
+        for job in not_leased {
+            if leaving.contains(&JobId(job.id)) {
                 job.status = Status::Processing;
-                job.fence = Some(lease.fence);
-                job.started = Some(lease.at.0);
-                job.cancelling = lease.cancelling;
-                job.progress = lease.progress.clone();
+            } else if job.status == Status::Processing {
+                job.status = Status::Queued;
             }
-            None if job.status == Status::Processing => job.status = Status::Queued,
-            None => {}
         }
     }
 }

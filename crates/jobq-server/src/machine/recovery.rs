@@ -89,18 +89,21 @@ impl Machine {
             let name = self.names.intern_stored(&job.name);
             let bytes = u32::try_from(job.params_bytes).unwrap_or(u32::MAX);
             self.names.count_arrived(name, bytes);
-            match job.lease {
-                Some(lease) if self.sessions.find(lease.session).is_some() => {
-                    let lease = recovered_lease(&job, lease, name);
-                    let started = lease.has_started();
-                    self.leases
-                        .insert(job.id, lease, &mut self.sessions, &mut self.names);
-                    if started {
-                        // How long it has run is not known; its time runs anew, so that it is never cut short.
-                        self.limit_run(job.id);
-                    }
-                }
-                _ => self.load_waiting(&job, name),
+            let Some(lease) = job.lease else {
+                self.load_waiting(&job, name);
+                continue;
+            };
+            let is_awaited = self.sessions.find(lease.session).is_some();
+            let lease = recovered_lease(&job, lease, name);
+            let started = lease.has_started();
+            self.leases
+                .insert(job.id, lease, &mut self.sessions, &mut self.names);
+            if !is_awaited {
+                // Nobody can come back with it.
+                self.end_run(job.id, End::Lost { charged: false });
+            } else if started {
+                // How long it has run is not known; its time runs anew, so that it is never cut short.
+                self.limit_run(job.id);
             }
         }
     }

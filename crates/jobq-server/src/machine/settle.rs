@@ -428,6 +428,7 @@ impl Machine {
         }));
         self.pending.effect(Effect::JobEnded {
             id,
+            run_of: Some(lease.name),
             status,
             reason,
             result,
@@ -459,6 +460,7 @@ impl Machine {
         }));
         self.pending.effect(Effect::JobEnded {
             id,
+            run_of: None,
             status: Status::Cancelled,
             reason,
             result: None,

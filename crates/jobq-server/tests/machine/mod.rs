@@ -12,6 +12,7 @@ mod endings;
 mod fences;
 mod full;
 mod line;
+mod listing;
 mod manners;
 mod payloads;
 mod progress;

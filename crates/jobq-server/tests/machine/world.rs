@@ -11,7 +11,7 @@ use jobq_proto::message::*;
 use jobq_proto::{ClientMessage, ErrorCode, Fence, JobId, ServerMessage};
 use jobq_server::Config;
 use jobq_server::machine::{Asked, Machine, Transmit};
-use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Store, StoreEvent};
+use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Recovered, Store, StoreEvent};
 use jobq_server::time::{Mono, Now, Wall};
 use jobq_transport::{CloseReason, PeerId, PeerInfo};
 use uuid::Uuid;
@@ -156,7 +156,7 @@ impl World {
             identity: Uuid::from_u128(7),
             now: now.wall,
         });
-        let (machine, store) = start(&disk, &config, seed, now);
+        let (machine, store) = start(&disk, &config, seed, now, |_| ());
         Self {
             machine,
             store,
@@ -372,13 +372,22 @@ impl World {
 
     /// The same, and it takes so long to load its jobs before anybody can connect.
     pub(super) fn crash_and_restart_slowly(&mut self, loading: Duration) {
+        self.crash_and_restart_from(loading, |_| ());
+    }
+
+    /// The same, from a store that knows no session any more.
+    pub(super) fn crash_and_restart_without_sessions(&mut self) {
+        self.crash_and_restart_from(Duration::ZERO, |recovered| recovered.sessions.clear());
+    }
+
+    fn crash_and_restart_from(&mut self, loading: Duration, change: impl FnOnce(&mut Recovered)) {
         self.batches_out = 0;
         self.reads.clear();
         self.reads_held = false;
         self.open.clear();
         self.inboxes.clear();
         self.disk.release();
-        let (machine, store) = start(&self.disk, &self.config, self.seed, self.now);
+        let (machine, store) = start(&self.disk, &self.config, self.seed, self.now, change);
         self.machine = machine;
         self.store = store;
         self.now.mono = self.now.mono.plus(loading);
@@ -519,9 +528,17 @@ impl World {
     }
 }
 
-fn start(disk: &MemoryDisk, config: &Config, seed: u8, now: Now) -> (Machine, MemoryStore) {
+fn start(
+    disk: &MemoryDisk,
+    config: &Config,
+    seed: u8,
+    now: Now,
+    change: impl FnOnce(&mut Recovered),
+) -> (Machine, MemoryStore) {
     let mut store = MemoryStore::open(disk);
-    let mut machine = Machine::new(config.clone(), store.recovered(), [seed; 32], now);
+    let mut recovered = store.recovered().clone();
+    change(&mut recovered);
+    let mut machine = Machine::new(config.clone(), &recovered, [seed; 32], now);
     let mut after = JobId(0);
     loop {
         let page = store.live(after, 100).expect("the memory disk can be read");
