@@ -36,6 +36,7 @@ mod queue_limits;
 mod reads;
 mod recovery;
 mod retention;
+mod scheduled;
 mod sessions;
 mod settle;
 mod submit;
@@ -59,7 +60,7 @@ pub use retention::Keep;
 pub use transmit::Transmit;
 
 use leases::Leases;
-use lines::{Lines, Scheduled};
+use lines::Lines;
 use names::Names;
 use payloads::Payloads;
 use peers::Peers;
@@ -67,6 +68,7 @@ use pending::{Effect, Pending};
 use reads::Reads;
 use recovery::Recovery;
 use retention::Retention;
+use scheduled::Scheduled;
 use sessions::Sessions;
 use timers::Timers;
 use transmit::Outbox;
@@ -378,7 +380,8 @@ impl Machine {
                 name,
                 priority,
                 waiting,
-            } => self.wait_for_time(name, priority, waiting),
+                until,
+            } => self.wait_for_time(name, priority, waiting, until),
             Effect::JobEnded {
                 id,
                 status,

@@ -35,10 +35,10 @@ pub struct Submission {
     /// `High`, `Normal` (where absent) or `Low`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
-    /// Not before this time: microseconds since 1970 (UTC). Not together with `delay`.
+    /// Not before this time by the server's calendar: microseconds since 1970 (UTC). Not together with `delay`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_at: Option<i64>,
-    /// Not before this long after its arrival, in microseconds.
+    /// Not before this long after its arrival, in microseconds, however the server's calendar is set meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<u64>,
     /// How often it may be tried, at least 1.

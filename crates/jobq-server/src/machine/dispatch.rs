@@ -11,6 +11,7 @@ use super::leases::{Lease, Phase};
 use super::lines::{LaneKey, Waiting};
 use super::names::NameKey;
 use super::reads::Purpose;
+use super::scheduled::Until;
 use crate::store::{JobRecord, Policy, Read, SessionId};
 
 /// How far ahead of the head of a line records are read, in jobs. At a million jobs a second it is about as long as
@@ -251,12 +252,18 @@ impl Machine {
     }
 
     /// A job begins to wait for its time, if that has not come, or else in line.
-    pub(super) fn wait_for_time(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
-        if waiting.due > self.now.wall {
-            self.names.counts(name).scheduled += 1;
-            self.scheduled.push(name, priority, waiting);
-        } else {
+    pub(super) fn wait_for_time(
+        &mut self,
+        name: NameKey,
+        priority: Priority,
+        waiting: Waiting,
+        until: Until,
+    ) {
+        if until.has_come(waiting.due, self.now) {
             self.wait_in_line(name, priority, waiting);
+        } else {
+            self.names.counts(name).scheduled += 1;
+            self.scheduled.push(name, priority, waiting, until);
         }
     }
 }

@@ -357,35 +357,6 @@ impl HeldBack {
     }
 }
 
-/// Jobs whose time has not come, by that time.
-#[derive(Default)]
-pub(super) struct Scheduled {
-    jobs: Map<(Wall, JobId), (NameKey, Priority, Waiting)>,
-}
-
-impl Scheduled {
-    pub(super) fn push(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
-        self.jobs.insert(waiting.key(), (name, priority, waiting));
-    }
-
-    /// When the next one's time comes.
-    pub(super) fn next(&self) -> Option<Wall> {
-        self.jobs.keys().next().map(|(due, _)| *due)
-    }
-
-    /// Takes the next one whose time has come.
-    pub(super) fn pop_due(&mut self, now: Wall) -> Option<(NameKey, Priority, Waiting)> {
-        if self.next()? > now {
-            return None;
-        }
-        self.jobs.pop_first().map(|(_, job)| job)
-    }
-
-    pub(super) fn remove(&mut self, due: Wall, id: JobId) -> Option<(NameKey, Priority, Waiting)> {
-        self.jobs.remove(&(due, id))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

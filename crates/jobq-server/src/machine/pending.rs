@@ -11,6 +11,7 @@ use jobq_transport::PeerId;
 use super::lines::Waiting;
 use super::names::NameKey;
 use super::reads::Purpose;
+use super::scheduled::Until;
 use crate::store::{Batch, Change, JobRecord, Read, SessionId};
 use crate::time::Wall;
 
@@ -44,6 +45,7 @@ pub(super) enum Effect {
         name: NameKey,
         priority: Priority,
         waiting: Waiting,
+        until: Until,
     },
     /// A job has ended.
     JobEnded {
@@ -116,8 +118,8 @@ pub(super) struct NewWaiting {
     /// The key of its name. Or why it is not taken, since too much is queued: the answer unless its uuid is known.
     pub(super) admitted: Result<NameKey, WireError>,
     pub(super) due: Wall,
-    /// Whether it waits for a time that it asked for, and not just for its turn.
-    pub(super) timed: bool,
+    /// What it waits for before its turn, if it asked for a time.
+    pub(super) until: Option<Until>,
 }
 
 /// The batch that fills, and those that are out.

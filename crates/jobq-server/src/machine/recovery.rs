@@ -17,6 +17,7 @@ use super::lines::{HeldBack, Waiting};
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;
+use super::scheduled::Until;
 use super::sessions::{HoldingState, Meanwhile, Session, WorkState};
 use super::settle::End;
 use super::timers::Timer;
@@ -116,7 +117,7 @@ impl Machine {
         } else if job.due != job.created && job.due > self.now.wall {
             // Jobs without a time of their own are due when they arrived, by a clock that may be ahead of the calendar.
             self.names.counts(name).scheduled += 1;
-            self.scheduled.push(name, job.priority, waiting);
+            self.scheduled.push(name, job.priority, waiting, Until::Due);
         } else if self.recovery.absent.contains_key(&name) {
             self.names.counts(name).queued += 1;
             self.recovery

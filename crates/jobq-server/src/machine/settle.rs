@@ -14,6 +14,7 @@ use super::leases::{Lease, Phase};
 use super::lines::{LaneKey, Waiting};
 use super::pending::Effect;
 use super::reads::Purpose;
+use super::scheduled::Until;
 use super::sessions::HoldingState;
 use super::timers::Timer;
 use crate::store::{Change, Ended, Read, Requeued, RunEnd, RunStatus, SessionId};
@@ -302,6 +303,7 @@ impl Machine {
                     name: lease.name,
                     priority: lease.priority,
                     waiting,
+                    until: Until::Deadline(self.now.mono.plus(wait)),
                 });
             }
         }

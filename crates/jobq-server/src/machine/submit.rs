@@ -10,8 +10,9 @@ use super::Machine;
 use super::lines::Waiting;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting, Taken, TakenJob};
+use super::scheduled::Until;
 use crate::store::{Change, InsertOutcome, JobRecord, Policy};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 
 /// When to repeat what was refused since the store has no room, in microseconds: now and then, since somebody has to
 /// make room first.
@@ -132,7 +133,7 @@ impl Machine {
             backoff,
         } = job;
         let created = self.arrival();
-        let (due, timed) = due(start, created, self.now.wall);
+        let (due, until) = due(start, created, self.now);
         let bytes = params_bytes(params.len());
         // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to be
         // looked for: whoever repeats a submit is told what became of it, however full the queue is.
@@ -172,7 +173,7 @@ impl Machine {
             record,
             admitted,
             due,
-            timed,
+            until,
         }
     }
 
@@ -203,7 +204,7 @@ impl Machine {
             record,
             admitted,
             due,
-            timed,
+            until,
         } = new;
         if let Ok(name) = admitted
             && outcome != InsertOutcome::Inserted
@@ -215,8 +216,8 @@ impl Machine {
                 let name = admitted.expect("the store was asked to insert no other");
                 self.totals.submitted += 1;
                 let waiting = Waiting::new(due, record.id, record.params.len() as u64, 0, 0);
-                if timed {
-                    self.wait_for_time(name, record.priority, waiting);
+                if let Some(until) = until {
+                    self.wait_for_time(name, record.priority, waiting, until);
                 } else {
                     self.payloads.offer(&record);
                     self.wait_in_line(name, record.priority, waiting);
@@ -270,13 +271,17 @@ fn request_in_use(request: u64) -> WireError {
     )
 }
 
-/// From when on a job may run, and whether it asked for a time. Times that are asked for go by the calendar as it is
-/// now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
-fn due(start: StartAt, created: Wall, now: Wall) -> (Wall, bool) {
-    let at = match start {
-        StartAt::Arrival => return (created, false),
-        StartAt::Time(at) => Wall(at),
-        StartAt::After(delay) => now.plus(delay),
+/// From when on a job may run, and what it waits for if it asked for a time. Times that are asked for go by the calendar
+/// as it is now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
+fn due(start: StartAt, created: Wall, now: Now) -> (Wall, Option<Until>) {
+    let (due, until) = match start {
+        StartAt::Arrival => return (created, None),
+        StartAt::Time(at) => (Wall(at), Until::Due),
+        StartAt::After(delay) => (now.wall.plus(delay), Until::Deadline(now.mono.plus(delay))),
     };
-    if at > now { (at, true) } else { (created, false) }
+    if until.has_come(due, now) {
+        (created, None)
+    } else {
+        (due, Some(until))
+    }
 }

@@ -15,7 +15,7 @@ use crate::time::Mono;
 /// cost the store nothing.
 const RECORD_AFTER: Duration = Duration::from_millis(100);
 
-/// How often the calendar is looked at while a job is scheduled: the wall clock may have been set.
+/// How often the calendar is looked at while a job is scheduled by it: the wall clock may have been set.
 const WALL_CHECK: Duration = Duration::from_secs(60);
 
 /// Something with a time of its own.
@@ -67,13 +67,16 @@ impl Timers {
 
 impl Machine {
     pub(super) fn next_timeout(&self) -> Option<Mono> {
-        let scheduled = self.scheduled.next().map(|due| {
+        let scheduled = self.scheduled.next_due().map(|due| {
             let wait = due.since(self.now.wall).min(WALL_CHECK);
             self.now.mono.plus(wait)
         });
+        let deadline = self.scheduled.next_deadline();
         let timers = self.timers.due.first().map(|(at, _)| *at);
-        [scheduled, timers, self.timers.record_at, self.next_prune()]
+        let others = [self.timers.record_at, self.next_prune()];
+        [scheduled, deadline, timers]
             .into_iter()
+            .chain(others)
             .flatten()
             .min()
     }
@@ -94,7 +97,7 @@ impl Machine {
 
     /// Hands jobs whose time has come to their lines.
     pub(super) fn release_scheduled(&mut self) {
-        while let Some((name, priority, waiting)) = self.scheduled.pop_due(self.now.wall) {
+        while let Some((name, priority, waiting)) = self.scheduled.pop(self.now) {
             let counts = self.names.counts(name);
             counts.scheduled -= 1;
             counts.queued += 1;

@@ -1,7 +1,7 @@
 //! Calendars that are set, and computers that are suspended.
 
 use jobq_proto::Status;
-use jobq_proto::message::{RunState, SettleOutcome, Submission};
+use jobq_proto::message::{CancelOutcome, RunState, SettleOutcome, Submission};
 
 use super::world::{World, held, job, secs};
 
@@ -12,6 +12,117 @@ fn at(world: &World, seconds: i64) -> Submission {
     Submission {
         run_at: Some(world.now.wall.0 + seconds * 1_000_000),
         ..job("a")
+    }
+}
+
+/// A job for later, however the calendar goes.
+fn after(seconds: u64) -> Submission {
+    Submission {
+        delay: Some(seconds * 1_000_000),
+        ..job("a")
+    }
+}
+
+#[test]
+fn a_job_for_a_moment_of_the_calendar_goes_by_the_calendar_in_both_directions() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.worker(&[("a", 2)]);
+    let early = world.submit_one(client, at(&world, HOUR));
+    let late = world.submit_one(client, at(&world, 3 * HOUR));
+    world.jump_wall(2 * HOUR);
+    world.advance(secs(61));
+    assert_eq!(world.order(&worker).id, early);
+    world.jump_wall(-4 * HOUR);
+    world.advance(secs(2 * HOUR as u64));
+    assert!(world.orders(&worker).is_empty(), "three hours are left");
+    world.advance(secs(3 * HOUR as u64));
+    assert_eq!(world.order(&worker).id, late);
+}
+
+#[test]
+fn a_delay_is_as_long_as_it_was_to_be_wherever_the_calendar_is_set() {
+    for jump in [24 * HOUR, -24 * HOUR] {
+        let mut world = World::new();
+        let client = world.client();
+        let worker = world.worker(&[("a", 1)]);
+        let delayed = world.submit_one(client, after(600));
+        world.jump_wall(jump);
+        world.advance(secs(595));
+        assert!(world.orders(&worker).is_empty(), "jump {jump}");
+        world.advance(secs(10));
+        assert_eq!(world.order(&worker).id, delayed, "jump {jump}");
+    }
+}
+
+#[test]
+fn the_wait_before_a_retry_is_as_long_as_it_was_to_be_wherever_the_calendar_is_set() {
+    // A worker's own wish, and the backoff after the first attempt: a second, a tenth up or down.
+    for (wish, least, most) in [(Some(60_000_000), 59, 61), (None, 0, 2)] {
+        for jump in [24 * HOUR, -24 * HOUR] {
+            let mut world = World::new();
+            let client = world.client();
+            let worker = world.worker(&[("a", 1)]);
+            world.submit_one(client, job("a"));
+            let order = world.order(&worker);
+            world.failed_with(&worker, &order, false, wish);
+            world.jump_wall(jump);
+            world.advance(secs(least));
+            assert!(world.orders(&worker).is_empty(), "jump {jump}, wish {wish:?}");
+            world.advance(secs(most - least));
+            assert_eq!(world.order(&worker).attempt, 2, "jump {jump}, wish {wish:?}");
+        }
+    }
+}
+
+#[test]
+fn a_delay_goes_on_during_a_suspend() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.worker(&[("a", 1)]);
+    let delayed = world.submit_one(client, after(60));
+    world.suspend(secs(3_600));
+    world.advance(secs(1));
+    assert_eq!(world.order(&worker).id, delayed);
+}
+
+#[test]
+fn a_delay_goes_on_after_a_restart_by_the_calendar() {
+    let mut world = World::new();
+    let client = world.client();
+    let delayed = world.submit_one(client, after(600));
+    world.advance(secs(300));
+    world.crash_and_restart();
+    let worker = world.worker(&[("a", 1)]);
+    world.advance(secs(290));
+    assert!(world.orders(&worker).is_empty());
+    world.advance(secs(20));
+    assert_eq!(world.order(&worker).id, delayed);
+}
+
+#[test]
+fn jobs_with_delays_alone_have_nobody_look_at_the_calendar() {
+    let mut world = World::new();
+    let client = world.client();
+    let due = world.now.mono.plus(secs(3_600));
+    world.submit_one(client, after(3_600));
+    world.disconnect(client);
+    // The time in which the client's session would have had to be heard.
+    world.advance(secs(40));
+    assert_eq!(world.machine.poll_timeout(), Some(due));
+}
+
+#[test]
+fn a_delayed_job_is_cancelled_wherever_the_calendar_is_set() {
+    for jump in [24 * HOUR, -24 * HOUR] {
+        let mut world = World::new();
+        let client = world.client();
+        let delayed = world.submit_one(client, after(60));
+        world.jump_wall(jump);
+        assert_eq!(world.cancel(client, &[delayed]), [CancelOutcome::Cancelled]);
+        assert_eq!(world.stats_now().total.scheduled, 0);
+        world.advance(secs(120));
+        assert_eq!(world.status(delayed), Status::Cancelled);
     }
 }
 
