@@ -10,9 +10,10 @@ mod wait;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use jobq_proto::WireError;
 use jobq_proto::message::Welcome;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -65,7 +66,8 @@ struct Handle {
     /// Holds at most two commands for each wait.
     commands: mpsc::UnboundedSender<Command>,
     state: Arc<State>,
-    next_group: AtomicU64,
+    /// For groups of watched jobs, and streams of submitted ones.
+    next_number: AtomicU64,
 }
 
 /// What the task tells its handles.
@@ -73,6 +75,7 @@ struct Handle {
 struct State {
     welcome: RwLock<Arc<Welcome>>,
     over: OnceLock<SessionError>,
+    refusal: Mutex<Option<WireError>>,
 }
 
 impl Client {
@@ -124,6 +127,14 @@ impl Client {
             .clone()
     }
 
+    /// Why the server takes some jobs of this client, or of its clones, not now, while they are repeated: its queue is
+    /// full, say. None when nothing that is being submitted was refused by the last answer. For telling people what is
+    /// waited for.
+    pub fn refusal(&self) -> Option<WireError> {
+        let refusal = self.handle.state.refusal.lock();
+        refusal.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the session, for all clones of this client, and waits up to a second for the server to be told. What is
     /// unanswered ends with an error.
     pub async fn close(self) {
@@ -139,7 +150,7 @@ impl Client {
         self.handle.state.over.get().cloned()
     }
 
-    fn next_group(&self) -> u64 {
-        self.handle.next_group.fetch_add(1, Ordering::Relaxed)
+    fn next_number(&self) -> u64 {
+        self.handle.next_number.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use jobq_client::{Client, ErrorCode, JobRequest, SubmitError, WireError};
 use jobq_proto::ClientMessage;
-use jobq_proto::message::{Acknowledged, Receipt};
+use jobq_proto::message::{Acknowledged, Receipt, Request};
 use uuid::Uuid;
 
-use crate::fake::{FakeServer, patiently};
+use crate::fake::{FakeServer, Peer, patiently};
 
 fn requests(count: usize) -> Vec<JobRequest> {
     (0..count)
@@ -168,6 +168,101 @@ async fn a_passing_refusal_is_repeated_by_submit_and_reported_by_submit_many() {
         matches!(&receipts[..], [Err(SubmitError::Refused(e))] if e.code == ErrorCode::StorageFull),
         "{receipts:?}"
     );
+}
+
+/// Takes the first job of a request, and refuses the others since the queue is full.
+async fn take_one(peer: &mut Peer, request: &Request, id: u64) {
+    let full = WireError {
+        retry_after: Some(1_000),
+        ..WireError::new(ErrorCode::QueueFull, "full")
+    };
+    let refused = Receipt::refused(full);
+    let mut jobs = vec![refused; request.jobs.len()];
+    jobs[0] = Receipt::stored(id, false);
+    let request = request.request;
+    peer.send(ClientMessage::Acknowledged(Acknowledged { request, jobs }))
+        .await;
+}
+
+#[tokio::test]
+async fn a_submitter_waits_for_a_full_queue_and_then_all_of_its_jobs_are_taken_in_their_order() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let jobs = requests(20);
+    let uuids = identities(&jobs);
+    let mut submitter = client.submitter();
+    submitter.push_many(jobs).await.expect("the client is open");
+    let (receipts, taken) = tokio::join!(patiently(submitter.finish()), async {
+        let mut taken = Vec::new();
+        for id in 1..=20 {
+            let request = peer.request().await;
+            taken.push(request.jobs[0].uuid);
+            take_one(&mut peer, &request, id).await;
+        }
+        taken
+    });
+    assert_eq!(taken, uuids);
+    let receipts = receipts.expect("the client is open").into_iter();
+    assert!(receipts.map(|receipt| receipt.expect("stored").id.0).eq(1..=20));
+    assert_eq!(client.refusal(), None);
+}
+
+#[tokio::test]
+async fn a_submitter_takes_no_more_than_its_share_while_the_queue_is_full_and_says_why() {
+    let (endpoint, mut server) = FakeServer::new();
+    server.welcome.window.jobs = 2_000;
+    let (client, mut peer) = server.client(endpoint).await;
+    let mut submitter = client.submitter();
+    submitter
+        .push_many(requests(3_000))
+        .await
+        .expect("the client is open");
+    let refused = Receipt::refused(WireError {
+        retry_after: Some(3_600_000_000),
+        ..WireError::new(ErrorCode::QueueFull, "full")
+    });
+    for _ in 0..2 {
+        let Request { request, jobs } = peer.request().await;
+        let jobs = vec![refused.clone(); jobs.len()];
+        let answer = Acknowledged { request, jobs };
+        peer.send(ClientMessage::Acknowledged(answer)).await;
+    }
+    patiently(async {
+        while client.refusal().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Another's job finds its way, and when that is answered this one's have still not been taken.
+    {
+        let more = submitter.push_many(requests(1));
+        let other = async {
+            let (receipt, ()) = tokio::join!(client.submit(JobRequest::new("other")), async {
+                let request = peer.request().await;
+                peer.acknowledge(&request, 9).await;
+            });
+            receipt.expect("stored")
+        };
+        tokio::select! {
+            biased;
+            _ = more => panic!("the submitter takes more than its share"),
+            receipt = patiently(other) => assert_eq!(receipt.id.0, 9),
+        }
+    }
+    submitter.stop_repeating();
+    let receipts = patiently(async {
+        let mut receipts = Vec::new();
+        while receipts.len() < 3_000 {
+            receipts.extend(submitter.receipts().await.expect("the client is open"));
+        }
+        receipts
+    });
+    let (receipts, ()) = tokio::join!(receipts, async {
+        let last = peer.request().await;
+        peer.acknowledge(&last, 10).await;
+    });
+    assert!(receipts.iter().take(3_000).all(Result::is_err));
+    assert_eq!(client.refusal(), None);
 }
 
 #[tokio::test]

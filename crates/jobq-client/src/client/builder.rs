@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use jobq_proto::message::Welcome;
@@ -121,6 +121,7 @@ impl ClientBuilder {
         let state = Arc::new(State {
             welcome: RwLock::new(Arc::new(*welcome)),
             over: OnceLock::new(),
+            refusal: Mutex::default(),
         });
         let (submits, submitted) = mpsc::unbounded_channel();
         let submit_permits = Arc::new(Semaphore::new(driver::SUBMITS));
@@ -142,7 +143,7 @@ impl ClientBuilder {
                 ask_permits: Arc::new(Semaphore::new(driver::ASKS)),
                 commands,
                 state,
-                next_group: AtomicU64::new(0),
+                next_number: AtomicU64::new(0),
             }),
             deadline: self.deadline,
         })

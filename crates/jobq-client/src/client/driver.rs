@@ -58,6 +58,8 @@ pub(super) enum Command {
     },
     /// Nobody waits for this group any more.
     Forget { group: u64 },
+    /// Repeat nothing of this stream of jobs any more.
+    GiveUp { stream: u64 },
     /// End the session, and then drop this.
     Close(oneshot::Sender<()>),
 }
@@ -75,6 +77,8 @@ pub(super) struct Driver {
     asks: Asks<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     watches: Watches,
     waiting: HashMap<u64, Waiting>,
+    /// The handles know of a refusal.
+    refused: bool,
 }
 
 /// Somebody who waits for jobs.
@@ -111,6 +115,7 @@ impl Driver {
             asks: Asks::new(),
             watches: Watches::new(),
             waiting: HashMap::new(),
+            refused: false,
         }
     }
 
@@ -168,6 +173,11 @@ impl Driver {
                 Some(Command::Forget { group }) => {
                     self.waiting.remove(&group);
                     self.watches.forget(group);
+                }
+                Some(Command::GiveUp { stream }) => {
+                    // What was handed over before this was said.
+                    self.take_submits();
+                    self.submits.give_up(stream);
                 }
                 Some(Command::Wait { group, ids, events, progress }) => {
                     self.watches.push(group, ids, progress.is_some());
@@ -227,17 +237,34 @@ impl Driver {
         self.submits.handle_timeout(now);
         self.asks.handle_timeout(now);
         self.watches.handle_timeout(now);
-        while let Ok(command) = self.submitted.try_recv() {
-            self.take(command);
-        }
+        self.take_submits();
         let sent = self.transmit(now);
         if self.submits.has_room() {
             self.submit_permits
                 .add_permits(std::mem::take(&mut self.submits_taken));
         }
+        self.say_refusal();
         self.answer();
         if sent {
             self.session.flush();
+        }
+    }
+
+    fn take_submits(&mut self) {
+        while let Ok(command) = self.submitted.try_recv() {
+            self.take(command);
+        }
+    }
+
+    /// Lets the handles know what holds their jobs up.
+    fn say_refusal(&mut self) {
+        let refusal = self.submits.refusal();
+        if refusal.is_some() || self.refused {
+            self.refused = refusal.is_some();
+            let mut said = self.state.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.as_ref() != refusal {
+                *said = refusal.cloned();
+            }
         }
     }
 

@@ -41,7 +41,8 @@ impl Client {
     pub async fn submit(&self, request: JobRequest) -> Result<Receipt, SubmitError> {
         let uuid = request.identity();
         let mut jobs = vec![Submission::from(request)];
-        let answer = match self.hand_over(&mut jobs, true).await {
+        let alone = self.next_number();
+        let answer = match self.hand_over(&mut jobs, alone, true).await {
             Ok(answer) => answer,
             Err(NotTaken::TimedOut) => return Err(SubmitError::TimedOut { uuid }),
             Err(NotTaken::Ended) => return Err(self.submit_over()),
@@ -55,8 +56,9 @@ impl Client {
     }
 
     /// Submits many jobs: in requests as large as the server takes, several at a time. One result for each job, in
-    /// order; refusals are reported and not repeated. The deadline counts for each thousand jobs by itself. For more
-    /// jobs than should be in memory use [`Client::submitter`].
+    /// order; refusals are reported and not repeated. The deadline is that of each thousand jobs by itself, counted from
+    /// the last answer. For more jobs than should be in memory, and to wait while the server's queue is full, use
+    /// [`Client::submitter`].
     ///
     /// # Errors
     /// When the client was closed, or its session is over, before the first job was sent.
@@ -67,15 +69,15 @@ impl Client {
         if self.handle.submits.is_closed() {
             return Err(self.submit_over());
         }
-        let mut submitter = self.submitter();
+        let mut submitter = Submitter::new(self.clone(), false);
         // What could not be pushed has its error among the receipts.
         let _ = submitter.push_many(requests).await;
         submitter.finish().await
     }
 
-    /// Submits a stream of jobs of any length.
+    /// Submits a stream of jobs of any length, and waits while the server's queue is full.
     pub fn submitter(&self) -> Submitter {
-        Submitter::new(self.clone())
+        Submitter::new(self.clone(), true)
     }
 
     /// Waits until the task takes a batch, and takes it out of `jobs` then; leaves it there if it does not come to
@@ -83,6 +85,7 @@ impl Client {
     pub(super) async fn hand_over(
         &self,
         jobs: &mut Vec<Submission>,
+        stream: u64,
         repeat: bool,
     ) -> Result<oneshot::Receiver<SubmitAnswer>, NotTaken> {
         let limit = self.deadline;
@@ -100,8 +103,10 @@ impl Client {
         let (answer, answered) = oneshot::channel();
         let submit = Submit {
             jobs: std::mem::take(jobs),
+            stream,
             repeat,
             deadline,
+            patience: limit,
         };
         match self.handle.submits.send(SubmitCommand { submit, answer }) {
             Ok(()) => Ok(answered),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jobq_proto::message::Submission;
 use tokio::sync::oneshot;
 
+use super::driver::Command;
 use super::submit::NotTaken;
 use super::{Client, Receipt};
 use crate::error::SubmitError;
@@ -14,12 +15,26 @@ use crate::requests::submits::SubmitAnswer;
 /// Most jobs that are handed to the task, and answered, together.
 const BATCH: usize = 1_000;
 
+/// Of what the client keeps, in windows, a submitter takes so many halves at most: others who submit through the
+/// same client find room, though this one's jobs wait for the server's queue to become shorter.
+const HALF_WINDOWS: u64 = 3;
+
 /// Submits a stream of jobs of any length, many at a time, as fast as the server stores them.
 ///
 /// Jobs are gathered into batches and sent while others are unanswered; [`Submitter::push`] waits while the server's
 /// window is full. Receipts come in the order of the jobs, one for each, and are kept until they are taken: a program
-/// that does not end should take them now and then. The deadline counts for each batch by itself. Dropping a submitter
-/// does not take back what it has sent.
+/// that does not end should take them now and then. Dropping a submitter does not take back what it has sent.
+///
+/// **When the server is full.** Jobs that it refuses for a passing reason (`queue_full`, `storage_full`) are sent again,
+/// when it says, before any that had not been sent; meanwhile no more than one and a half windows of jobs are held, and
+/// pushing waits. [`Client::refusal`] tells why. The client's deadline is how long the submitter waits for the next
+/// answer to any of its jobs, not for all of them: a queue that becomes shorter, however slowly, takes them all in the
+/// end. When it has passed, all that is unanswered ends with what is known of it. More than one submitter that waits
+/// may hold up what else is submitted through the same client.
+///
+/// **In which order.** Jobs are sent in their order, and most often taken in it. A full server may take one and refuse
+/// one before it, which is larger or has another name, or whose place became free a moment too late; requests that were
+/// on their way at the first refusal may be taken before what is repeated.
 ///
 /// ```no_run
 /// # async fn example(client: jobq_client::Client) -> Result<(), jobq_client::SubmitError> {
@@ -41,29 +56,54 @@ const BATCH: usize = 1_000;
 #[derive(Debug)]
 pub struct Submitter {
     client: Client,
+    stream: u64,
+    /// Repeat what is refused for a passing reason.
+    repeat: bool,
     /// Jobs that do not make a batch yet.
     open: Vec<Submission>,
     /// Batches that the task has not taken.
     queue: VecDeque<Vec<Submission>>,
     batches: VecDeque<Batch>,
+    /// Jobs that were sent, as far as they have no receipt here, and bytes of their params.
+    unanswered: Size,
     /// Answered, and not asked for yet.
     ready: Vec<Result<Receipt, SubmitError>>,
 }
 
 #[derive(Debug)]
 enum Batch {
-    Sent(oneshot::Receiver<SubmitAnswer>),
+    Sent(oneshot::Receiver<SubmitAnswer>, Size),
     /// These were not taken before their deadline, or the session was over.
     NotTaken(Vec<Submission>),
 }
 
-impl Submitter {
-    pub(super) fn new(client: Client) -> Self {
+/// How much some jobs are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    jobs: u64,
+    bytes: u64,
+}
+
+impl Size {
+    fn of(jobs: &[Submission]) -> Self {
+        let bytes = |job: &Submission| job.params.as_ref().map_or(0, |params| params.len() as u64);
         Self {
+            jobs: jobs.len() as u64,
+            bytes: jobs.iter().map(bytes).sum(),
+        }
+    }
+}
+
+impl Submitter {
+    pub(super) fn new(client: Client, repeat: bool) -> Self {
+        Self {
+            stream: client.next_number(),
+            repeat,
             client,
             open: Vec::new(),
             queue: VecDeque::new(),
             batches: VecDeque::new(),
+            unanswered: Size::default(),
             ready: Vec::new(),
         }
     }
@@ -99,17 +139,33 @@ impl Submitter {
         self.flush().await
     }
 
-    /// Sends what does not make a full batch yet; waits while the window is full.
+    /// Repeats nothing any more: what waits for its repetition ends with the refusal, and what the server refuses from
+    /// now on is reported. For a program that is told to end; the receipts tell where it was.
+    pub fn stop_repeating(&mut self) {
+        self.repeat = false;
+        let stream = self.stream;
+        // If the task has ended, so has all that it repeated.
+        let _ = self.client.handle.commands.send(Command::GiveUp { stream });
+    }
+
+    /// Sends what does not make a full batch yet; waits while the window is full, or the server is.
     ///
     /// # Errors
     /// As [`Submitter::push`].
     pub async fn flush(&mut self) -> Result<(), SubmitError> {
         self.close_batch();
-        while let Some(jobs) = self.queue.front_mut() {
-            match self.client.hand_over(jobs, false).await {
+        while !self.queue.is_empty() {
+            self.make_room().await?;
+            let Some(jobs) = self.queue.front_mut() else {
+                break;
+            };
+            let size = Size::of(jobs);
+            match self.client.hand_over(jobs, self.stream, self.repeat).await {
                 Ok(answer) => {
                     self.queue.pop_front();
-                    self.batches.push_back(Batch::Sent(answer));
+                    self.batches.push_back(Batch::Sent(answer, size));
+                    self.unanswered.jobs += size.jobs;
+                    self.unanswered.bytes += size.bytes;
                 }
                 Err(NotTaken::TimedOut) => {
                     let jobs = self.queue.pop_front().unwrap_or_default();
@@ -166,21 +222,46 @@ impl Submitter {
         }
     }
 
+    /// Waits until the next batch does not go beyond this submitter's share of what the client keeps.
+    async fn make_room(&mut self) -> Result<(), SubmitError> {
+        let window = self.client.welcome().window;
+        let most = |window: u64| (window / 2).saturating_mul(HALF_WINDOWS);
+        loop {
+            self.take_answered();
+            let Size { jobs, bytes } = self.unanswered;
+            if jobs == 0 || (jobs < most(window.jobs) && bytes < most(window.bytes)) {
+                return Ok(());
+            }
+            self.await_oldest().await?;
+        }
+    }
+
     async fn await_oldest(&mut self) -> Result<(), SubmitError> {
-        if let Some(Batch::Sent(answer)) = self.batches.front_mut() {
-            let answer = answer.await.map_err(|_| SubmitError::Closed);
+        if let Some(Batch::Sent(answer, size)) = self.batches.front_mut() {
+            let (answer, size) = (answer.await, *size);
             self.batches.pop_front();
-            self.ready.extend(self.client.read_answer(answer?));
+            self.answered(size);
+            let answer = answer.map_err(|_| SubmitError::Closed)?;
+            self.ready.extend(self.client.read_answer(answer));
         }
         Ok(())
+    }
+
+    fn answered(&mut self, size: Size) {
+        self.unanswered.jobs -= size.jobs;
+        self.unanswered.bytes -= size.bytes;
     }
 
     /// Takes whatever has been answered, as far as nothing before it is unanswered.
     fn take_answered(&mut self) {
         while let Some(batch) = self.batches.front_mut() {
             match batch {
-                Batch::Sent(answer) => match answer.try_recv() {
-                    Ok(answer) => self.ready.extend(self.client.read_answer(answer)),
+                Batch::Sent(answer, size) => match answer.try_recv() {
+                    Ok(answer) => {
+                        let size = *size;
+                        self.answered(size);
+                        self.ready.extend(self.client.read_answer(answer));
+                    }
                     Err(_) => return,
                 },
                 Batch::NotTaken(jobs) => {

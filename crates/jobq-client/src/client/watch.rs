@@ -101,7 +101,7 @@ impl Client {
         let (events, received) = mpsc::unbounded_channel();
         let watch = Watch {
             client: self.clone(),
-            group: self.next_group(),
+            group: self.next_number(),
             left: ids.len(),
             received,
             progress: Arc::new(LatestProgress::default()),

@@ -1,31 +1,38 @@
 //! Jobs on their way to the server, until each is acknowledged, refused, or out of time.
 
 mod batch;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::time::Duration;
 
 use jobq_proto::message::{Acknowledged, Receipt, Request, Submission};
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
 
 use super::{Lane, Numbers, Terms, refusal_wait};
 use crate::clock::BootTime;
-use batch::{Batch, Room};
+use batch::{Batch, Ranges, Room};
+use stream::{Flow, Stream};
 
 /// Most windows' worth of jobs that are kept here at a time: one on the wire, one that waits to be repeated.
-const MAX_WINDOWS: u64 = 2;
+pub(crate) const MAX_WINDOWS: u64 = 2;
 
 /// Jobs that somebody wants to submit.
 #[derive(Debug)]
 pub(crate) struct Submit {
     /// The jobs, at least one.
     pub(crate) jobs: Vec<Submission>,
-    /// Repeat the whole when all of it is refused for a passing reason, instead of reporting that.
+    /// What they are part of, a number of the caller's: of one stream, those that are refused for a passing reason
+    /// are repeated before later ones are sent.
+    pub(crate) stream: u64,
+    /// Repeat what is refused for a passing reason, instead of reporting that.
     pub(crate) repeat: bool,
-    /// When to give up.
+    /// When to give up, if nothing of the stream is answered in the `patience` before that.
     pub(crate) deadline: BootTime,
+    /// How long to wait for the next answer to a job of the stream.
+    pub(crate) patience: Duration,
 }
 
 /// What became of a [`Submit`].
@@ -43,14 +50,19 @@ pub(crate) struct SubmitAnswer {
 ///
 /// Jobs are given with [`Submits::push`] as long as [`Submits::has_room`]; what [`Submits::poll_transmit`] gives is
 /// to be sent at once, and in that order. Requests are cut from the batches by the server's limits and by what its
-/// window has left; after a reconnect whatever is unanswered is sent again.
+/// window has left; after a reconnect whatever is unanswered is sent again. A batch is answered when all its jobs are,
+/// at its deadline, or, while the server refuses its stream, at the deadline of the stream's first.
 #[derive(Debug)]
 pub(crate) struct Submits<T> {
     batches: BTreeMap<u64, Batch<T>>,
-    /// Batches with jobs to send, in the order in which they came.
+    /// Those with batches.
+    streams: BTreeMap<u64, Stream>,
+    /// Batches with jobs to send now, in the order in which they came.
     ready: BTreeSet<u64>,
-    /// Batches that were refused for a passing reason, and when to repeat them.
+    /// Streams that were refused for a passing reason, and when to try them again.
     delayed: BTreeSet<(BootTime, u64)>,
+    /// Streams whose jobs the server does not take, as far as is known.
+    refused: BTreeSet<u64>,
     deadlines: BTreeSet<(BootTime, u64)>,
     /// Requests that the server has not answered on this connection.
     parts: BTreeMap<u64, Part>,
@@ -58,8 +70,8 @@ pub(crate) struct Submits<T> {
     next_batch: u64,
     /// What the unanswered requests take of the window.
     used: Room,
-    /// Jobs in all batches.
-    kept: u64,
+    /// Jobs in all batches, and bytes of their params.
+    kept: Room,
     terms: Option<Terms>,
     answers: VecDeque<(T, SubmitAnswer)>,
 }
@@ -68,7 +80,8 @@ pub(crate) struct Submits<T> {
 #[derive(Debug)]
 struct Part {
     batch: u64,
-    range: Range<usize>,
+    stream: u64,
+    ranges: Ranges,
     room: Room,
 }
 
@@ -76,14 +89,16 @@ impl<T> Submits<T> {
     pub(crate) fn new() -> Self {
         Self {
             batches: BTreeMap::new(),
+            streams: BTreeMap::new(),
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            refused: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             parts: BTreeMap::new(),
             numbers: Numbers::new(Lane::Submits),
             next_batch: 0,
             used: Room::default(),
-            kept: 0,
+            kept: Room::default(),
             terms: None,
             answers: VecDeque::new(),
         }
@@ -92,25 +107,35 @@ impl<T> Submits<T> {
     /// Whether to push more now. Not while something waits for the window, or for a connection.
     pub(crate) fn has_room(&self) -> bool {
         self.terms.is_some_and(|terms| {
-            self.ready.is_empty() && self.kept < terms.window.jobs.saturating_mul(MAX_WINDOWS)
+            self.ready.is_empty()
+                && self.kept.jobs < terms.window.jobs.saturating_mul(MAX_WINDOWS)
+                && self.kept.bytes < terms.window.bytes.saturating_mul(MAX_WINDOWS)
         })
+    }
+
+    /// The reason for which the server does not take some of the jobs at the moment, if they are to be repeated.
+    pub(crate) fn refusal(&self) -> Option<&WireError> {
+        self.streams.get(self.refused.first()?)?.refusal()
     }
 
     pub(crate) fn push(&mut self, submit: Submit, token: T) {
         let id = self.next_batch;
         self.next_batch += 1;
-        self.kept += submit.jobs.len() as u64;
         self.deadlines.insert((submit.deadline, id));
-        self.ready.insert(id);
-        self.batches.insert(id, Batch::new(submit, token));
+        let stream = self.streams.entry(submit.stream).or_default();
+        stream.batches.insert(id);
+        if stream.is_open() {
+            self.ready.insert(id);
+        }
+        let batch = Batch::new(submit, token);
+        self.kept.add(batch.room());
+        self.batches.insert(id, batch);
     }
 
     /// There is a connection; everything unanswered is to be sent on it.
     pub(crate) fn handle_connected(&mut self, now: BootTime, terms: Terms) {
         self.terms = Some(terms);
-        for (_, id) in std::mem::take(&mut self.delayed) {
-            self.make_ready(id);
-        }
+        self.open_all();
         // The server may have forgotten the uuids of these, so that repeating could store them twice.
         let forgotten: Vec<u64> = self
             .batches
@@ -131,15 +156,12 @@ impl<T> Submits<T> {
     pub(crate) fn handle_disconnected(&mut self) {
         self.terms = None;
         self.used = Room::default();
-        // Backwards, so that each batch's jobs come to stand in their order again.
-        for (_, part) in std::mem::take(&mut self.parts).into_iter().rev() {
+        for (_, part) in std::mem::take(&mut self.parts) {
             if let Some(batch) = self.batches.get_mut(&part.batch) {
-                batch.lost(part.range);
-                if !batch.is_delayed {
-                    self.ready.insert(part.batch);
-                }
+                batch.lost(part.ranges);
             }
         }
+        self.open_all();
     }
 
     /// Some jobs have been taken or refused. Chance is asked for only if something is to be repeated.
@@ -149,19 +171,8 @@ impl<T> Submits<T> {
         chance: impl FnOnce() -> u32,
         answer: Acknowledged,
     ) {
-        let Some(part) = self.take_part(answer.request) else {
-            return;
-        };
-        let Some(batch) = self.batches.get_mut(&part.batch) else {
-            return;
-        };
-        if let Some(error) = batch.reason_to_repeat(&answer.jobs) {
-            let error = error.clone();
-            return self.repeat(now, chance(), part, &error);
-        }
-        batch.answered(part.range, answer.jobs);
-        if batch.is_done() {
-            self.finish(part.batch);
+        if let Some(part) = self.take_part(answer.request) {
+            self.answered(now, chance, answer.request, part, answer.jobs);
         }
     }
 
@@ -170,17 +181,40 @@ impl<T> Submits<T> {
         let Some(part) = self.take_part(request) else {
             return;
         };
-        let Some(batch) = self.batches.get_mut(&part.batch) else {
+        if error.code == ErrorCode::WindowExceeded
+            && let Some(batch) = self.batches.get_mut(&part.batch)
+        {
+            batch.refused(part.ranges, error);
+            return self.delay(now, chance, part.stream, request, error.clone());
+        }
+        let count = part.ranges.iter().map(ExactSizeIterator::len).sum();
+        let receipts = vec![Receipt::refused(error.clone()); count];
+        self.answered(now, || chance, request, part, receipts);
+    }
+
+    /// Repeats nothing of a stream any more, and sends no more of one that the server refuses: that is answered as it
+    /// stands.
+    pub(crate) fn give_up(&mut self, stream: u64) {
+        let Some(given_up) = self.streams.get(&stream) else {
             return;
         };
-        let passing = matches!(error.code, ErrorCode::ShuttingDown | ErrorCode::WindowExceeded);
-        if passing || (batch.repeat && error.code.may_repeat()) {
-            return self.repeat(now, chance, part, error);
+        let refused = !given_up.is_open();
+        for id in given_up.batches.clone() {
+            let Some(batch) = self.batches.get_mut(&id) else {
+                continue;
+            };
+            batch.repeat = false;
+            if refused {
+                batch.give_up();
+                self.ready.remove(&id);
+            }
+            if batch.is_done() {
+                self.finish(id);
+            }
         }
-        let receipts = vec![Receipt::refused(error.clone()); part.range.len()];
-        batch.answered(part.range, receipts);
-        if batch.is_done() {
-            self.finish(part.batch);
+        // Nothing of it is left that could be tried.
+        if refused {
+            self.open(stream);
         }
     }
 
@@ -194,13 +228,36 @@ impl<T> Submits<T> {
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
-            self.finish(id);
+            self.handle_deadline(now, id);
         }
         while let Some(&(at, id)) = self.delayed.first()
             && at <= now
         {
             self.delayed.pop_first();
-            self.make_ready(id);
+            self.try_again(id);
+        }
+    }
+
+    /// The time of a batch is over, unless jobs of its stream are answered all the while.
+    fn handle_deadline(&mut self, now: BootTime, id: u64) {
+        let Some(batch) = self.batches.get_mut(&id) else {
+            return;
+        };
+        let Some(stream) = self.streams.get(&batch.stream) else {
+            return;
+        };
+        let patient = stream.last_answer.map(|last| last + batch.patience);
+        if let Some(later) = patient.filter(|&patient| patient > now) {
+            self.deadlines.remove(&(batch.deadline, id));
+            batch.deadline = later;
+            self.deadlines.insert((later, id));
+        } else if stream.is_open() {
+            self.finish(id);
+        } else {
+            // They all wait for the same thing, and would otherwise be taken with a gap before them.
+            for id in stream.batches.clone() {
+                self.finish(id);
+            }
         }
     }
 
@@ -220,32 +277,32 @@ impl<T> Submits<T> {
                 continue;
             };
             let cut = batch.cut(&terms, self.used);
-            let (drained, done) = (batch.todo.is_empty(), batch.is_done());
-            if let Some(cut) = cut {
-                let jobs = batch.send(now, cut.range.clone());
-                if drained {
-                    self.ready.pop_first();
+            let drained = batch.todo.is_empty();
+            let Some(cut) = cut else {
+                if !drained {
+                    return None;
                 }
-                let request = self.numbers.take();
-                self.used.add(cut.room);
-                self.parts.insert(
-                    request,
-                    Part {
-                        batch: id,
-                        range: cut.range,
-                        room: cut.room,
-                    },
-                );
-                return Some(ServerMessage::Request(Request { request, jobs }));
+                // What was left of it could not be sent to any server.
+                self.pass(id);
+                continue;
+            };
+            let jobs = batch.send(now, &cut.ranges);
+            let request = self.numbers.take();
+            let stream = batch.stream;
+            self.used.add(cut.room);
+            let (ranges, room) = (cut.ranges, cut.room);
+            let part = Part {
+                batch: id,
+                stream,
+                ranges,
+                room,
+            };
+            self.parts.insert(request, part);
+            let tries = self.streams.get_mut(&stream).is_some_and(|s| s.sends(request));
+            if drained || tries {
+                self.ready.pop_first();
             }
-            if !drained {
-                return None;
-            }
-            // What was left of it could not be sent to any server.
-            self.ready.pop_first();
-            if done {
-                self.finish(id);
-            }
+            return Some(ServerMessage::Request(Request { request, jobs }));
         }
         None
     }
@@ -255,10 +312,18 @@ impl<T> Submits<T> {
         self.answers.pop_front()
     }
 
-    fn make_ready(&mut self, id: u64) {
-        if let Some(batch) = self.batches.get_mut(&id) {
-            batch.is_delayed = false;
-            self.ready.insert(id);
+    /// A batch has nothing more to send.
+    fn pass(&mut self, id: u64) {
+        self.ready.remove(&id);
+        let Some(batch) = self.batches.get(&id) else {
+            return;
+        };
+        let stream = batch.stream;
+        if batch.is_done() {
+            self.finish(id);
+        }
+        if self.streams.get(&stream).is_some_and(|stream| !stream.is_open()) {
+            self.try_again(stream);
         }
     }
 
@@ -268,17 +333,99 @@ impl<T> Submits<T> {
         Some(part)
     }
 
-    fn repeat(&mut self, now: BootTime, chance: u32, part: Part, error: &WireError) {
+    fn answered(
+        &mut self,
+        now: BootTime,
+        chance: impl FnOnce() -> u32,
+        request: u64,
+        part: Part,
+        receipts: Vec<Receipt>,
+    ) {
         let Some(batch) = self.batches.get_mut(&part.batch) else {
+            return self.taken(part.stream, request);
+        };
+        let taken = batch.answered(part.ranges, receipts);
+        let done = batch.is_done();
+        if let Some(stream) = self.streams.get_mut(&part.stream)
+            && taken.any
+        {
+            stream.last_answer = Some(now);
+            stream.refusals = 0;
+        }
+        match taken.refusal {
+            Some(error) => self.delay(now, chance(), part.stream, request, error),
+            None => self.taken(part.stream, request),
+        }
+        if done {
+            self.finish(part.batch);
+        }
+    }
+
+    /// Nothing of a request is to be repeated.
+    fn taken(&mut self, stream: u64, request: u64) {
+        let decides = |stream: &Stream| !stream.is_open() && stream.decides(request);
+        if self.streams.get(&stream).is_some_and(decides) {
+            self.open(stream);
+        }
+    }
+
+    /// The server does not take the stream's jobs now.
+    fn delay(&mut self, now: BootTime, chance: u32, id: u64, request: u64, error: WireError) {
+        let Some(stream) = self.streams.get_mut(&id).filter(|s| s.decides(request)) else {
             return;
         };
-        let wait = refusal_wait(error, batch.refusals, chance);
-        batch.refused(part.range, error);
-        if !batch.is_delayed {
-            batch.is_delayed = true;
-            self.ready.remove(&part.batch);
-            self.delayed.insert((now + wait, part.batch));
+        let until = now + refusal_wait(&error, stream.refusals, chance);
+        stream.refusals = stream.refusals.saturating_add(1);
+        for batch in &stream.batches {
+            self.ready.remove(batch);
         }
+        stream.flow = Flow::Waiting(until, error);
+        self.delayed.insert((until, id));
+        self.refused.insert(id);
+    }
+
+    /// The time has come to try a refused stream again, by its first jobs.
+    fn try_again(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let batches = &self.batches;
+        let has_jobs = |id: &&u64| batches.get(id).is_some_and(|batch| !batch.todo.is_empty());
+        let Some(&first) = stream.batches.iter().find(has_jobs) else {
+            return self.open(id);
+        };
+        stream.come_due();
+        self.ready.insert(first);
+    }
+
+    /// The server takes the stream's jobs, as far as is known.
+    fn open(&mut self, id: u64) {
+        self.refused.remove(&id);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if let Flow::Waiting(until, _) = std::mem::take(&mut stream.flow) {
+            self.delayed.remove(&(until, id));
+        }
+        stream.refusals = 0;
+        for batch in &stream.batches {
+            if self
+                .batches
+                .get(batch)
+                .is_some_and(|batch| !batch.todo.is_empty())
+            {
+                self.ready.insert(*batch);
+            }
+        }
+    }
+
+    /// What was refused on one connection may be taken on the next.
+    fn open_all(&mut self) {
+        for id in std::mem::take(&mut self.refused) {
+            self.open(id);
+        }
+        let unsent = self.batches.iter().filter(|(_, batch)| !batch.todo.is_empty());
+        self.ready = unsent.map(|(&id, _)| id).collect();
     }
 
     /// Answers a batch as it stands. What is unanswered on the wire keeps its place in the window.
@@ -286,11 +433,18 @@ impl<T> Submits<T> {
         let Some(batch) = self.batches.remove(&id) else {
             return;
         };
-        self.kept -= batch.jobs.len() as u64;
+        self.kept.subtract(batch.room());
         self.deadlines.remove(&(batch.deadline, id));
         self.ready.remove(&id);
-        if batch.is_delayed {
-            self.delayed.retain(|&(_, delayed)| delayed != id);
+        if let Some(stream) = self.streams.get_mut(&batch.stream) {
+            stream.batches.remove(&id);
+            if stream.batches.is_empty() {
+                if let Flow::Waiting(until, _) = stream.flow {
+                    self.delayed.remove(&(until, batch.stream));
+                }
+                self.refused.remove(&batch.stream);
+                self.streams.remove(&batch.stream);
+            }
         }
         self.answers.push_back(batch.into_answer());
     }

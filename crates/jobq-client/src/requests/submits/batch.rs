@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use jobq_proto::limits::MAX_NAME;
 use jobq_proto::message::{Receipt, Submission};
@@ -20,9 +21,9 @@ const CRUMBS: u64 = 8;
 /// Places in the server's window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Room {
-    jobs: u64,
+    pub(super) jobs: u64,
     /// Of params.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Room {
@@ -37,15 +38,27 @@ impl Room {
     }
 }
 
+/// Some jobs of a batch, by their indices: one range, or several where some in between have been answered.
+pub(super) type Ranges = Vec<Range<usize>>;
+
 /// The next request of a batch.
 pub(super) struct Cut {
-    pub(super) range: Range<usize>,
+    pub(super) ranges: Ranges,
     pub(super) room: Room,
+}
+
+/// What the answers to some jobs came to.
+pub(super) struct Taken {
+    /// Some of them are answered for good.
+    pub(super) any: bool,
+    /// Why the others are to be repeated, if there are others.
+    pub(super) refusal: Option<WireError>,
 }
 
 #[derive(Debug)]
 pub(super) struct Batch<T> {
     token: T,
+    pub(super) stream: u64,
     pub(super) jobs: Vec<Submission>,
     /// Empty, or one for each job; one with neither id nor error is unanswered.
     receipts: Vec<Receipt>,
@@ -53,14 +66,18 @@ pub(super) struct Batch<T> {
     pub(super) todo: VecDeque<Range<usize>>,
     /// Jobs whose answer is not final.
     open: usize,
+    /// Jobs on the wire.
+    flying: usize,
+    /// Bytes of params of all its jobs.
+    bytes: u64,
     /// Only jobs before this index were ever sent.
     reached: usize,
+    /// When the first was sent of those that the server has not said to be refused.
     pub(super) first_sent: Option<BootTime>,
     pub(super) deadline: BootTime,
+    pub(super) patience: Duration,
+    /// Repeat what is refused for a passing reason.
     pub(super) repeat: bool,
-    pub(super) refusals: u32,
-    /// It waits for its time to be repeated.
-    pub(super) is_delayed: bool,
     /// Some of it was on a connection that broke: it may be stored, whatever is refused later.
     uncertain: bool,
 }
@@ -70,17 +87,27 @@ impl<T> Batch<T> {
         let all = 0..submit.jobs.len();
         Self {
             token,
+            stream: submit.stream,
             open: submit.jobs.len(),
+            flying: 0,
+            bytes: submit.jobs.iter().map(params_len).sum(),
             jobs: submit.jobs,
             receipts: Vec::new(),
             todo: VecDeque::from([all]),
             reached: 0,
             first_sent: None,
             deadline: submit.deadline,
+            patience: submit.patience,
             repeat: submit.repeat,
-            refusals: 0,
-            is_delayed: false,
             uncertain: false,
+        }
+    }
+
+    /// What it takes of what may be kept.
+    pub(super) fn room(&self) -> Room {
+        Room {
+            jobs: self.jobs.len() as u64,
+            bytes: self.bytes,
         }
     }
 
@@ -92,89 +119,106 @@ impl<T> Batch<T> {
     /// using. Jobs that no server would take are answered here: a frame that is too large would cost the
     /// connection.
     pub(super) fn cut(&mut self, terms: &Terms, used: Room) -> Option<Cut> {
-        loop {
-            let todo = self.todo.front()?.clone();
-            let start = todo.start;
-            let (end, room, stop) = self.measure(todo, terms, used);
-            if end > start {
+        while !self.todo.is_empty() {
+            let (cut, stop) = self.measure(terms, used);
+            if !cut.ranges.is_empty() {
+                let room = cut.room;
                 // Rather a little later than in crumbs: the answers that are under way make room.
                 let crumb =
                     room.jobs < terms.window.jobs / CRUMBS && room.bytes < terms.window.bytes / CRUMBS;
                 if matches!(stop, Stop::Window) && crumb && used.jobs > 0 {
                     return None;
                 }
-                self.take_front(end);
-                return Some(Cut {
-                    range: start..end,
-                    room,
-                });
+                for range in &cut.ranges {
+                    self.take_front(range.end);
+                }
+                return Some(cut);
             }
             match stop {
                 Stop::Unsendable(error) => self.answer_unsendable(error),
                 Stop::Window | Stop::Full => return None,
             }
         }
+        None
     }
 
     /// The jobs of a request that is about to leave.
-    pub(super) fn send(&mut self, now: BootTime, range: Range<usize>) -> Vec<Submission> {
+    pub(super) fn send(&mut self, now: BootTime, ranges: &[Range<usize>]) -> Vec<Submission> {
+        let jobs: Vec<Submission> = ranges
+            .iter()
+            .flat_map(|range| &self.jobs[range.clone()])
+            .cloned()
+            .collect();
         self.first_sent.get_or_insert(now);
-        self.reached = self.reached.max(range.end);
-        self.jobs[range].to_vec()
+        self.flying += jobs.len();
+        self.reached = self.reached.max(ranges.last().map_or(0, |range| range.end));
+        jobs
     }
 
     /// The connection on which these were sent is gone.
-    pub(super) fn lost(&mut self, range: Range<usize>) {
+    pub(super) fn lost(&mut self, ranges: Ranges) {
         self.uncertain = true;
-        if !self.receipts.is_empty() {
-            self.receipts[range.clone()].fill(Receipt::default());
+        for range in ranges {
+            self.flying -= range.len();
+            if !self.receipts.is_empty() {
+                self.receipts[range.clone()].fill(Receipt::default());
+            }
+            self.put_back(range);
         }
-        self.todo.push_front(range);
     }
 
-    /// These were refused for a passing reason, and are to be sent again. Until then that is what is known of them.
-    pub(super) fn refused(&mut self, range: Range<usize>, error: &WireError) {
-        self.refusals = self.refusals.saturating_add(1);
-        if !self.uncertain {
-            self.allocate();
-            self.receipts[range.clone()].fill(Receipt::refused(error.clone()));
+    /// All of these were refused for a passing reason, and are to be sent again. Until then that is what is known of
+    /// them.
+    pub(super) fn refused(&mut self, ranges: Ranges, error: &WireError) {
+        for range in ranges {
+            self.flying -= range.len();
+            self.refuse(range, error);
         }
-        self.todo.push_front(range);
+        self.forget_sending();
     }
 
-    /// These are answered for good.
-    pub(super) fn answered(&mut self, range: Range<usize>, mut receipts: Vec<Receipt>) {
+    /// These are answered: for good, or by a passing refusal after which they are to be sent again.
+    pub(super) fn answered(&mut self, ranges: Ranges, mut receipts: Vec<Receipt>) -> Taken {
+        let count = ranges.iter().map(Range::len).sum();
+        self.flying -= count;
         // A server that answers too little leaves the rest unknown.
-        receipts.resize(range.len(), Receipt::default());
-        if self.uncertain {
-            for receipt in &mut receipts {
-                if receipt.error.as_ref().is_some_and(|e| e.code.may_repeat()) {
-                    *receipt = Receipt::default();
+        receipts.resize(count, Receipt::default());
+        let refusal = receipts
+            .iter()
+            .find(|receipt| self.is_to_repeat(receipt))
+            .and_then(|receipt| receipt.error.clone());
+        if refusal.is_none() && count == self.jobs.len() {
+            self.open = 0;
+            self.receipts = receipts;
+            self.leave_unknown(0..count);
+            return Taken { any: true, refusal };
+        }
+        self.allocate();
+        let mut any = false;
+        let mut receipts = receipts.into_iter();
+        for at in ranges.into_iter().flatten() {
+            let receipt = receipts.next().unwrap_or_default();
+            match &receipt.error {
+                Some(error) if self.is_to_repeat(&receipt) => {
+                    let error = error.clone();
+                    self.refuse(at..at + 1, &error);
+                }
+                _ => {
+                    any = true;
+                    self.open -= 1;
+                    self.receipts[at] = receipt;
+                    self.leave_unknown(at..at + 1);
                 }
             }
         }
-        self.open = self.open.saturating_sub(range.len());
-        if range.len() == self.jobs.len() {
-            self.receipts = receipts;
-        } else {
-            self.allocate();
-            for (place, receipt) in self.receipts[range].iter_mut().zip(receipts) {
-                *place = receipt;
-            }
-        }
+        self.forget_sending();
+        Taken { any, refusal }
     }
 
-    /// Why the whole answer is to be forgotten and the request repeated, if it is: the server is going, or all was
-    /// refused for a passing reason and repeating was asked for.
-    pub(super) fn reason_to_repeat<'a>(&self, receipts: &'a [Receipt]) -> Option<&'a WireError> {
-        let first = receipts.first()?.error.as_ref()?;
-        let all = receipts.iter().all(|receipt| {
-            receipt
-                .error
-                .as_ref()
-                .is_some_and(|e| e.code == ErrorCode::ShuttingDown || (self.repeat && e.code.may_repeat()))
-        });
-        all.then_some(first)
+    /// Sends no more: what is not on the wire is answered as it stands.
+    pub(super) fn give_up(&mut self) {
+        self.open -= self.todo.iter().map(Range::len).sum::<usize>();
+        self.todo.clear();
     }
 
     pub(super) fn into_answer(mut self) -> (T, SubmitAnswer) {
@@ -189,34 +233,94 @@ impl<T> Batch<T> {
         )
     }
 
-    /// How far from the start of `todo` one request can reach, and why no further.
-    fn measure(&self, todo: Range<usize>, terms: &Terms, used: Room) -> (usize, Room, Stop) {
+    /// How much of `todo`, from its start, goes into one request, and why no more.
+    fn measure(&self, terms: &Terms, used: Room) -> (Cut, Stop) {
         let limits = &terms.limits;
-        let most = usize::try_from(limits.items).unwrap_or(usize::MAX);
         let frame = limits.frame.saturating_sub(REQUEST_OVERHEAD);
-        let end = todo.end.min(todo.start.saturating_add(most));
-        let mut room = Room::default();
+        let mut cut = Cut {
+            ranges: Ranges::new(),
+            room: Room::default(),
+        };
         let mut size = 0;
-        for at in todo.start..end {
-            let job = &self.jobs[at];
-            let job_size = job.wire_size() as u64;
-            if let Err(error) = sendable(job, job_size, limits) {
-                return (at, room, Stop::Unsendable(error));
+        for todo in &self.todo {
+            let mut end = todo.start;
+            let mut stop = None;
+            for job in &self.jobs[todo.clone()] {
+                let job_size = job.wire_size() as u64;
+                size += job_size;
+                let room = cut.room;
+                let bytes = params_len(job);
+                let fits = used.jobs + room.jobs < terms.window.jobs
+                    && used.bytes + room.bytes + bytes <= terms.window.bytes;
+                stop = if room.jobs == limits.items {
+                    Some(Stop::Full)
+                } else if let Err(error) = sendable(job, job_size, limits) {
+                    Some(Stop::Unsendable(error))
+                } else if size > frame {
+                    Some(Stop::Full)
+                } else if !fits && used.jobs + room.jobs > 0 {
+                    // One job is always sent, else one that is larger than the window would wait for ever.
+                    Some(Stop::Window)
+                } else {
+                    None
+                };
+                if stop.is_some() {
+                    break;
+                }
+                cut.room.add(Room { jobs: 1, bytes });
+                end += 1;
             }
-            size += job_size;
-            if size > frame {
-                return (at, room, Stop::Full);
+            if end > todo.start {
+                cut.ranges.push(todo.start..end);
             }
-            let bytes = params_len(job);
-            let fits = used.jobs + room.jobs < terms.window.jobs
-                && used.bytes + room.bytes + bytes <= terms.window.bytes;
-            // One job is always sent, else one that is larger than the window would wait for ever.
-            if !fits && used.jobs + room.jobs > 0 {
-                return (at, room, Stop::Window);
+            if let Some(stop) = stop {
+                return (cut, stop);
             }
-            room.add(Room { jobs: 1, bytes });
         }
-        (end, room, Stop::Full)
+        (cut, Stop::Full)
+    }
+
+    /// Whether a receipt is no answer yet: the server is going, or the reason may pass and repeating was asked for.
+    fn is_to_repeat(&self, receipt: &Receipt) -> bool {
+        receipt.error.as_ref().is_some_and(|error| {
+            error.code == ErrorCode::ShuttingDown || (self.repeat && error.code.may_repeat())
+        })
+    }
+
+    fn refuse(&mut self, range: Range<usize>, error: &WireError) {
+        if !self.uncertain {
+            self.allocate();
+            self.receipts[range.clone()].fill(Receipt::refused(error.clone()));
+        }
+        self.put_back(range);
+    }
+
+    /// After a connection that broke, a refusal for a passing reason does not say that a job is not stored.
+    fn leave_unknown(&mut self, range: Range<usize>) {
+        if !self.uncertain {
+            return;
+        }
+        for receipt in &mut self.receipts[range] {
+            if receipt.error.as_ref().is_some_and(|e| e.code.may_repeat()) {
+                *receipt = Receipt::default();
+            }
+        }
+    }
+
+    /// If all that was sent is answered, in whatever way, the server need not remember the uuids of the rest.
+    fn forget_sending(&mut self) {
+        if self.flying == 0 && !self.uncertain {
+            self.first_sent = None;
+        }
+    }
+
+    /// To be sent again, in the order of the jobs.
+    fn put_back(&mut self, range: Range<usize>) {
+        let at = self.todo.partition_point(|todo| todo.start < range.start);
+        match at.checked_sub(1).and_then(|before| self.todo.get_mut(before)) {
+            Some(before) if before.end == range.start => before.end = range.end,
+            _ => self.todo.insert(at, range),
+        }
     }
 
     fn answer_unsendable(&mut self, error: WireError) {

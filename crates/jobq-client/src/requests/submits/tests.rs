@@ -1,5 +1,6 @@
 //! The jobs of one client, in simulated time.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,8 @@ use jobq_proto::{Limits, Window, WireSize};
 use uuid::Uuid;
 
 use super::*;
+
+mod streams;
 
 const NOW: BootTime = BootTime::from_micros(1_000_000);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,16 +40,20 @@ fn job(number: u128) -> Submission {
     }
 }
 
+/// Each batch is a stream of its own.
 fn push(submits: &mut Submits<u32>, token: u32, jobs: Vec<Submission>, repeat: bool) {
-    let deadline = NOW + DEADLINE;
-    submits.push(
-        Submit {
-            jobs,
-            repeat,
-            deadline,
-        },
-        token,
-    );
+    push_to(submits, u64::from(token) + 1_000, token, jobs, repeat);
+}
+
+fn push_to(submits: &mut Submits<u32>, stream: u64, token: u32, jobs: Vec<Submission>, repeat: bool) {
+    let submit = Submit {
+        jobs,
+        stream,
+        repeat,
+        deadline: NOW + DEADLINE,
+        patience: DEADLINE,
+    };
+    submits.push(submit, token);
 }
 
 fn batch(submits: &mut Submits<u32>, token: u32, numbers: Range<u128>) {
@@ -375,14 +382,14 @@ fn what_is_older_than_the_uuid_window_is_not_repeated() {
     let mut submits = connected(100);
     let deadline = NOW + Duration::from_secs(100_000);
     let jobs = vec![job(1)];
-    submits.push(
-        Submit {
-            jobs,
-            repeat: false,
-            deadline,
-        },
-        0,
-    );
+    let submit = Submit {
+        jobs,
+        stream: 1,
+        repeat: false,
+        deadline,
+        patience: DEADLINE,
+    };
+    submits.push(submit, 0);
     sent(&mut submits);
     submits.handle_disconnected();
     submits.handle_connected(NOW + Duration::from_secs(3600), terms(100));
