@@ -14,6 +14,7 @@ mod full;
 mod listing;
 mod losing;
 mod nonsense;
+mod queueing;
 mod quitting;
 mod showing;
 mod starting;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::soon;
 
@@ -40,6 +40,11 @@ impl Process {
     /// Its number; none once it has been waited for.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Its standard input, once, if that is a pipe.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Its standard output, once, if that is a pipe.

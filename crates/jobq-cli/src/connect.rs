@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use jobq_client::{AskError, Client, ConnectError, Endpoint, ErrorCode, SessionError};
+use jobq_client::{AskError, Client, ConnectError, Endpoint, ErrorCode, SessionError, WireError};
 
 use crate::cli::Global;
 use crate::exit::Exit;
@@ -73,21 +73,51 @@ impl Global {
 }
 
 /// After so long without an answer, people want to know what is waited for.
-const NOTICE_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const NOTICE_AFTER: Duration = Duration::from_secs(2);
 
-/// Waits for a call, and says once, after a while, that the server has not answered.
-pub(crate) async fn patiently<T>(call: impl Future<Output = T>, say: impl FnOnce(&str)) -> T {
+/// Waits for a call, and says once, after a while, what it waits for.
+pub(crate) async fn patiently<T>(
+    client: &Client,
+    call: impl Future<Output = T>,
+    say: impl FnOnce(&str),
+) -> T {
     let mut call = std::pin::pin!(call);
     tokio::select! {
         biased;
         answer = &mut call => return answer,
-        () = tokio::time::sleep(NOTICE_AFTER) => say(&format!(
-            "no answer from the server for {}, which may be stopping or away; still trying, for up to {} in all",
-            times::length(NOTICE_AFTER),
-            times::length(Client::DEADLINE)
-        )),
+        () = tokio::time::sleep(NOTICE_AFTER) => {
+            let waits = match client.refusal() {
+                Some(error) => refusal(&error),
+                None => silence(),
+            };
+            say(&format!("{waits}; still trying, for up to {} in all", times::length(client.deadline())));
+        }
     }
     call.await
+}
+
+/// What is true of a server that has not answered for a while.
+pub(crate) fn silence() -> String {
+    format!(
+        "no answer from the server for {}, which may be stopping or away",
+        times::length(NOTICE_AFTER)
+    )
+}
+
+/// What is true of a server that takes no jobs now.
+pub(crate) fn refusal(error: &WireError) -> String {
+    format!("the server refuses for now: {}: {}", error.code, error.message)
+}
+
+/// When what was refused, or not answered at all, is worth another call.
+pub(crate) fn when_to_repeat(refused: Option<ErrorCode>) -> &'static str {
+    match refused {
+        Some(ErrorCode::QueueFull) => "when fewer jobs are queued",
+        Some(ErrorCode::StorageFull) => "when there is room on the server's disk",
+        Some(ErrorCode::ShuttingDown) => "when the server is back",
+        Some(_) => "later",
+        None => "when the server answers again",
+    }
 }
 
 /// The error of a session that is over or never began, with what to do.
@@ -133,4 +163,57 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
         .take(MAX_TOKEN as u64 + 3)
         .read_to_string(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_says_what_the_server_refuses_and_why() {
+        for (code, message, expected) in [
+            (
+                ErrorCode::QueueFull,
+                "the queue is full: 5 jobs have not ended, and at most 5 may be queued",
+                "the server refuses for now: queue_full: the queue is full: 5 jobs have not ended, and at most 5 may \
+                 be queued",
+            ),
+            (
+                ErrorCode::StorageFull,
+                "the server's disk is full",
+                "the server refuses for now: storage_full: the server's disk is full",
+            ),
+            (
+                ErrorCode::ShuttingDown,
+                "the server is going down",
+                "the server refuses for now: shutting_down: the server is going down",
+            ),
+        ] {
+            assert_eq!(refusal(&WireError::new(code, message)), expected);
+        }
+        assert_eq!(
+            silence(),
+            "no answer from the server for 2s, which may be stopping or away"
+        );
+    }
+
+    #[test]
+    fn when_to_repeat_depends_on_what_was_refused() {
+        let times = [
+            Some(ErrorCode::QueueFull),
+            Some(ErrorCode::StorageFull),
+            Some(ErrorCode::ShuttingDown),
+            Some(ErrorCode::Internal),
+            None,
+        ]
+        .map(when_to_repeat);
+        let expected = [
+            "when fewer jobs are queued",
+            "when there is room on the server's disk",
+            "when the server is back",
+            "later",
+            "when the server answers again",
+        ];
+        assert_eq!(times, expected);
+    }
 }

@@ -14,7 +14,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line, a variable or what was read as params makes no sense. clap uses this number too.
     Usage = 2,
-    /// No server answers there, or it refuses this client for good.
+    /// No server answers there, or it refuses this client for good, or it is full and stayed so for as long as was
+    /// waited.
     Unreachable = 3,
     /// Not all of what was asked for was done: lines that are broken, jobs that were refused or do not exist.
     Partial = 4,
@@ -44,7 +45,7 @@ Exit codes:
     0  done
     1  failed
     2  the command line or its input makes no sense
-    3  no server answers, or it refuses this client
+    3  no server answers, or it refuses this client, or takes nothing for now
     4  not all of it was done: broken lines, refused jobs, jobs that do not exist
     5  the job that was waited for failed, or one of several did
     6  the job that was waited for was cancelled, or one of several was

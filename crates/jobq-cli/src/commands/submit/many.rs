@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context, anyhow};
-use jobq_client::{Receipt, SubmitError, Submitter};
+use jobq_client::{ErrorCode, Receipt, SubmitError, Submitter};
 use serde_json::json;
 
 use super::Args;
 use super::fields::Defaults;
 use super::lines::{self, Chunk};
-use super::progress::Progress;
+use super::notices::Notices;
 use crate::cli::Global;
-use crate::connect::patiently;
+use crate::connect::when_to_repeat;
 use crate::exit::Exit;
 use crate::output::{Output, escape};
 use crate::signals::Signals;
@@ -28,33 +28,27 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         submitter: client.submitter(),
         numbers: VecDeque::new(),
         counts: Counts::default(),
-        progress: Progress::new(),
+        notices: Notices::new(client.clone()),
         last: 0,
-        silent: false,
     };
-    let mut ended = stream.submit(defaults, &mut signals).await;
-    let (submitter, progress) = (stream.submitter, &stream.progress);
-    let last = tokio::select! {
-        receipts = patiently(submitter.finish(), |text| progress.note(&format!("jobq: {text}"))) => receipts,
-        () = signals.recv() => {
-            ended = Ended::Signal;
-            Ok(Vec::new())
-        }
-    };
-    for receipt in last.unwrap_or_default() {
-        stream
-            .counts
-            .take(receipt, stream.numbers.pop_front(), &stream.progress);
-    }
+    let ended = stream.submit(defaults, &mut signals).await;
+    let ended = stream.await_rest(ended, &mut signals).await;
+    let Submitting {
+        numbers,
+        mut counts,
+        notices,
+        last,
+        ..
+    } = stream;
     // Those whose answers were not waited for.
-    stream.counts.give_up(&stream.numbers);
-    stream.progress.finish();
+    counts.give_up(&numbers);
+    notices.finish();
     client.close().await;
-    stream.counts.write(args.json)?;
+    counts.write(args.json)?;
     match ended {
-        Ended::Input if stream.counts.first_left.is_none() => Ok(stream.counts.exit()),
-        Ended::Signal => Err(Exit::Interrupted.because(stream.counts.interruption(stream.last))),
-        Ended::Input | Ended::Server => Err(stream.counts.exit().because(stream.counts.failure())),
+        Ended::Input if counts.first_left.is_none() => Ok(counts.exit()),
+        Ended::Signal => Err(Exit::Interrupted.because(counts.interruption(last))),
+        Ended::Input | Ended::Server => Err(counts.exit().because(counts.failure())),
         Ended::Broken(error) => Err(error).context("failed to read standard input"),
     }
 }
@@ -65,7 +59,7 @@ enum Ended {
     Input,
     /// Somebody asked for it.
     Signal,
-    /// The server does not answer.
+    /// The server does not answer, or takes nothing for too long.
     Server,
     /// The input cannot be read.
     Broken(std::io::Error),
@@ -73,15 +67,13 @@ enum Ended {
 
 struct Submitting {
     submitter: Submitter,
-    /// The lines of the jobs that have no receipt yet. The submitter waits when the server's window is full, so
-    /// there are never many more than that.
+    /// The lines of the jobs that have no receipt yet. The submitter waits when the server's window is full, or its
+    /// queue, so there are never many more than a window.
     numbers: VecDeque<u64>,
     counts: Counts,
-    progress: Progress,
+    notices: Notices,
     /// The last line that was read and taken.
     last: u64,
-    /// The server has not answered for a while, and that was said.
-    silent: bool,
 }
 
 impl Submitting {
@@ -104,9 +96,7 @@ impl Submitting {
                         self.take(receipts);
                     }
                 },
-                receipts = patiently(self.submitter.receipts(), |text| say(&self.progress, &mut self.silent, text)),
-                    if !self.numbers.is_empty() =>
-                {
+                receipts = self.notices.during(self.submitter.receipts()), if !self.numbers.is_empty() => {
                     match receipts {
                         Ok(receipts) => self.take(receipts),
                         Err(_) => return Ended::Server,
@@ -120,35 +110,48 @@ impl Submitting {
         }
     }
 
+    /// Waits for the answers that are still to come. After the first signal nothing is repeated any more, and after a
+    /// second one they are not waited for.
+    async fn await_rest(&mut self, mut ended: Ended, signals: &mut Signals) -> Ended {
+        let mut stopped = !matches!(ended, Ended::Input);
+        if stopped {
+            self.submitter.stop_repeating();
+        }
+        while !self.numbers.is_empty() {
+            tokio::select! {
+                receipts = self.notices.during(self.submitter.receipts()) => match receipts {
+                    Ok(receipts) if receipts.is_empty() => break,
+                    Ok(receipts) => self.take(receipts),
+                    Err(_) => break,
+                },
+                () = signals.recv() => {
+                    ended = Ended::Signal;
+                    if std::mem::replace(&mut stopped, true) {
+                        break;
+                    }
+                    self.submitter.stop_repeating();
+                }
+            }
+        }
+        ended
+    }
+
     async fn send(&mut self, chunk: Chunk) -> Result<(), SubmitError> {
-        self.progress.read(chunk.bytes);
+        self.notices.read(chunk.bytes);
         for (number, problem) in &chunk.broken {
-            self.progress.note(&format!("line {number}: {}", escape(problem)));
+            self.notices.note(&format!("line {number}: {}", escape(problem)));
         }
         self.counts.broken += chunk.broken.len() as u64;
         self.numbers.extend(chunk.numbers);
         self.last = chunk.last;
-        let (progress, silent) = (&self.progress, &mut self.silent);
-        patiently(self.submitter.push_many(chunk.jobs), |text| {
-            say(progress, silent, text)
-        })
-        .await
+        self.notices.during(self.submitter.push_many(chunk.jobs)).await
     }
 
     fn take(&mut self, receipts: Vec<Result<Receipt, SubmitError>>) {
-        self.silent &= receipts.is_empty();
         for receipt in receipts {
-            self.counts
-                .take(receipt, self.numbers.pop_front(), &self.progress);
+            self.counts.take(receipt, self.numbers.pop_front(), &self.notices);
         }
-        self.progress.answered(self.counts.answered());
-    }
-}
-
-/// Says once in each silence that there is one.
-fn say(progress: &Progress, silent: &mut bool, text: &str) {
-    if !std::mem::replace(silent, true) {
-        progress.note(&format!("jobq: {text}"));
+        self.notices.answered(self.counts.answered());
     }
 }
 
@@ -164,28 +167,43 @@ struct Counts {
     broken: u64,
     unknown: u64,
     unsent: u64,
-    /// The first line that is unknown or unsent, and why.
-    first_left: Option<(u64, String)>,
+    /// The first line that is unknown or unsent.
+    first_left: Option<Left>,
+}
+
+/// A line that is not known to be submitted.
+#[derive(Debug)]
+struct Left {
+    line: u64,
+    why: String,
+    /// The server took it not, for a reason that may pass.
+    refused: Option<ErrorCode>,
 }
 
 impl Counts {
-    fn take(&mut self, receipt: Result<Receipt, SubmitError>, line: Option<u64>, progress: &Progress) {
+    fn take(&mut self, receipt: Result<Receipt, SubmitError>, line: Option<u64>, notices: &Notices) {
         match receipt {
             Ok(receipt) if receipt.existing => self.duplicate += 1,
             Ok(_) => self.accepted += 1,
-            // What the server cannot take now it will not take from the next lines either.
+            // What the server did not take in all that time it will not take from the next lines either.
             Err(SubmitError::Refused(error)) if !error.code.may_repeat() => {
                 self.refused += 1;
                 let line = line.unwrap_or_default();
-                progress.note(&format!("line {line}: refused: {}", escape(&error.to_string())));
+                notices.note(&format!("line {line}: refused: {}", escape(&error.to_string())));
             }
             Err(error) => {
                 match error {
                     SubmitError::Unknown { .. } => self.unknown += 1,
                     _ => self.unsent += 1,
                 }
-                self.first_left
-                    .get_or_insert_with(|| (line.unwrap_or_default(), error.to_string()));
+                self.first_left.get_or_insert_with(|| Left {
+                    line: line.unwrap_or_default(),
+                    why: error.to_string(),
+                    refused: match &error {
+                        SubmitError::Refused(refusal) => Some(refusal.code),
+                        _ => None,
+                    },
+                });
             }
         }
     }
@@ -194,26 +212,34 @@ impl Counts {
     fn give_up(&mut self, numbers: &VecDeque<u64>) {
         self.unknown += numbers.len() as u64;
         if let Some(&first) = numbers.front() {
-            let why = "its answer was not waited for".to_owned();
-            self.first_left.get_or_insert((first, why));
+            self.first_left.get_or_insert_with(|| Left {
+                line: first,
+                why: "its answer was not waited for".to_owned(),
+                refused: None,
+            });
         }
     }
 
     /// Why not everything was submitted, and where to go on.
     fn failure(&self) -> anyhow::Error {
-        match &self.first_left {
-            Some((line, why)) => anyhow!(
-                "failed to submit all jobs: line {line} is the first that is not known to be submitted: {why}; go on \
-                 there when the server is well again ({SAFE})"
-            ),
-            None => anyhow!("failed to submit all jobs: the server is gone"),
-        }
+        let Some(left) = &self.first_left else {
+            return anyhow!("failed to submit all jobs: the server is gone");
+        };
+        anyhow!(
+            "failed to submit all jobs: {} were acknowledged, {} refused; line {} is the first that is not known to be \
+             submitted: {}; go on there {} ({SAFE})",
+            self.accepted + self.duplicate,
+            self.refused,
+            left.line,
+            left.why,
+            when_to_repeat(left.refused)
+        )
     }
 
     /// Where to go on after an interruption, with `last` the last line that was read.
     fn interruption(&self, last: u64) -> anyhow::Error {
         let next = match &self.first_left {
-            Some((line, _)) => *line,
+            Some(left) => left.line,
             None => last + 1,
         };
         anyhow!(

@@ -3,20 +3,22 @@
 mod fields;
 mod lines;
 mod many;
+mod notices;
 mod one;
 mod pairs;
 mod progress;
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use jobq_client::SubmitError;
 use uuid::Uuid;
 
 use crate::cli::Global;
-use crate::connect::{refused, unreachable};
+use crate::connect::{refused, unreachable, when_to_repeat};
 use crate::exit::Exit;
-use crate::values;
+use crate::{times, values};
 use fields::Fields;
 
 /// The flags of `jobq submit`.
@@ -39,6 +41,12 @@ An object may have: name, params, uuid, username, priority, in, at,
 max_attempts, timeout and backoff, written as the flags are. NAME and the flags
 count for what a line does not say. A broken line is reported by its number,
 and the others are submitted.
+
+While the server's queue or disk is full it waits, and goes on when there is
+room; it gives up when nothing is taken for 30 seconds, says which line is the
+first that was not, and ends with 3, as for a single job. Jobs are sent in the
+order of their lines; a full server may take one before another that is larger
+or has another name.
 
 A uuid makes a job safe to submit again: the same uuid is one job, for as long
 as the server keeps its record. With --once KEY, lines without a uuid get one
@@ -127,9 +135,14 @@ fn name(text: &str) -> Result<String, String> {
     })
 }
 
-/// The error of a job without a receipt, with its exit code.
-fn not_submitted(error: SubmitError) -> anyhow::Error {
+/// The error of a job without a receipt after so long, with its exit code.
+fn not_submitted(error: SubmitError, after: Duration) -> anyhow::Error {
     match error {
+        SubmitError::Refused(refusal) if refusal.code.may_repeat() => refused(refusal.code).because(anyhow!(
+            "{refusal}; it was tried for {}: submit it again {}",
+            times::length(after),
+            when_to_repeat(Some(refusal.code))
+        )),
         SubmitError::Unknown { .. } => Exit::Unknown.because(error),
         SubmitError::TimedOut { .. } => Exit::Unreachable.because(error),
         SubmitError::Session(error) => unreachable(error),

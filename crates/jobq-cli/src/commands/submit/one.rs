@@ -46,9 +46,9 @@ pub(super) async fn run(name: &str, args: &Args, global: &Global) -> anyhow::Res
 }
 
 async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Result<Exit> {
-    let receipt = patiently(client.submit(request), note)
+    let receipt = patiently(client, client.submit(request), note)
         .await
-        .map_err(not_submitted)
+        .map_err(|error| not_submitted(error, client.deadline()))
         .context("failed to submit the job")?;
     if args.wait {
         // From here on a signal ends the wait and not the program, which has the job's number to tell.

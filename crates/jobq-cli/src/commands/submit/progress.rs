@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use jobq_client::ErrorCode;
 
 use crate::progress::target;
 
@@ -31,19 +32,34 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
-    /// So many jobs have been answered in all.
-    pub(super) fn answered(&self, jobs: u64) {
-        if !self.bar.is_hidden() {
-            let seconds = self.bar.elapsed().as_secs_f64().max(0.001);
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss
-            )]
-            let rate = (jobs as f64 / seconds) as u64;
-            self.bar
-                .set_message(format!("{} jobs, {}/s", HumanCount(jobs), HumanCount(rate)));
+    /// So many jobs have been answered in all, and this is waited for, if it is anything but the next answer.
+    pub(super) fn show(&self, jobs: u64, waits: Option<ErrorCode>) {
+        if !self.is_drawn() {
+            return;
         }
+        let seconds = self.bar.elapsed().as_secs_f64().max(0.001);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )]
+        let rate = (jobs as f64 / seconds) as u64;
+        let waits = waits.map_or("", |code| match code {
+            ErrorCode::QueueFull => "; the queue is full; waiting",
+            ErrorCode::StorageFull => "; the server's disk is full; waiting",
+            ErrorCode::ShuttingDown => "; the server is going down; waiting",
+            _ => "; the server refuses for now; waiting",
+        });
+        self.bar.set_message(format!(
+            "{} jobs, {}/s{waits}",
+            HumanCount(jobs),
+            HumanCount(rate)
+        ));
+    }
+
+    /// Whether somebody sees the bar.
+    pub(super) fn is_drawn(&self) -> bool {
+        !self.bar.is_hidden()
     }
 
     /// Says something that stays.
