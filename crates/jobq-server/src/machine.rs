@@ -44,7 +44,7 @@ mod timers;
 mod transmit;
 mod watches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jobq_proto::{Fence, JobId, ServerMessage, WireError};
 use jobq_transport::{CloseReason, PeerId, PeerInfo};
@@ -60,7 +60,7 @@ pub use retention::Keep;
 pub use transmit::Transmit;
 
 use leases::Leases;
-use lines::Lines;
+use lines::{LaneKey, Lines};
 use names::Names;
 use payloads::Payloads;
 use peers::Peers;
@@ -95,6 +95,8 @@ pub struct Machine {
     sessions: Sessions,
     lines: Lines,
     scheduled: Scheduled,
+    /// Lanes that jobs have come to while sessions keep themselves free for others.
+    overtaking: BTreeSet<LaneKey>,
     leases: Leases,
     payloads: Payloads,
     pending: Pending,
@@ -138,6 +140,7 @@ impl Machine {
             sessions: Sessions::new(recovered.epoch),
             lines: Lines::default(),
             scheduled: Scheduled::default(),
+            overtaking: BTreeSet::new(),
             leases: Leases::default(),
             payloads: Payloads::new(config.payload_budget),
             pending: Pending::new(recovered.last_batch),

@@ -8,7 +8,7 @@ use jobq_proto::{Fence, JobId, Priority};
 
 use super::Machine;
 use super::leases::{Lease, Phase};
-use super::lines::{LaneKey, Waiting};
+use super::lines::{Head, LaneKey, Waiting};
 use super::names::NameKey;
 use super::reads::Purpose;
 use super::scheduled::Until;
@@ -22,14 +22,20 @@ const READ_AHEAD: usize = 2_000;
 const LOOK_EVERY: u64 = 64;
 
 impl Machine {
-    /// Hands out what can be handed out: the next job in line to the session whose turn it is, as long as there is
-    /// one that can take it.
+    /// Hands out what can be handed out.
     pub(super) fn dispatch(&mut self) {
         self.open_freed();
-        let cap = self.config.max_active.unwrap_or(usize::MAX);
-        while !self.closing && self.space.takes_jobs() && self.sessions.any_free() && self.leases.len() < cap
-        {
-            let Some((lane, first)) = self.lines.next() else {
+        self.hand_out();
+        while let Some(session) = self.next_overtaken() {
+            self.wake(session);
+            self.hand_out();
+        }
+    }
+
+    /// The next job in line to the session whose turn it is, as long as there is one that can take it.
+    fn hand_out(&mut self) {
+        while self.hands_out() && self.sessions.any_free() {
+            let Some((lane, head, bytes)) = self.lines.next() else {
                 break;
             };
             if self.names.is_at_cap(lane.name) {
@@ -37,10 +43,43 @@ impl Machine {
                 continue;
             }
             // A lane nobody can take from at the moment is left by all, and is not next any more.
-            if let Some(session) = self.choose(lane, first.bytes) {
+            if let Some(session) = self.choose(lane, (head, bytes)) {
                 self.lease(lane, session);
             }
         }
+    }
+
+    /// Whether any job may be handed out now.
+    fn hands_out(&self) -> bool {
+        let cap = self.config.max_active.unwrap_or(usize::MAX);
+        !self.closing && self.space.takes_jobs() && self.leases.len() < cap
+    }
+
+    /// Jobs have come to a lane. Sessions that keep themselves free for less urgent ones may have to be woken.
+    pub(super) fn came_to(&mut self, lane: LaneKey) {
+        if self.sessions.any_keeping_free() {
+            self.overtaking.insert(lane);
+        }
+    }
+
+    /// A session that keeps itself free for a job, while one has come that is more urgent and fits. Once woken it takes
+    /// that, or keeps itself free for one that is more urgent still.
+    fn next_overtaken(&mut self) -> Option<SessionId> {
+        while self.hands_out()
+            && let Some(lane) = self.overtaking.first().copied()
+        {
+            let capped = self.names.is_capped(lane.name);
+            let found = self
+                .lines
+                .head(lane)
+                .filter(|_| !self.names.is_at_cap(lane.name))
+                .and_then(|head| self.sessions.kept_from(lane, head, capped));
+            if found.is_some() {
+                return found;
+            }
+            self.overtaking.remove(&lane);
+        }
+        None
     }
 
     /// A name is at its cap. Sessions that kept themselves free for one of its jobs look for the next one.
@@ -56,15 +95,18 @@ impl Machine {
         for name in self.leases.take_freed() {
             if !self.names.is_at_cap(name) {
                 self.lines.open(name);
+                LaneKey::both(name)
+                    .into_iter()
+                    .for_each(|lane| self.came_to(lane));
             }
         }
     }
 
     /// The session that gets the head of a lane. Those that cannot take it leave the lane until they are woken.
-    fn choose(&mut self, lane: LaneKey, bytes: u32) -> Option<SessionId> {
+    fn choose(&mut self, lane: LaneKey, head: (Head, u32)) -> Option<SessionId> {
         let capped = self.names.is_capped(lane.name);
         while let Some(id) = self.lines.taker(lane) {
-            if self.sessions.takes(id, lane, bytes, capped) {
+            if self.sessions.takes(id, lane, head, capped) {
                 self.lines.rotate(lane);
                 return Some(id);
             }
@@ -248,7 +290,9 @@ impl Machine {
     /// A job begins to wait in line.
     pub(super) fn wait_in_line(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
         self.names.counts(name).queued += 1;
+        let suspects = waiting.is_suspect();
         self.lines.push(name, priority, waiting);
+        self.came_to(LaneKey { name, suspects });
     }
 
     /// A job begins to wait for its time, if that has not come, or else in line.

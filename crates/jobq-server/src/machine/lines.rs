@@ -166,8 +166,8 @@ impl LaneKey {
     }
 }
 
-/// The head of a lane, as heads are ordered over all lanes.
-type Head = (Priority, Wall, JobId);
+/// The head of a lane, as heads are ordered over all lanes: the most urgent is the least.
+pub(super) type Head = (Priority, Wall, JobId);
 
 /// What waits of one name.
 #[derive(Default)]
@@ -209,13 +209,24 @@ impl Lines {
         self.refresh(key);
     }
 
-    /// The lane whose head is next, among those that have somebody to take from them.
-    pub(super) fn next(&self) -> Option<(LaneKey, Waiting)> {
-        let (&(priority, ..), &key) = self.ready.first_key_value()?;
-        let first = self.lanes[&key].lines[priority as usize]
+    /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
+    pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
+        let (&head, &key) = self.ready.first_key_value()?;
+        let first = self.lanes[&key].lines[head.0 as usize]
             .first()
             .expect("a ready lane has a head");
-        Some((key, *first))
+        Some((key, head, first.bytes))
+    }
+
+    /// The head of a lane with its bytes, whether somebody takes from the lane or not; none while its name is closed.
+    pub(super) fn head(&self, key: LaneKey) -> Option<(Head, u32)> {
+        let lane = self
+            .lanes
+            .get(&key)
+            .filter(|_| !self.closed.contains(&key.name))?;
+        let head = lane.head()?;
+        let first = lane.lines[head.0 as usize].first()?;
+        Some((head, first.bytes))
     }
 
     /// Nothing is taken of a name until it is opened again. Its lanes are not looked at meanwhile, however many jobs

@@ -13,7 +13,7 @@ use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
 
 use super::leases::{self, Lease, Phase};
-use super::lines::{HeldBack, Waiting};
+use super::lines::{HeldBack, LaneKey, Waiting};
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;
@@ -340,6 +340,9 @@ impl Machine {
             self.recovery.absent.remove(&name);
             if let Some(held) = self.recovery.held_back.remove(&name) {
                 self.lines.release(name, held);
+                LaneKey::both(name)
+                    .into_iter()
+                    .for_each(|lane| self.came_to(lane));
             }
         }
     }

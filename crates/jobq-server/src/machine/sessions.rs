@@ -1,6 +1,7 @@
 //! Workers and clients, through their connections and between them.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use jobq_proto::limits::MAX_HELD;
@@ -10,11 +11,15 @@ use jobq_transport::PeerId;
 
 use super::Map;
 use super::leases::Lease;
-use super::lines::LaneKey;
+use super::lines::{Head, LaneKey};
 use super::names::NameKey;
 use super::settle::End;
 use crate::store::{JobRecord, SessionId};
 use crate::time::Mono;
+
+/// Most sessions that are looked at for an urgent job while they keep themselves free for others. Beyond that it waits
+/// until one of them has room for what it waits for, as a rule the next time a run ends.
+const MAX_LOOKS: usize = 64;
 
 /// All sessions.
 #[derive(Default)]
@@ -24,8 +29,10 @@ pub(super) struct Sessions {
     /// Sessions that could take one more job, whichever it is. While there is none, nothing is handed out, and no
     /// line is looked at.
     free: BTreeSet<SessionId>,
-    /// Sessions whose [`WorkState::keeps_free_for`] is set, by that lane.
+    /// Sessions whose [`WorkState::keeps_free_for`] is set, by that lane …
     keeping_free: BTreeSet<(LaneKey, SessionId)>,
+    /// … and by the job that was its head.
+    kept_free_for: BTreeSet<(Head, SessionId)>,
 }
 
 /// One session.
@@ -68,10 +75,10 @@ pub(super) struct WorkState {
     pub(super) holding: HoldingState,
     /// Runs that the store is being asked about, with what the worker has said of them meanwhile.
     pub(super) checking: Map<(JobId, Fence), Meanwhile>,
-    /// The lane whose head comes next for it and does not fit yet: it has more bytes than the credit leaves, or has to
+    /// The lane whose head comes next for it and does not fit yet, and that head: it has more bytes than the credit leaves, or has to
     /// run at once. The session gets no other job before that one, or small jobs would keep a large one waiting for
-    /// ever, and prefetched ones one that cannot be.
-    pub(super) keeps_free_for: Option<LaneKey>,
+    /// ever, and prefetched ones one that cannot be; except for one that is more urgent and fits.
+    pub(super) keeps_free_for: Option<(LaneKey, Head)>,
     /// Lanes that had jobs for it when it could not take them.
     pub(super) parked: BTreeSet<LaneKey>,
 }
@@ -174,22 +181,30 @@ impl Session {
 
     /// Whether it could take one more job, whichever it is.
     fn is_free(&self) -> bool {
+        self.has_place()
+            && self
+                .work
+                .as_ref()
+                .is_some_and(|work| work.keeps_free_for.is_none())
+    }
+
+    /// The same, if it kept itself free for no job.
+    fn has_place(&self) -> bool {
         let Some(work) = &self.work else { return false };
         self.peer.is_some()
             && work.recording == 0
-            && work.keeps_free_for.is_none()
             && work.holding == HoldingState::Known
             && self.held.jobs.len() < work.jobs
             && self.held.jobs.len() + self.unsettled < MAX_HELD
             && (self.held.bytes < work.bytes || self.held.jobs.is_empty())
     }
 
-    /// Whether it can take a job of this lane, once there is room for it.
+    /// Whether it can take a job of this lane, once there is room for it, and if it keeps itself free for no other.
     fn may_take(&self, lane: LaneKey, capped: bool) -> bool {
         let Some(work) = &self.work else { return false };
         let spare = if capped { work.prefetch } else { 0 };
         let held_of_name = self.held.by_name.get(&lane.name).copied().unwrap_or(0);
-        self.is_free()
+        self.has_place()
             && work
                 .credits
                 .get(&lane.name)
@@ -269,18 +284,50 @@ impl Sessions {
 
     /// Whether a session takes this job of this lane. If there is just no room for it yet, it takes no other until it
     /// is woken.
-    pub(super) fn takes(&mut self, id: SessionId, lane: LaneKey, bytes: u32, capped: bool) -> bool {
+    pub(super) fn takes(
+        &mut self,
+        id: SessionId,
+        lane: LaneKey,
+        (head, bytes): (Head, u32),
+        capped: bool,
+    ) -> bool {
         let found = self.sessions.get_mut(&id);
-        let Some(session) = found.filter(|s| s.may_take(lane, capped)) else {
+        let Some(session) = found.filter(|s| s.is_free() && s.may_take(lane, capped)) else {
             return false;
         };
         let takes = session.has_room(bytes, capped);
         if let Some(work) = session.work.as_mut().filter(|_| !takes) {
-            work.keeps_free_for = Some(lane);
+            work.keeps_free_for = Some((lane, head));
             self.keeping_free.insert((lane, id));
+            self.kept_free_for.insert((head, id));
             self.update(id);
         }
         takes
+    }
+
+    /// Whether any session keeps itself free for a job.
+    pub(super) fn any_keeping_free(&self) -> bool {
+        !self.kept_free_for.is_empty()
+    }
+
+    /// A session that keeps itself free for a less urgent job than the head of this lane, and has room for that.
+    pub(super) fn kept_from(
+        &self,
+        lane: LaneKey,
+        (head, bytes): (Head, u32),
+        capped: bool,
+    ) -> Option<SessionId> {
+        let less_urgent = (Bound::Excluded((head, SessionId(u64::MAX))), Bound::Unbounded);
+        let fits = |id: &SessionId| {
+            let session = self.sessions.get(id);
+            session.is_some_and(|s| s.may_take(lane, capped) && s.has_room(bytes, capped))
+        };
+        self.kept_free_for
+            .range(less_urgent)
+            .rev()
+            .map(|(_, id)| *id)
+            .take(MAX_LOOKS)
+            .find(fits)
     }
 
     /// Sessions that keep themselves free for the head of a lane.
@@ -292,8 +339,9 @@ impl Sessions {
     /// A session keeps itself free for no job any more.
     pub(super) fn keep_free_no_more(&mut self, id: SessionId) {
         let work = self.sessions.get_mut(&id).and_then(|s| s.work.as_mut());
-        if let Some(lane) = work.and_then(|work| work.keeps_free_for.take()) {
+        if let Some((lane, head)) = work.and_then(|work| work.keeps_free_for.take()) {
             self.keeping_free.remove(&(lane, id));
+            self.kept_free_for.remove(&(head, id));
         }
         self.update(id);
     }

@@ -98,10 +98,8 @@ impl Machine {
     /// Hands jobs whose time has come to their lines.
     pub(super) fn release_scheduled(&mut self) {
         while let Some((name, priority, waiting)) = self.scheduled.pop(self.now) {
-            let counts = self.names.counts(name);
-            counts.scheduled -= 1;
-            counts.queued += 1;
-            self.lines.push(name, priority, waiting);
+            self.names.counts(name).scheduled -= 1;
+            self.wait_in_line(name, priority, waiting);
         }
     }
 

@@ -22,4 +22,5 @@ mod retrying;
 mod sessions;
 mod stopping;
 mod submitting;
+mod urgency;
 mod world;
