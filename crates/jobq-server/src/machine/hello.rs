@@ -117,7 +117,7 @@ impl Machine {
                 ),
             ));
         }
-        let mut credits = Map::new();
+        let mut wanted = Map::new();
         let prefetch = work.prefetch;
         for NameCredit { name, jobs } in &work.names {
             if *jobs > 0 && *jobs <= prefetch {
@@ -126,13 +126,12 @@ impl Machine {
                      the limits include those"
                 )));
             }
-            let key = self.names.intern(&Arc::new(name.parse::<JobName>()?))?;
-            if credits.insert(key, *jobs as usize).is_some() {
+            if wanted.insert(name.parse::<JobName>()?, *jobs as usize).is_some() {
                 return Err(bad_request(format!("the name {name} is listed twice")));
             }
         }
         Ok(WorkState {
-            credits,
+            credits: self.begin_work_on(wanted)?,
             jobs: work.jobs as usize,
             prefetch: work.prefetch as usize,
             bytes: work.bytes.min(MAX_HELD_BYTES),
@@ -142,6 +141,40 @@ impl Machine {
             keeps_free_for: None,
             parked: BTreeSet::new(),
         })
+    }
+
+    /// The keys of names that one more session works on, and how many jobs of each it wants to hold.
+    fn begin_work_on(&mut self, wanted: Map<JobName, usize>) -> Result<Map<NameKey, usize>, WireError> {
+        let mut credits = Map::new();
+        for (name, jobs) in wanted {
+            match self.names.intern(&Arc::new(name)) {
+                Ok(key) => {
+                    self.names.add_worker(key);
+                    credits.insert(key, jobs);
+                }
+                Err(error) => {
+                    self.end_work_on(credits);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(credits)
+    }
+
+    /// A session works on these names no longer, and takes from their lanes no more.
+    fn end_work_on(&mut self, credits: Map<NameKey, usize>) {
+        for key in credits.into_keys() {
+            self.names.remove_worker(key);
+            self.forget_name(key);
+        }
+    }
+
+    /// Forgets a name, unless there is something to know about it: a worker that comes again and again under other names
+    /// leaves nothing behind.
+    pub(super) fn forget_name(&mut self, name: NameKey) {
+        if !self.is_awaited(name) && self.names.forget_unused(name) {
+            self.lines.forget(name);
+        }
     }
 
     fn open_session(&mut self, peer: PeerId, label: String, work: Option<WorkState>) -> (SessionId, Bytes) {
@@ -185,7 +218,7 @@ impl Machine {
         let same_names = old
             .as_ref()
             .is_some_and(|old| old.credits.keys().eq(new.credits.keys()));
-        new.recording = old.map_or(0, |old| old.recording);
+        new.recording = old.as_ref().map_or(0, |old| old.recording);
         session.work = Some(new);
         if let Some(old_peer) = old_peer {
             let error = WireError::new(
@@ -198,6 +231,7 @@ impl Machine {
         if !same_names {
             self.record_session(id);
         }
+        self.end_work_on(old.map(|old| old.credits).unwrap_or_default());
         self.add_takers(id);
         self.sessions.update(id);
     }
@@ -287,13 +321,10 @@ impl Machine {
             );
         }
         self.remove_takers(id);
-        let worker = self
-            .sessions
-            .remove(id)
-            .is_some_and(|session| session.is_worker());
-        if worker {
+        if let Some(work) = self.sessions.remove(id).and_then(|session| session.work) {
             self.pending.change(Change::SessionClosed { id });
             self.recovered_session_resolved(id);
+            self.end_work_on(work.credits);
         }
     }
 

@@ -275,6 +275,18 @@ impl Lines {
         Some(&lane.lines[priority as usize])
     }
 
+    /// Forgets a name of which nothing waits and that nobody takes.
+    pub(super) fn forget(&mut self, name: NameKey) {
+        for key in LaneKey::both(name) {
+            if let Some(lane) = self.lanes.remove(&key) {
+                debug_assert!(
+                    lane.ready.is_none() && lane.head().is_none(),
+                    "nothing waits there"
+                );
+            }
+        }
+    }
+
     /// Lets a session take from a lane.
     pub(super) fn add_taker(&mut self, key: LaneKey, session: SessionId) {
         let lane = self.lanes.entry(key).or_default();

@@ -12,8 +12,8 @@ use super::pending::{Leaving, LeavingFor};
 use super::queue_limits::Amount;
 use crate::store::NameTotals;
 
-/// Most names that a server knows. Each costs a few hundred bytes for ever, so a client that makes names up is
-/// refused rather than followed.
+/// Most names that a server knows. Each that jobs have had costs a few hundred bytes for ever, so a client that makes
+/// names up is refused rather than followed.
 const MAX_NAMES: usize = 100_000;
 
 /// A name's number in this life of the server.
@@ -25,12 +25,18 @@ pub(super) struct NameKey(u32);
 pub(super) struct Names {
     by_text: Map<Arc<str>, NameKey>,
     entries: Vec<Entry>,
+    /// Entries of forgotten names, for new ones.
+    forgotten: Vec<NameKey>,
     live: Amount,
     caps: BTreeMap<JobName, NonZeroU32>,
 }
 
 struct Entry {
     name: Arc<JobName>,
+    /// Whether the store has it, since it has had jobs of it.
+    stored: bool,
+    /// Sessions that work on it.
+    workers: u32,
     /// Most of its jobs that may be processing at a time.
     cap: Option<u64>,
     counts: Counts,
@@ -56,6 +62,7 @@ impl Names {
         };
         for total in totals {
             let key = names.insert(total.name.clone());
+            names.mark_stored(key);
             let counts = names.counts(key);
             counts.completed = total.completed;
             counts.failed = total.failed;
@@ -69,7 +76,7 @@ impl Names {
         if let Some(key) = self.find(name.as_str()) {
             return Ok(key);
         }
-        if self.entries.len() >= MAX_NAMES {
+        if self.by_text.len() >= MAX_NAMES {
             return Err(WireError::new(
                 ErrorCode::QueueFull,
                 format!("the server knows {MAX_NAMES} job names and takes no new one"),
@@ -78,10 +85,36 @@ impl Names {
         Ok(self.insert(name.clone()))
     }
 
-    /// The key of a name that the store knows.
-    pub(super) fn intern_stored(&mut self, name: &Arc<JobName>) -> NameKey {
+    /// The key of a name that was taken before the start: more of them are known than can be new.
+    pub(super) fn intern_known(&mut self, name: &Arc<JobName>) -> NameKey {
         self.find(name.as_str())
             .unwrap_or_else(|| self.insert(name.clone()))
+    }
+
+    /// A job of a name is in the store, so the name is there for ever.
+    pub(super) fn mark_stored(&mut self, key: NameKey) {
+        self.entries[key.0 as usize].stored = true;
+    }
+
+    /// One more session works on a name.
+    pub(super) fn add_worker(&mut self, key: NameKey) {
+        self.entries[key.0 as usize].workers += 1;
+    }
+
+    /// A session works on a name no longer.
+    pub(super) fn remove_worker(&mut self, key: NameKey) {
+        self.entries[key.0 as usize].workers -= 1;
+    }
+
+    /// Forgets a name that no job has had and no session works on; whether it was one. Its key is given to another name.
+    pub(super) fn forget_unused(&mut self, key: NameKey) -> bool {
+        let entry = &self.entries[key.0 as usize];
+        let is_used = entry.stored || entry.workers > 0 || entry.live.jobs > 0;
+        if is_used || self.by_text.remove(entry.name.as_str()).is_none() {
+            return false;
+        }
+        self.forgotten.push(key);
+        true
     }
 
     pub(super) fn find(&self, name: &str) -> Option<NameKey> {
@@ -197,19 +230,65 @@ impl Names {
             total.cancelled += counts.cancelled;
         }
         let listed = self.by_text.values().take(limit).map(|key| of_name(*key));
-        (listed.collect(), self.entries.len() > limit, total)
+        (listed.collect(), self.by_text.len() > limit, total)
     }
 
     fn insert(&mut self, name: Arc<JobName>) -> NameKey {
-        let key = NameKey(u32::try_from(self.entries.len()).expect("there are at most MAX_NAMES names"));
-        self.by_text.insert(name.as_str().into(), key);
-        let cap = self.caps.get(&*name).map(|cap| cap.get().into());
-        self.entries.push(Entry {
-            name,
-            cap,
+        let entry = Entry {
+            cap: self.caps.get(&*name).map(|cap| cap.get().into()),
+            name: name.clone(),
+            stored: false,
+            workers: 0,
             counts: Counts::default(),
             live: Amount::default(),
-        });
+        };
+        let key = match self.forgotten.pop() {
+            Some(key) => {
+                self.entries[key.0 as usize] = entry;
+                key
+            }
+            None => {
+                self.entries.push(entry);
+                let last = self.entries.len() - 1;
+                NameKey(u32::try_from(last).expect("the names fit into memory, and so into 32 bits"))
+            }
+        };
+        self.by_text.insert(name.as_str().into(), key);
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(number: usize) -> Arc<JobName> {
+        Arc::new(number.to_string().parse().expect("a number is a name"))
+    }
+
+    #[test]
+    fn names_that_only_workers_have_had_take_no_room_when_they_are_gone() {
+        let mut names = Names::default();
+        for number in 0..=MAX_NAMES {
+            let key = names.intern(&named(number)).expect("there is room");
+            names.add_worker(key);
+            assert!(!names.forget_unused(key), "it is worked on");
+            names.remove_worker(key);
+            assert!(names.forget_unused(key));
+            assert!(!names.forget_unused(key), "it is forgotten once");
+        }
+        assert_eq!((names.entries.len(), names.by_text.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_name_that_has_had_a_job_is_never_forgotten_and_counts_towards_the_limit() {
+        let mut names = Names::default();
+        for number in 0..MAX_NAMES {
+            let key = names.intern(&named(number)).expect("there is room");
+            names.mark_stored(key);
+            assert!(!names.forget_unused(key));
+        }
+        let error = names.intern(&named(MAX_NAMES)).expect_err("there is no room");
+        assert_eq!(error.code, ErrorCode::QueueFull);
     }
 }

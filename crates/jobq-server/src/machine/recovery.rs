@@ -47,10 +47,13 @@ impl Machine {
             let names: Vec<NameKey> = record
                 .names
                 .iter()
-                .map(|name| self.names.intern_stored(name))
+                .map(|name| self.names.intern_known(name))
                 .collect();
             for name in &names {
-                self.recovery.absent.entry(*name).or_default().insert(record.id);
+                // One that is listed twice is one that it works on.
+                if self.recovery.absent.entry(*name).or_default().insert(record.id) {
+                    self.names.add_worker(*name);
+                }
             }
             let work = WorkState {
                 credits: names.into_iter().map(|name| (name, 0)).collect(),
@@ -87,7 +90,8 @@ impl Machine {
     /// Takes in live jobs that the store held at the start, in any order.
     pub fn load(&mut self, jobs: Vec<LiveJob>) {
         for job in jobs {
-            let name = self.names.intern_stored(&job.name);
+            let name = self.names.intern_known(&job.name);
+            self.names.mark_stored(name);
             let bytes = u32::try_from(job.params_bytes).unwrap_or(u32::MAX);
             self.names.count_arrived(name, bytes);
             let Some(lease) = job.lease else {
@@ -338,6 +342,7 @@ impl Machine {
         }
         for name in free {
             self.recovery.absent.remove(&name);
+            self.forget_name(name);
             if let Some(held) = self.recovery.held_back.remove(&name) {
                 self.lines.release(name, held);
                 LaneKey::both(name)
@@ -345,6 +350,11 @@ impl Machine {
                     .for_each(|lane| self.came_to(lane));
             }
         }
+    }
+
+    /// Whether a session from before the start may have runs of a name that it has not told of.
+    pub(super) fn is_awaited(&self, name: NameKey) -> bool {
+        self.recovery.absent.contains_key(&name)
     }
 
     /// Takes a job that is to be cancelled out of what is held back.

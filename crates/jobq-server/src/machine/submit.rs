@@ -210,10 +210,12 @@ impl Machine {
             && outcome != InsertOutcome::Inserted
         {
             self.names.count_left(name, params_bytes(record.params.len()));
+            self.forget_name(name);
         }
         match outcome {
             InsertOutcome::Inserted => {
                 let name = admitted.expect("the store was asked to insert no other");
+                self.names.mark_stored(name);
                 self.totals.submitted += 1;
                 let waiting = Waiting::new(due, record.id, record.params.len() as u64, 0, 0);
                 if let Some(until) = until {

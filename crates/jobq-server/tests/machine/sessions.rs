@@ -1,6 +1,6 @@
 //! A worker lives by its session, and a session outlives its connections.
 
-use jobq_proto::message::{Goodbye, Resume, RunState, SettleOutcome};
+use jobq_proto::message::{Goodbye, Resume, RunState, SettleOutcome, Submission};
 use jobq_proto::{ErrorCode, ServerMessage, Status};
 use jobq_transport::CloseReason;
 use uuid::Uuid;
@@ -250,4 +250,76 @@ fn a_new_worker_says_holding_before_it_gets_jobs_even_if_it_holds_nothing() {
     let worker = world.new_worker(work(&[("a", 1)]));
     assert!(!worker.welcome.resumed);
     assert!(world.orders(&worker).is_empty());
+}
+
+/// The names that the server counts jobs of.
+fn known_names(world: &mut World) -> Vec<String> {
+    world
+        .stats_now()
+        .names
+        .into_iter()
+        .map(|name| name.name)
+        .collect()
+}
+
+#[test]
+fn a_name_that_only_workers_know_is_forgotten_with_the_last_of_them() {
+    let mut world = World::new();
+    let client = world.client();
+    world.submit_one(client, job("kept"));
+    let names = [("kept", 0), ("one", 1), ("two", 1)];
+    let workers = [0; 2].map(|_| world.worker(&names));
+    assert_eq!(known_names(&mut world), ["kept", "one", "two"]);
+    world.send(workers[0].peer, ServerMessage::Goodbye(Goodbye {}));
+    assert_eq!(known_names(&mut world), ["kept", "one", "two"]);
+    world.disconnect(workers[1].peer);
+    world.advance(secs(6));
+    assert_eq!(known_names(&mut world), ["kept"]);
+    // Another name in its place is nobody else's.
+    let other = world.worker(&[("other", 1)]);
+    let id = world.submit_one(client, job("other"));
+    assert_eq!(world.order(&other).id, id);
+    assert_eq!(known_names(&mut world), ["kept", "other"]);
+}
+
+#[test]
+fn a_worker_that_comes_back_with_other_names_again_and_again_is_known_by_its_last() {
+    let mut world = World::new();
+    let mut worker = world.worker(&[("0", 1)]);
+    for round in 1..50 {
+        let name = round.to_string();
+        worker.work = work(&[(&name, 1), ("always", 1)]);
+        worker = world.resume(&worker, vec![]);
+        assert!(worker.welcome.resumed);
+    }
+    assert_eq!(known_names(&mut world), ["49", "always"]);
+    let client = world.client();
+    let id = world.submit_one(client, job("always"));
+    assert_eq!(world.order(&worker).id, id);
+    world.crash_and_restart();
+    world.advance(secs(31));
+    assert_eq!(known_names(&mut world), ["always"], "its session is over");
+}
+
+#[test]
+fn a_hello_that_is_refused_leaves_no_names_behind() {
+    let mut world = World::new();
+    let twice = work(&[("a", 1), ("b", 1), ("a", 1)]);
+    let (peer, welcome) = world.hello(Some(twice), None);
+    assert!(welcome.is_none() && !world.is_open(peer));
+    assert!(known_names(&mut world).is_empty());
+}
+
+#[test]
+fn a_name_of_a_job_that_is_not_taken_in_is_forgotten() {
+    let mut world = World::new();
+    let client = world.client();
+    let uuid = uuid::Uuid::from_u128(5);
+    let named = |name: &str| Submission { uuid, ..job(name) };
+    world.submit_one(client, named("a"));
+    for name in ["b", "c"] {
+        let receipts = world.receipts(client, vec![named(name)]);
+        assert!(receipts[0].error.is_some());
+    }
+    assert_eq!(known_names(&mut world), ["a"]);
 }
