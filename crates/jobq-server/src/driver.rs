@@ -3,18 +3,18 @@
 //! One loop: take what has come, hand it to the machine, carry out what the machine wants. While a batch is being
 //! synced the next one fills; that is the group commit, and it needs no timer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, future};
-use jobq_transport::{Router, RouterEvent, SendError, TransportError};
+use jobq_transport::{PeerId, Router, RouterEvent, SendError, TransportError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::machine::{Machine, ReadToken, Transmit};
 use crate::store::{ReadAnswer, Space, Store, StoreError, StoreEvent, StoreReader};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// Batches handed to the store and not yet durable: one that is being synced, and one that is ready when that is
 /// done.
@@ -36,6 +36,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the connections' readers then have, for one pass over what has arrived.
 const LATE_PAUSE: Duration = Duration::from_millis(2);
+
+/// While the machine has no room, since the store is stuck: how often it is looked for what can be heard all the same.
+/// A small part of a Beat's interval, and long enough that a commit is over before, where nothing is wrong.
+const HEAR_EVERY: Duration = Duration::from_millis(100);
+
+/// Most events that wait here when more are looked for.
+const MAX_WAITING: usize = 2 * EVENTS;
 
 /// What is queued for a peer, in bytes, above which it is sent only what it has to know. Far below what a router
 /// queues for one peer, so that what is said by the way never fills that.
@@ -80,6 +87,8 @@ pub(crate) struct Driver<R, S: Store, C> {
     stop: watch::Receiver<Stop>,
     /// Taken from the router, and not handed to the machine yet.
     inbox: VecDeque<RouterEvent>,
+    /// While the machine has no room: when it is looked next for what can be heard all the same.
+    hear_at: Option<Mono>,
     batches_out: usize,
     /// How long the computer had been suspended when that was last looked at.
     suspended: Duration,
@@ -95,6 +104,8 @@ enum Woken {
     Store(Result<StoreEvent, StoreError>),
     Read(ReadToken, Result<ReadAnswer, StoreError>),
     Timeout,
+    /// It is time to look for what can be heard without room.
+    Hear,
     Stop,
 }
 
@@ -108,6 +119,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             clock,
             stop,
             inbox: VecDeque::new(),
+            hear_at: None,
             reads: FuturesUnordered::new(),
             batches_out: 0,
             space: Space::Enough,
@@ -162,6 +174,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 Woken::Store(event) => self.store_event(event?),
                 Woken::Read(token, answer) => self.read(token, answer)?,
                 Woken::Timeout => self.timeout(&mut events).await,
+                Woken::Hear => self.hear(&mut events),
                 Woken::Stop => {}
             }
             self.take_more(&mut events)?;
@@ -169,7 +182,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
     }
 
     /// Waits for one thing to happen.
-    async fn wait(&mut self, events: &mut Vec<RouterEvent>, deadline: Option<crate::time::Mono>) -> Woken {
+    async fn wait(&mut self, events: &mut Vec<RouterEvent>, deadline: Option<Mono>) -> Woken {
         let accepts = self.machine.accepts();
         if accepts && !self.inbox.is_empty() {
             return Woken::Router(Ok(()));
@@ -183,17 +196,14 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             .flatten()
             .min()
             .map(|at| at.since(now));
-        let sleep = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => future::pending().await,
-            }
-        };
+        self.hear_at = (!accepts).then(|| self.hear_at.unwrap_or(now.plus(HEAR_EVERY)));
+        let hear = self.hear_at.map(|at| at.since(now));
         tokio::select! {
             event = self.store.recv() => Woken::Store(event),
             received = self.router.recv(events, EVENTS), if accepts => Woken::Router(received),
             Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
-            () = sleep => Woken::Timeout,
+            () = sleep(wait) => Woken::Timeout,
+            () = sleep(hear) => Woken::Hear,
             Ok(()) = self.stop.changed() => Woken::Stop,
         }
     }
@@ -294,13 +304,50 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             let Some(event) = self.inbox.pop_front() else {
                 break;
             };
-            match event {
-                RouterEvent::Opened { peer, info } => self.machine.handle_opened(now, peer, info),
-                RouterEvent::Message { peer, message } => self.machine.handle_message(now, peer, message),
-                RouterEvent::Closed { peer, why } => {
-                    tracing::debug!(peer = peer.0, "connection closed: {why}");
-                    self.machine.handle_closed(now, peer);
-                }
+            self.handle(now, event);
+        }
+    }
+
+    /// Hands in what the machine hears although it has no room; the rest waits, in order for each peer. So sessions live
+    /// on however long the store is stuck. What waits is bounded as ever: here by number, and in the router for each
+    /// peer.
+    fn hear(&mut self, events: &mut Vec<RouterEvent>) {
+        self.hear_at = None;
+        if self.inbox.len() < MAX_WAITING {
+            let machine = &mut self.machine;
+            let waiting: HashSet<PeerId> = self.inbox.iter().map(RouterEvent::peer).collect();
+            self.router
+                .try_recv_some(events, EVENTS, &mut |peer, message, behind| {
+                    machine.hears(peer, message, behind || waiting.contains(&peer))
+                });
+            self.inbox.extend(events.drain(..));
+        }
+        let now = self.clock.now();
+        let mut behind = HashSet::new();
+        for event in std::mem::take(&mut self.inbox) {
+            let peer = event.peer();
+            let is_behind = behind.contains(&peer);
+            let is_heard = match &event {
+                RouterEvent::Opened { .. } => true,
+                RouterEvent::Message { message, .. } => self.machine.hears(peer, message, is_behind),
+                RouterEvent::Closed { .. } => !is_behind,
+            };
+            if is_heard {
+                self.handle(now, event);
+            } else {
+                behind.insert(peer);
+                self.inbox.push_back(event);
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Now, event: RouterEvent) {
+        match event {
+            RouterEvent::Opened { peer, info } => self.machine.handle_opened(now, peer, info),
+            RouterEvent::Message { peer, message } => self.machine.handle_message(now, peer, message),
+            RouterEvent::Closed { peer, why } => {
+                tracing::debug!(peer = peer.0, "connection closed: {why}");
+                self.machine.handle_closed(now, peer);
             }
         }
     }
@@ -341,3 +388,14 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         self.router.flush();
     }
 }
+
+/// Waits so long, or for ever.
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

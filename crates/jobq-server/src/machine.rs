@@ -21,6 +21,7 @@
 mod ask;
 mod config;
 mod dispatch;
+mod hearing;
 mod hello;
 mod leases;
 mod lines;
@@ -79,7 +80,7 @@ use watches::Watches;
 /// Contract: `now` never goes back in its `mono` part. After any `handle_*`, poll until every `poll_*` says
 /// `None`, batches first; at most as many batches are out as the caller likes, and each is answered by
 /// [`Machine::handle_stored`] in order, each read by [`Machine::handle_read`] in any order. While
-/// [`Machine::accepts`] is false, neither messages nor timeouts are handed in.
+/// [`Machine::accepts`] is false, no timeouts are handed in, and of the messages only those that [`Machine::hears`].
 pub struct Machine {
     config: Config,
     rng: ChaCha12Rng,

@@ -62,6 +62,15 @@ pub enum RouterEvent {
     },
 }
 
+impl RouterEvent {
+    /// Whose event it is.
+    pub fn peer(&self) -> PeerId {
+        match self {
+            Self::Opened { peer, .. } | Self::Message { peer, .. } | Self::Closed { peer, .. } => *peer,
+        }
+    }
+}
+
 /// Why nothing more comes from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -150,6 +159,16 @@ pub trait Router: Send {
 
     /// Appends up to `limit` events that have happened already, without waiting; says how many.
     fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize;
+
+    /// For one who cannot take everything now: as [`try_recv`](Router::try_recv), but only the messages that `wanted`
+    /// agrees to; the others stay, in order. `wanted` is told whether an earlier message of the same peer stays. A
+    /// `Closed` stays behind the messages that stay.
+    fn try_recv_some(
+        &mut self,
+        out: &mut Vec<RouterEvent>,
+        limit: usize,
+        wanted: &mut dyn FnMut(PeerId, &ServerMessage, bool) -> bool,
+    ) -> usize;
 
     /// The peer's Hello was good: from now on it may send as it likes, in frames of up to `max_frame` bytes. A peer
     /// that is gone is ignored.

@@ -192,7 +192,7 @@ impl Machine {
     }
 
     /// The session that a Hello may go on with.
-    fn resumable(&mut self, resume: &Resume, worker: bool) -> Option<SessionId> {
+    pub(super) fn resumable(&mut self, resume: &Resume, worker: bool) -> Option<SessionId> {
         let id = SessionId(resume.session);
         let hash: [u8; 32] = Sha256::digest(&resume.secret).into();
         let same_store = resume.store == self.identity;

@@ -128,12 +128,7 @@ impl Inbox {
                 hand_out(event, &lane.link);
                 taken += 1;
             }
-            // Half empty, so that a full lane does not wake its reader for each message.
-            if lane.paused && lane.messages.len() <= self.max_messages / 2 && lane.bytes <= self.max_bytes / 2
-            {
-                lane.paused = false;
-                lane.link.room();
-            }
+            self.read_on(lane);
             lane.in_turn = !over && !lane.is_empty();
             if lane.in_turn {
                 turn.push_back(peer);
@@ -142,6 +137,51 @@ impl Inbox {
             }
         }
         taken
+    }
+
+    /// Hands out up to `limit` events and no message that `wanted` does not agree to, who is told whether an earlier one
+    /// of the peer stays; says how many. All lanes are looked through.
+    pub(super) fn take_some(
+        &self,
+        limit: usize,
+        wanted: &mut dyn FnMut(PeerId, &ServerMessage, bool) -> bool,
+        mut hand_out: impl FnMut(RouterEvent, &Arc<Link>),
+    ) -> usize {
+        let mut state = self.lock();
+        let State { lanes, turn } = &mut *state;
+        let mut taken = 0;
+        for _ in 0..turn.len() {
+            let Some(peer) = turn.pop_front() else { break };
+            let Some(lane) = lanes.get_mut(&peer) else {
+                continue;
+            };
+            let mut over = false;
+            let mut staying = 0;
+            while taken < limit
+                && let Some(event) = lane.next_wanted(peer, &mut staying, wanted)
+            {
+                over = matches!(event, RouterEvent::Closed { .. });
+                hand_out(event, &lane.link);
+                taken += 1;
+            }
+            self.read_on(lane);
+            lane.in_turn = !over && !lane.is_empty();
+            if lane.in_turn {
+                turn.push_back(peer);
+            } else if over {
+                lanes.remove(&peer);
+            }
+        }
+        taken
+    }
+
+    /// Lets a connection be read on that was paused, once its lane is half empty, so that a full one does not wake its
+    /// reader for each message.
+    fn read_on(&self, lane: &mut Lane) {
+        if lane.paused && lane.messages.len() <= self.max_messages / 2 && lane.bytes <= self.max_bytes / 2 {
+            lane.paused = false;
+            lane.link.room();
+        }
     }
 
     /// Waits until there may be something to take. Cancel-safe.
@@ -182,6 +222,31 @@ impl Lane {
         }
         if let Some(message) = self.next_message() {
             return Some(RouterEvent::Message { peer, message });
+        }
+        let why = self.closed.take()?;
+        Some(RouterEvent::Closed { peer, why })
+    }
+
+    /// The next event, if all but the first `staying` messages are still to be looked at, and those stay.
+    fn next_wanted(
+        &mut self,
+        peer: PeerId,
+        staying: &mut usize,
+        wanted: &mut dyn FnMut(PeerId, &ServerMessage, bool) -> bool,
+    ) -> Option<RouterEvent> {
+        if let Some(info) = self.opened.take() {
+            return Some(RouterEvent::Opened { peer, info });
+        }
+        while let Some((message, _)) = self.messages.get(*staying) {
+            if wanted(peer, message, *staying > 0) {
+                let (message, bytes) = self.messages.remove(*staying)?;
+                self.bytes -= bytes;
+                return Some(RouterEvent::Message { peer, message });
+            }
+            *staying += 1;
+        }
+        if *staying > 0 {
+            return None;
         }
         let why = self.closed.take()?;
         Some(RouterEvent::Closed { peer, why })
@@ -264,6 +329,52 @@ mod tests {
             assert_eq!(links[1].has_room().now_or_never(), Some(()));
             assert_eq!(put(&inbox, 2, 1, 1), Room::Left);
         }
+    }
+
+    #[test]
+    fn who_cannot_take_everything_takes_what_is_wanted_and_the_rest_stays_in_order() {
+        let (inbox, links) = inbox(3);
+        let put = |peer, messages| put(&inbox, peer, messages, 1);
+        assert_eq!(
+            [put(1, 4), put(2, 1), put(3, 1)],
+            [Room::None, Room::Left, Room::Left]
+        );
+        inbox.end(PeerId(1), Closed::PeerGone);
+        inbox.end(PeerId(3), Closed::PeerGone);
+        let mut asked = Vec::new();
+        let mut taken = Vec::new();
+        // Of the first peer the last two; of the second nothing; of the third all.
+        let mut wanted = |peer: PeerId, message: &ServerMessage, behind: bool| {
+            let ServerMessage::Beat(beat) = message else {
+                return false;
+            };
+            asked.push((peer.0, beat.seq, behind));
+            peer == PeerId(3) || beat.seq >= 2
+        };
+        assert_eq!(inbox.take_some(100, &mut wanted, |event, _| taken.push(event)), 4);
+        assert_eq!(
+            asked,
+            [
+                (1, 0, false),
+                (1, 1, true),
+                (1, 2, true),
+                (1, 3, true),
+                (2, 0, false),
+                (3, 0, false)
+            ]
+        );
+        let of: Vec<u64> = taken.iter().map(|event| event.peer().0).collect();
+        assert_eq!(of, [1, 1, 3, 3]);
+        assert!(
+            matches!(taken[3], RouterEvent::Closed { .. }),
+            "nothing stays before it"
+        );
+        assert_eq!(links[0].has_room().now_or_never(), Some(()), "it is half empty");
+        assert_eq!(
+            peers(&inbox, 100),
+            [1, 2, 1, 1],
+            "two messages and the end, in order"
+        );
     }
 
     #[test]

@@ -169,19 +169,9 @@ impl StreamRouter {
 
     fn take(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
         let peers = &mut self.peers;
-        self.shared.inbox.take(limit, |event, link| {
-            match &event {
-                RouterEvent::Opened { peer, .. } => {
-                    let link = link.clone();
-                    peers.insert(*peer, Peer { link, dirty: false });
-                }
-                RouterEvent::Closed { peer, .. } => {
-                    peers.remove(peer);
-                }
-                RouterEvent::Message { .. } => {}
-            }
-            out.push(event);
-        })
+        self.shared
+            .inbox
+            .take(limit, |event, link| out.push(noted(peers, event, link)))
     }
 
     /// Ends a peer that reads too slowly. What is queued for it is dropped: it would not be read either.
@@ -199,6 +189,21 @@ impl StreamRouter {
     }
 }
 
+/// An event that is handed out, once it is noted who can be sent to.
+fn noted(peers: &mut HashMap<PeerId, Peer>, event: RouterEvent, link: &Arc<Link>) -> RouterEvent {
+    match &event {
+        RouterEvent::Opened { peer, .. } => {
+            let link = link.clone();
+            peers.insert(*peer, Peer { link, dirty: false });
+        }
+        RouterEvent::Closed { peer, .. } => {
+            peers.remove(peer);
+        }
+        RouterEvent::Message { .. } => {}
+    }
+    event
+}
+
 impl Router for StreamRouter {
     async fn recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> Result<(), TransportError> {
         let shared = self.shared.clone();
@@ -210,6 +215,18 @@ impl Router for StreamRouter {
 
     fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
         self.take(out, limit)
+    }
+
+    fn try_recv_some(
+        &mut self,
+        out: &mut Vec<RouterEvent>,
+        limit: usize,
+        wanted: &mut dyn FnMut(PeerId, &ServerMessage, bool) -> bool,
+    ) -> usize {
+        let peers = &mut self.peers;
+        self.shared
+            .inbox
+            .take_some(limit, wanted, |event, link| out.push(noted(peers, event, link)))
     }
 
     fn admit(&mut self, peer: PeerId, max_frame: usize) {

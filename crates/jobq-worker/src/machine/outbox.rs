@@ -15,8 +15,9 @@ use super::run::{ReportKind, Run, State};
 const MESSAGE_HEAD: usize = 64;
 
 /// Most bytes of reports that are under way at a time, or one report. After a long absence there may be more to
-/// report than a connection takes at once.
-const REPORT_WINDOW: usize = 4 * 1024 * 1024;
+/// report than a connection takes at once. With one report more it is less than the 4 MiB that a server reads while its
+/// store is stuck, so that it hears the Beats behind them.
+const REPORT_WINDOW: usize = 2 * 1024 * 1024;
 
 /// What waits to be said. All of it is said again, or is no longer true, after a reconnect.
 #[derive(Debug, Default)]

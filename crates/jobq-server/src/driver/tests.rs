@@ -1,0 +1,379 @@
+//! The whole server over connections in memory, in a time that passes only when nothing else is left to do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobq_proto::message::{
+    Acknowledged, Beat, Completed, CompletedRun, Goodbye, HeldRun, Hello, Holding, NameCredit, OrderedJob,
+    Request, Resume, RunRef, RunState, SettleOutcome, Started, Submission, Welcome, Work,
+};
+use jobq_proto::{ClientMessage, ErrorCode, PROTOCOL_VERSION, ServerMessage};
+use jobq_transport::memory::{self, MemoryConnector};
+use jobq_transport::{Connector, Dealer, RouterConfig, StreamDealer, StreamRouter};
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::*;
+use crate::machine::Config;
+use crate::store::{Birth, MemoryDisk, MemoryStore};
+use crate::time::Wall;
+
+/// How long a peer waits for what has to come, which is no time at all: half of the time-to-live.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Longer than the time-to-live, many times over.
+const BEATS: u64 = 30;
+const BEAT: Duration = Duration::from_secs(10);
+
+/// Clients that submit more than three batches hold, each less than is read of one peer.
+const CLIENTS: usize = 16;
+const REQUESTS: u64 = 3;
+const PARAMS: usize = 1_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn sessions_live_on_and_runs_settle_however_long_the_store_was_stuck() {
+    let server = TestServer::start();
+    let mut client = server.client().await;
+    let mut worker = soon(server.worker(None)).await;
+    worker.say(ServerMessage::Holding(Holding { runs: Vec::new() }));
+    client.submit(1, vec![job(1, 0), job(2, 0)]);
+    let orders = worker.orders().await;
+    let runs = orders.iter().map(run_of).collect();
+    worker.say(ServerMessage::Started(Started { runs }));
+    sleep(Duration::from_secs(1)).await; // The starts are recorded.
+
+    server.disk.hold();
+    let mut clients = server.flood().await;
+    worker.complete(&orders[0]);
+    for _ in 0..BEATS {
+        sleep(BEAT).await;
+        worker.beat().await;
+        client.beat().await;
+    }
+    // Its connection breaks, as it were, and its answer to Hello does not wait for the disk either.
+    let session = worker.welcome.clone();
+    drop(worker);
+    let mut worker = soon(server.worker(Some(&session))).await;
+    assert!(worker.welcome.resumed);
+    let held = [RunState::Ended, RunState::Running];
+    let runs = orders.iter().zip(held).map(|(order, state)| HeldRun {
+        id: order.id,
+        fence: order.fence,
+        state,
+    });
+    worker.say(ServerMessage::Holding(Holding { runs: runs.collect() }));
+    worker.complete(&orders[0]);
+    for _ in 0..BEATS {
+        sleep(BEAT).await;
+        worker.beat().await;
+    }
+
+    server.disk.release();
+    worker.complete(&orders[1]);
+    assert_eq!(
+        worker.settled().await,
+        [SettleOutcome::Applied, SettleOutcome::Applied]
+    );
+    for client in &mut clients {
+        for _ in 0..REQUESTS {
+            let acknowledged = client.acknowledged().await;
+            assert!(acknowledged.jobs[0].error.is_none(), "{acknowledged:?}");
+        }
+    }
+    worker.say(ServerMessage::Goodbye(Goodbye {}));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_jobs_are_refused_at_once_when_it_is_known_that_the_stuck_store_has_no_room() {
+    let server = TestServer::start();
+    server.disk.hold();
+    let mut clients = server.flood().await;
+    server.disk.fill_up();
+    let mut client = server.client().await;
+    client.submit(1, vec![job(1, 0)]);
+    client.submit(2, vec![job(2, 0)]);
+    for request in [1, 2] {
+        let refused = client.hear(|message| match message {
+            ClientMessage::Refused(refused) => Some(refused),
+            _ => None,
+        });
+        let refused = refused.await;
+        assert_eq!(
+            (refused.request, refused.error.code),
+            (request, ErrorCode::StorageFull)
+        );
+    }
+    let mut refused = 0;
+    server.disk.make_room();
+    server.disk.release();
+    for client in &mut clients {
+        for _ in 0..REQUESTS {
+            let answer = client.hear(|message| match message {
+                ClientMessage::Refused(_) => Some(true),
+                ClientMessage::Acknowledged(_) => Some(false),
+                _ => None,
+            });
+            refused += u64::from(answer.await);
+        }
+    }
+    assert!(refused > 0, "those that were in no batch");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_worker_is_welcomed_when_its_record_has_room() {
+    let server = TestServer::start();
+    server.disk.hold();
+    let _clients = server.flood().await;
+    let mut welcomed = Box::pin(server.worker(None));
+    assert!(timeout(SOON, &mut welcomed).await.is_err(), "it waits its turn");
+    server.disk.release();
+    assert!(!soon(welcomed).await.welcome.resumed);
+    server.stop().await;
+}
+
+/// A server on a disk that does as it is told.
+struct TestServer {
+    disk: MemoryDisk,
+    connector: MemoryConnector,
+    stop: watch::Sender<Stop>,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+impl TestServer {
+    fn start() -> Self {
+        let clock = TestClock(Instant::now());
+        let disk = MemoryDisk::new(Birth {
+            identity: Uuid::from_u128(1),
+            now: clock.now().wall,
+        });
+        let store = MemoryStore::open(&disk);
+        let mut machine = Machine::new(Config::default(), store.recovered(), [7; 32], clock.now());
+        machine.begin(clock.now());
+        let mut router = StreamRouter::new(RouterConfig::default());
+        let (connector, listener) = memory::channel();
+        router.listen(listener);
+        let (stop, stopped) = watch::channel(Stop::No);
+        let driver = Driver::new(machine, router, store, clock, stopped);
+        Self {
+            disk,
+            connector,
+            stop,
+            task: tokio::spawn(driver.run(Duration::from_secs(1))),
+        }
+    }
+
+    async fn client(&self) -> Peer {
+        soon(Peer::connect(&self.connector, None, None)).await
+    }
+
+    async fn worker(&self, session: Option<&Welcome>) -> Peer {
+        let resume = session.map(|session| Resume {
+            store: session.store,
+            session: session.session,
+            secret: session.secret.clone(),
+        });
+        let work = Work {
+            names: vec![NameCredit {
+                name: "a".to_owned(),
+                jobs: 2,
+            }],
+            jobs: 2,
+            bytes: 1_000_000,
+            prefetch: 0,
+        };
+        Peer::connect(&self.connector, Some(work), resume).await
+    }
+
+    /// Submits until the machine has no room for more, and more waits.
+    async fn flood(&self) -> Vec<Peer> {
+        let mut clients = Vec::new();
+        for number in 0..CLIENTS {
+            let mut client = self.client().await;
+            for request in 1..=REQUESTS {
+                let uuid = 1_000 + number as u128 * 100 + u128::from(request);
+                client.submit(request, vec![job(uuid, PARAMS)]);
+            }
+            clients.push(client);
+        }
+        for client in &mut clients {
+            while client.dealer.queued_bytes() > 0 {
+                client.dealer.flush();
+                sleep(Duration::from_millis(1)).await; // What has been written is read meanwhile.
+            }
+        }
+        clients
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(Stop::Now);
+        let served = self.task.await.expect("the server does not panic");
+        served.expect("the server ends in order");
+    }
+}
+
+/// The time of the test's runtime.
+#[derive(Clone, Copy)]
+struct TestClock(Instant);
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let since = u64::try_from(self.0.elapsed().as_micros()).expect("the test is short");
+        Now {
+            mono: Mono(since),
+            wall: Wall(1_800_000_000_000_000 + i64::try_from(since).expect("the test is short")),
+        }
+    }
+}
+
+/// A client or a worker.
+struct Peer {
+    dealer: StreamDealer<DuplexStream>,
+    welcome: Welcome,
+    heard: Vec<ClientMessage>,
+    beats: u64,
+}
+
+impl Peer {
+    async fn connect(connector: &MemoryConnector, work: Option<Work>, resume: Option<Resume>) -> Self {
+        let io = connector.connect().await.expect("the server listens");
+        let mut dealer = StreamDealer::new(io, 2_000_000);
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            label: String::new(),
+            token: None,
+            work,
+            resume,
+        };
+        dealer.send(ServerMessage::Hello(hello)).expect("there is room");
+        let mut heard = Vec::new();
+        dealer.recv(&mut heard, 1).await.expect("the server answers");
+        let Some(ClientMessage::Hello(welcome)) = heard.pop() else {
+            panic!("the server's first message is Hello");
+        };
+        Self {
+            dealer,
+            welcome,
+            heard,
+            beats: 0,
+        }
+    }
+
+    fn say(&mut self, message: ServerMessage) {
+        self.dealer.send(message).expect("there is room");
+        self.dealer.flush();
+    }
+
+    /// The first message that is wanted; the others stay.
+    async fn hear<T>(&mut self, wanted: impl Fn(ClientMessage) -> Option<T>) -> T {
+        let heard = async {
+            let mut looked_at = 0;
+            loop {
+                while looked_at < self.heard.len() {
+                    if let Some(found) = wanted(self.heard[looked_at].clone()) {
+                        self.heard.remove(looked_at);
+                        return found;
+                    }
+                    looked_at += 1;
+                }
+                self.dealer
+                    .recv(&mut self.heard, 100)
+                    .await
+                    .expect("the connection lives");
+            }
+        };
+        soon(heard).await
+    }
+
+    async fn beat(&mut self) {
+        self.beats += 1;
+        let seq = self.beats;
+        self.say(ServerMessage::Beat(Beat { seq }));
+        self.hear(|message| (message == ClientMessage::Beat(Beat { seq })).then_some(()))
+            .await;
+    }
+
+    fn submit(&mut self, request: u64, jobs: Vec<Submission>) {
+        self.say(ServerMessage::Request(Request { request, jobs }));
+    }
+
+    async fn acknowledged(&mut self) -> Acknowledged {
+        let acknowledged = self.hear(|message| match message {
+            ClientMessage::Acknowledged(acknowledged) => Some(acknowledged),
+            _ => None,
+        });
+        acknowledged.await
+    }
+
+    /// The next two orders.
+    async fn orders(&mut self) -> Vec<OrderedJob> {
+        let mut jobs = Vec::new();
+        while jobs.len() < 2 {
+            let order = self.hear(|message| match message {
+                ClientMessage::Order(order) => Some(order),
+                _ => None,
+            });
+            jobs.extend(order.await.jobs);
+        }
+        jobs
+    }
+
+    fn complete(&mut self, order: &OrderedJob) {
+        let run = CompletedRun {
+            id: order.id,
+            fence: order.fence,
+            ran: 1_000,
+            result: None,
+        };
+        self.say(ServerMessage::Completed(Completed { runs: vec![run] }));
+    }
+
+    /// The answers to two reports.
+    async fn settled(&mut self) -> Vec<SettleOutcome> {
+        let mut outcomes = Vec::new();
+        while outcomes.len() < 2 {
+            let settled = self.hear(|message| match message {
+                ClientMessage::Settled(settled) => Some(settled),
+                _ => None,
+            });
+            outcomes.extend(settled.await.runs.into_iter().map(|run| run.outcome));
+        }
+        outcomes
+    }
+}
+
+async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    timeout(SOON, happens).await.expect("the server answers in time")
+}
+
+fn job(uuid: u128, params: usize) -> Submission {
+    // A byte string of so many bytes, with a head for its length.
+    let params = (params > 0).then(|| {
+        let mut item = vec![0x5a];
+        item.extend(u32::try_from(params).expect("they are few").to_be_bytes());
+        item.resize(item.len() + params, 7);
+        Bytes::from(item)
+    });
+    Submission {
+        uuid: Uuid::from_u128(uuid),
+        name: if params.is_some() { "large" } else { "a" }.to_owned(),
+        params,
+        username: None,
+        priority: None,
+        run_at: None,
+        delay: None,
+        max_attempts: None,
+        timeout: None,
+        backoff: None,
+    }
+}
+
+fn run_of(order: &OrderedJob) -> RunRef {
+    RunRef {
+        id: order.id,
+        fence: order.fence,
+    }
+}
