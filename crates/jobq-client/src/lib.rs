@@ -20,6 +20,17 @@ mod requests;
 mod session;
 mod uuids;
 
+/// The state machines of this crate, for whoever steps them in simulated time, as the project's own simulator does.
+/// None of this is covered by the promises of semantic versioning: it changes whenever it has to.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::requests::asks::{Asks, Unanswered};
+    pub use crate::requests::submits::{Submit, SubmitAnswer, Submits};
+    pub use crate::requests::watches::{WatchEvent, Watches};
+    pub use crate::requests::{Lane, Terms};
+    pub use crate::session::conversation::{Conversation, Due, Heard};
+}
+
 pub use client::{
     Client, ClientBuilder, IntoEndpoint, JobEvent, JobEvents, JobFilter, Listing, Outcome, Outcomes, Page,
     Receipt, Results, RetryReceipt, Submitter,

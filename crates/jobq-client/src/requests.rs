@@ -21,10 +21,13 @@ const MAX_REFUSAL_WAIT: Duration = Duration::from_secs(2);
 
 /// What a server lets its clients do, from its Hello.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) limits: Limits,
-    pub(crate) window: Window,
-    pub(crate) uuid_window: Duration,
+pub struct Terms {
+    /// How large things may be.
+    pub limits: Limits,
+    /// How much may be unacknowledged.
+    pub window: Window,
+    /// How long a uuid is remembered after its job has ended.
+    pub uuid_window: Duration,
 }
 
 impl From<&Welcome> for Terms {
@@ -39,9 +42,12 @@ impl From<&Welcome> for Terms {
 
 /// Who takes a request's number, and so gets its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub enum Lane {
+    /// Those of [`submits::Submits`].
     Submits = 0,
+    /// Those of [`asks::Asks`].
     Asks = 1,
+    /// Those of [`watches::Watches`].
     Watches = 2,
 }
 
@@ -49,7 +55,7 @@ impl Lane {
     const COUNT: u64 = 3;
 
     /// Whose number it is.
-    pub(crate) fn of(request: u64) -> Lane {
+    pub fn of(request: u64) -> Lane {
         match request % Self::COUNT {
             0 => Lane::Submits,
             1 => Lane::Asks,

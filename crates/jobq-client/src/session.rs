@@ -3,7 +3,7 @@
 //! `conversation` says what is to be said and when, without I/O; [`Session`] is the shell that connects, reads and
 //! writes.
 
-mod conversation;
+pub(crate) mod conversation;
 mod error;
 
 use std::fmt;

@@ -24,6 +24,13 @@ mod shell;
 pub mod testing;
 mod worker;
 
+/// The worker's state machine, for whoever steps it in simulated time, as the project's own simulator does. None of
+/// this is covered by the promises of semantic versioning: it changes whenever it has to.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use crate::machine::{Command, Config, End, Event, Machine, NameLimit, RunId, Start};
+}
+
 pub use error::{Cause, JobError, Retry};
 pub use job::{Job, Run};
 pub use machine::{MAX_HELD, Outcome, Summary};

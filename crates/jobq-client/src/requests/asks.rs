@@ -9,7 +9,7 @@ use crate::clock::BootTime;
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Unanswered {
+pub enum Unanswered {
     /// The server refused it.
     Refused(WireError),
     /// No answer came in time.
@@ -22,7 +22,7 @@ pub(crate) enum Unanswered {
 ///
 /// The caller bounds how many there are. All of them may be carried out twice, so whatever is unanswered is asked again after a reconnect.
 #[derive(Debug)]
-pub(crate) struct Asks<T> {
+pub struct Asks<T> {
     asks: BTreeMap<u64, Ask<T>>,
     /// What is to be sent.
     ready: BTreeSet<u64>,
@@ -44,8 +44,15 @@ struct Ask<T> {
     refusal: Option<WireError>,
 }
 
+impl<T> Default for Asks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Asks<T> {
-    pub(crate) fn new() -> Self {
+    /// No questions, and no connection.
+    pub fn new() -> Self {
         Self {
             asks: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -58,7 +65,7 @@ impl<T> Asks<T> {
     }
 
     /// Asks; `question` makes the message of its number.
-    pub(crate) fn push(&mut self, question: impl FnOnce(u64) -> ServerMessage, deadline: BootTime, token: T) {
+    pub fn push(&mut self, question: impl FnOnce(u64) -> ServerMessage, deadline: BootTime, token: T) {
         let number = self.numbers.take();
         self.deadlines.insert((deadline, number));
         self.ready.insert(number);
@@ -74,22 +81,25 @@ impl<T> Asks<T> {
         );
     }
 
-    pub(crate) fn handle_connected(&mut self) {
+    /// There is a connection; everything unanswered is to be asked on it.
+    pub fn handle_connected(&mut self) {
         self.is_connected = true;
         self.delayed.clear();
         self.ready = self.asks.keys().copied().collect();
     }
 
-    pub(crate) fn handle_disconnected(&mut self) {
+    /// The connection is gone.
+    pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
     }
 
     /// The answer to a question. Those that nobody waits for any more are dropped.
-    pub(crate) fn handle_answer(&mut self, request: u64, answer: ClientMessage) {
+    pub fn handle_answer(&mut self, request: u64, answer: ClientMessage) {
         self.finish(request, |_| Ok(answer));
     }
 
-    pub(crate) fn handle_refused(&mut self, now: BootTime, chance: u32, request: u64, error: WireError) {
+    /// A question was refused. It is asked again later where that can help.
+    pub fn handle_refused(&mut self, now: BootTime, chance: u32, request: u64, error: WireError) {
         if !error.code.may_repeat() {
             return self.finish(request, |_| Err(Unanswered::Refused(error)));
         }
@@ -101,12 +111,14 @@ impl<T> Asks<T> {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> BootTime {
+    /// When [`Asks::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> BootTime {
         let first = |times: &BTreeSet<(BootTime, u64)>| times.first().map_or(BootTime::NEVER, |&(at, _)| at);
         first(&self.deadlines).min(first(&self.delayed))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: BootTime) {
+    /// Ends what is out of time, and has repeated what has waited for long enough.
+    pub fn handle_timeout(&mut self, now: BootTime) {
         while let Some(&(at, number)) = self.deadlines.first()
             && at <= now
         {
@@ -123,13 +135,14 @@ impl<T> Asks<T> {
     }
 
     /// The session is over: nothing is answered any more.
-    pub(crate) fn handle_over(&mut self) {
+    pub fn handle_over(&mut self) {
         while let Some((&number, _)) = self.asks.first_key_value() {
             self.finish(number, |_| Err(Unanswered::Over));
         }
     }
 
-    pub(crate) fn poll_transmit(&mut self) -> Option<ServerMessage> {
+    /// The next question to send.
+    pub fn poll_transmit(&mut self) -> Option<ServerMessage> {
         if !self.is_connected {
             return None;
         }
@@ -137,7 +150,8 @@ impl<T> Asks<T> {
         self.asks.get(&number).map(|ask| ask.message.clone())
     }
 
-    pub(crate) fn poll_answer(&mut self) -> Option<(T, Result<ClientMessage, Unanswered>)> {
+    /// The next answer for somebody who waits.
+    pub fn poll_answer(&mut self) -> Option<(T, Result<ClientMessage, Unanswered>)> {
         self.answers.pop_front()
     }
 

@@ -21,29 +21,29 @@ pub(crate) const MAX_WINDOWS: u64 = 2;
 
 /// Jobs that somebody wants to submit.
 #[derive(Debug)]
-pub(crate) struct Submit {
+pub struct Submit {
     /// The jobs, at least one.
-    pub(crate) jobs: Vec<Submission>,
+    pub jobs: Vec<Submission>,
     /// What they are part of, a number of the caller's: of one stream, those that are refused for a passing reason
     /// are repeated before later ones are sent.
-    pub(crate) stream: u64,
+    pub stream: u64,
     /// Repeat what is refused for a passing reason, instead of reporting that.
-    pub(crate) repeat: bool,
+    pub repeat: bool,
     /// When to give up, if nothing of the stream is answered in the `patience` before that.
-    pub(crate) deadline: BootTime,
+    pub deadline: BootTime,
     /// How long to wait for the next answer to a job of the stream.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
 }
 
 /// What became of a [`Submit`].
 #[derive(Debug, PartialEq)]
-pub(crate) struct SubmitAnswer {
+pub struct SubmitAnswer {
     /// The jobs, as they were given.
-    pub(crate) jobs: Vec<Submission>,
+    pub jobs: Vec<Submission>,
     /// For each job its receipt; one with neither id nor error if no answer came.
-    pub(crate) receipts: Vec<Receipt>,
+    pub receipts: Vec<Receipt>,
     /// Only jobs before this index were ever sent.
-    pub(crate) reached: usize,
+    pub reached: usize,
 }
 
 /// The jobs of one client that are not acknowledged. `T` stands for whoever waits for an answer.
@@ -53,7 +53,7 @@ pub(crate) struct SubmitAnswer {
 /// window has left; after a reconnect whatever is unanswered is sent again. A batch is answered when all its jobs are,
 /// at its deadline, or, while the server refuses its stream, at the deadline of the stream's first.
 #[derive(Debug)]
-pub(crate) struct Submits<T> {
+pub struct Submits<T> {
     batches: BTreeMap<u64, Batch<T>>,
     /// Those with batches.
     streams: BTreeMap<u64, Stream>,
@@ -85,8 +85,15 @@ struct Part {
     room: Room,
 }
 
+impl<T> Default for Submits<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Submits<T> {
-    pub(crate) fn new() -> Self {
+    /// No jobs, and no connection.
+    pub fn new() -> Self {
         Self {
             batches: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -105,7 +112,7 @@ impl<T> Submits<T> {
     }
 
     /// Whether to push more now. Not while something waits for the window, or for a connection.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.terms.is_some_and(|terms| {
             self.ready.is_empty()
                 && self.kept.jobs < terms.window.jobs.saturating_mul(MAX_WINDOWS)
@@ -114,11 +121,11 @@ impl<T> Submits<T> {
     }
 
     /// The reason for which the server does not take some of the jobs at the moment, if they are to be repeated.
-    pub(crate) fn refusal(&self) -> Option<&WireError> {
+    pub fn refusal(&self) -> Option<&WireError> {
         self.streams.get(self.refused.first()?)?.refusal()
     }
 
-    pub(crate) fn push(&mut self, submit: Submit, token: T) {
+    pub fn push(&mut self, submit: Submit, token: T) {
         let id = self.next_batch;
         self.next_batch += 1;
         self.deadlines.insert((submit.deadline, id));
@@ -133,7 +140,7 @@ impl<T> Submits<T> {
     }
 
     /// There is a connection; everything unanswered is to be sent on it.
-    pub(crate) fn handle_connected(&mut self, now: BootTime, terms: Terms) {
+    pub fn handle_connected(&mut self, now: BootTime, terms: Terms) {
         self.terms = Some(terms);
         self.open_all();
         // The server may have forgotten the uuids of these, so that repeating could store them twice.
@@ -153,7 +160,7 @@ impl<T> Submits<T> {
     }
 
     /// The connection is gone, and with it the answers that had not come.
-    pub(crate) fn handle_disconnected(&mut self) {
+    pub fn handle_disconnected(&mut self) {
         self.terms = None;
         self.used = Room::default();
         for (_, part) in std::mem::take(&mut self.parts) {
@@ -165,7 +172,7 @@ impl<T> Submits<T> {
     }
 
     /// Some jobs have been taken or refused. Chance is asked for only if something is to be repeated.
-    pub(crate) fn handle_acknowledged(
+    pub fn handle_acknowledged(
         &mut self,
         now: BootTime,
         chance: impl FnOnce() -> u32,
@@ -177,7 +184,7 @@ impl<T> Submits<T> {
     }
 
     /// A request was refused as a whole.
-    pub(crate) fn handle_refused(&mut self, now: BootTime, chance: u32, request: u64, error: &WireError) {
+    pub fn handle_refused(&mut self, now: BootTime, chance: u32, request: u64, error: &WireError) {
         let Some(part) = self.take_part(request) else {
             return;
         };
@@ -194,7 +201,7 @@ impl<T> Submits<T> {
 
     /// Repeats nothing of a stream any more, and sends no more of one that the server refuses: that is answered as it
     /// stands.
-    pub(crate) fn give_up(&mut self, stream: u64) {
+    pub fn give_up(&mut self, stream: u64) {
         let Some(given_up) = self.streams.get(&stream) else {
             return;
         };
@@ -219,12 +226,12 @@ impl<T> Submits<T> {
     }
 
     /// When [`Submits::handle_timeout`] is due next.
-    pub(crate) fn poll_timeout(&self) -> BootTime {
+    pub fn poll_timeout(&self) -> BootTime {
         let first = |times: &BTreeSet<(BootTime, u64)>| times.first().map_or(BootTime::NEVER, |&(at, _)| at);
         first(&self.deadlines).min(first(&self.delayed))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: BootTime) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now
         {
@@ -262,14 +269,14 @@ impl<T> Submits<T> {
     }
 
     /// The session is over: nothing is answered any more.
-    pub(crate) fn handle_over(&mut self) {
+    pub fn handle_over(&mut self) {
         while let Some((&id, _)) = self.batches.first_key_value() {
             self.finish(id);
         }
     }
 
     /// The next request to send, if there is one and the window has room for it.
-    pub(crate) fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
+    pub fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
         let terms = self.terms?;
         while let Some(&id) = self.ready.first() {
             let Some(batch) = self.batches.get_mut(&id) else {
@@ -308,7 +315,7 @@ impl<T> Submits<T> {
     }
 
     /// The next answer for somebody who waits.
-    pub(crate) fn poll_answer(&mut self) -> Option<(T, SubmitAnswer)> {
+    pub fn poll_answer(&mut self) -> Option<(T, SubmitAnswer)> {
         self.answers.pop_front()
     }
 

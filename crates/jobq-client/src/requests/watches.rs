@@ -21,7 +21,7 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// What those who wait are told.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum WatchEvent {
+pub enum WatchEvent {
     /// One of their jobs has ended, or does not exist.
     Ended(EndedJob),
     /// One of their jobs has come further.
@@ -35,7 +35,7 @@ pub(crate) enum WatchEvent {
 /// Watches belong to a connection, so they are sent again on the next one. No more jobs are watched at a time than
 /// the server allows; the groups take turns.
 #[derive(Debug)]
-pub(crate) struct Watches {
+pub struct Watches {
     groups: BTreeMap<u64, Group>,
     /// Groups with jobs that are not watched yet.
     ready: VecDeque<u64>,
@@ -66,8 +66,15 @@ struct Part {
     left: BTreeSet<u64>,
 }
 
+impl Default for Watches {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Watches {
-    pub(crate) fn new() -> Self {
+    /// No watches, and no connection.
+    pub fn new() -> Self {
         Self {
             groups: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -83,7 +90,7 @@ impl Watches {
 
     /// Starts to wait for some jobs, each named once, and for reports of how far they have come where `progress` says
     /// so. `group` is a number of the caller's, used once.
-    pub(crate) fn push(&mut self, group: u64, ids: Vec<u64>, progress: bool) {
+    pub fn push(&mut self, group: u64, ids: Vec<u64>, progress: bool) {
         let open = ids.len();
         self.ready.push_back(group);
         let unwatched = ids.into();
@@ -98,7 +105,7 @@ impl Watches {
     }
 
     /// Nobody waits for these any more.
-    pub(crate) fn forget(&mut self, group: u64) {
+    pub fn forget(&mut self, group: u64) {
         if self.groups.remove(&group).is_none() {
             return;
         }
@@ -117,12 +124,14 @@ impl Watches {
         }
     }
 
-    pub(crate) fn handle_connected(&mut self, terms: Terms) {
+    /// There is a connection; everybody who waits is to be watched for on it.
+    pub fn handle_connected(&mut self, terms: Terms) {
         self.terms = Some(terms);
         self.paused_until = None;
     }
 
-    pub(crate) fn handle_disconnected(&mut self) {
+    /// The connection is gone, and with it the watches on it.
+    pub fn handle_disconnected(&mut self) {
         self.terms = None;
         self.watched = 0;
         self.unwatch.clear();
@@ -131,7 +140,8 @@ impl Watches {
         }
     }
 
-    pub(crate) fn handle_ended(&mut self, ended: Ended) {
+    /// Watched jobs have ended.
+    pub fn handle_ended(&mut self, ended: Ended) {
         let Some(part) = self.parts.get_mut(&ended.request) else {
             return;
         };
@@ -155,7 +165,7 @@ impl Watches {
     }
 
     /// Jobs that are not, or no longer, watched are left out.
-    pub(crate) fn handle_progressed(&mut self, progressed: Progressed) {
+    pub fn handle_progressed(&mut self, progressed: Progressed) {
         let Some(part) = self.parts.get(&progressed.request) else {
             return;
         };
@@ -166,7 +176,8 @@ impl Watches {
         }
     }
 
-    pub(crate) fn handle_refused(&mut self, now: BootTime, request: u64, error: WireError) {
+    /// A watch was refused. It is repeated later where that can help.
+    pub fn handle_refused(&mut self, now: BootTime, request: u64, error: WireError) {
         let Some(part) = self.parts.remove(&request) else {
             return;
         };
@@ -180,17 +191,20 @@ impl Watches {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> BootTime {
+    /// When [`Watches::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> BootTime {
         self.paused_until.unwrap_or(BootTime::NEVER)
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: BootTime) {
+    /// Has repeated what has waited for long enough.
+    pub fn handle_timeout(&mut self, now: BootTime) {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
     }
 
-    pub(crate) fn poll_transmit(&mut self) -> Option<ServerMessage> {
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<ServerMessage> {
         let terms = self.terms?;
         if let Some(request) = self.unwatch.pop_front() {
             return Some(ServerMessage::Unwatch(Unwatch { request }));
@@ -230,7 +244,8 @@ impl Watches {
         }))
     }
 
-    pub(crate) fn poll_event(&mut self) -> Option<(u64, WatchEvent)> {
+    /// The next thing that somebody who waits is to be told, with their number.
+    pub fn poll_event(&mut self) -> Option<(u64, WatchEvent)> {
         self.events.pop_front()
     }
 

@@ -23,7 +23,7 @@ const MIN_BEAT: Duration = Duration::from_millis(5);
 /// and every end goes through [`Conversation::handle_lost`]. [`Conversation::handle_timeout`] is due at
 /// [`Conversation::poll_timeout`], after everything that has arrived was handled.
 #[derive(Debug)]
-pub(crate) struct Conversation {
+pub struct Conversation {
     address: String,
     hello: Hello,
     reconnect: Reconnect,
@@ -58,7 +58,7 @@ struct Open {
 
 /// What a message was.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// The server's Hello.
     Welcome {
         /// Whether the earlier session goes on.
@@ -72,7 +72,7 @@ pub(crate) enum Heard {
 
 /// What is to be done as time passes.
 #[derive(Debug)]
-pub(crate) enum Due {
+pub enum Due {
     /// Send this.
     Send(ServerMessage),
     /// Give the connection up.
@@ -81,7 +81,7 @@ pub(crate) enum Due {
 
 impl Conversation {
     /// A conversation that has yet to begin; the first connection may be made at once.
-    pub(crate) fn new(address: String, hello: Hello, reconnect: Reconnect, hello_timeout: Duration) -> Self {
+    pub fn new(address: String, hello: Hello, reconnect: Reconnect, hello_timeout: Duration) -> Self {
         Self {
             address,
             hello,
@@ -97,20 +97,23 @@ impl Conversation {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether messages can be sent.
+    pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
     }
 
-    pub(crate) fn welcome(&self) -> Option<&Welcome> {
+    /// The server's terms, as it last stated them.
+    pub fn welcome(&self) -> Option<&Welcome> {
         self.welcome.as_ref()
     }
 
-    pub(crate) fn last_answered_sent(&self) -> Option<BootTime> {
+    /// When the last message was sent that the server answered and that renewed the session.
+    pub fn last_answered_sent(&self) -> Option<BootTime> {
         self.answered
     }
 
     /// Whether to connect now. The caller does, and reports what became of it.
-    pub(crate) fn poll_connect(&mut self, now: BootTime) -> bool {
+    pub fn poll_connect(&mut self, now: BootTime) -> bool {
         match self.phase {
             Phase::Waiting { until } if now >= until => {
                 self.phase = Phase::Connecting {
@@ -123,7 +126,7 @@ impl Conversation {
     }
 
     /// There is a connection; the answer is the first message for it.
-    pub(crate) fn handle_connected(&mut self, now: BootTime) -> ServerMessage {
+    pub fn handle_connected(&mut self, now: BootTime) -> ServerMessage {
         self.phase = Phase::Greeting {
             sent: now,
             deadline: now + self.hello_timeout,
@@ -136,11 +139,7 @@ impl Conversation {
     }
 
     /// Reads one message. An error ends the connection and is to be passed to [`Conversation::handle_lost`].
-    pub(crate) fn handle_message(
-        &mut self,
-        now: BootTime,
-        message: ClientMessage,
-    ) -> Result<Heard, SessionError> {
+    pub fn handle_message(&mut self, now: BootTime, message: ClientMessage) -> Result<Heard, SessionError> {
         if let ClientMessage::Error(last) = message {
             return Err(SessionError::Refused {
                 address: self.address.clone(),
@@ -174,12 +173,7 @@ impl Conversation {
 
     /// The connection, or the attempt at one, is over. `chance` spreads the peers of a server that went away, so
     /// that they do not come back in one moment. The answer is how long to wait, or none for ever.
-    pub(crate) fn handle_lost(
-        &mut self,
-        now: BootTime,
-        chance: u32,
-        error: &SessionError,
-    ) -> Option<Duration> {
+    pub fn handle_lost(&mut self, now: BootTime, chance: u32, error: &SessionError) -> Option<Duration> {
         if error.is_permanent() {
             self.phase = Phase::Over;
             return None;
@@ -198,7 +192,7 @@ impl Conversation {
     }
 
     /// When [`Conversation::handle_timeout`] or [`Conversation::poll_connect`] is due next.
-    pub(crate) fn poll_timeout(&self) -> BootTime {
+    pub fn poll_timeout(&self) -> BootTime {
         match &self.phase {
             Phase::Waiting { until } => *until,
             Phase::Connecting { deadline } | Phase::Greeting { deadline, .. } => *deadline,
@@ -212,7 +206,7 @@ impl Conversation {
     }
 
     /// What is due by now; none if nothing is.
-    pub(crate) fn handle_timeout(&mut self, now: BootTime) -> Option<Due> {
+    pub fn handle_timeout(&mut self, now: BootTime) -> Option<Due> {
         let (ttl, beat) = (self.ttl(), self.beat());
         match &mut self.phase {
             Phase::Connecting { deadline } | Phase::Greeting { deadline, .. } if now >= *deadline => {

@@ -11,41 +11,41 @@ use crate::error::JobError;
 
 /// What a worker runs, and how much of it at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Config {
+pub struct Config {
     /// The names that it runs, each once.
-    pub(crate) names: Vec<NameLimit>,
+    pub names: Vec<NameLimit>,
     /// Most handlers that run at a time, over all names.
-    pub(crate) concurrency: u32,
+    pub concurrency: u32,
     /// Jobs that it holds beyond those that run, so that the next is there when one ends.
-    pub(crate) prefetch: u32,
+    pub prefetch: u32,
     /// How long a handler may run whose job has no time-out of its own.
-    pub(crate) default_timeout: Option<Duration>,
+    pub default_timeout: Option<Duration>,
     /// How long a handler that was told to stop has before it is dropped.
-    pub(crate) cancel_grace: Duration,
+    pub cancel_grace: Duration,
     /// The server is told how far runs have come this long after it was told before, at the earliest.
-    pub(crate) progress_interval: Duration,
+    pub progress_interval: Duration,
 }
 
 impl Config {
     /// How many runs are held at a time when no handler is stuck: over all names, and of each. This is what Hello
     /// has to state.
-    pub(crate) fn credit(&self) -> (u32, Vec<u32>) {
+    pub fn credit(&self) -> (u32, Vec<u32>) {
         Slots::new(self).credit(self.prefetch)
     }
 }
 
 /// How many handlers of one name run at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NameLimit {
+pub struct NameLimit {
     /// The name.
-    pub(crate) name: String,
+    pub name: String,
     /// Handlers, at least 1.
-    pub(crate) concurrency: u32,
+    pub concurrency: u32,
 }
 
 /// What is to be done with handlers.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// Call the handler.
     Start(Start),
     /// Ask the handler of this run to stop.
@@ -56,16 +56,16 @@ pub(crate) enum Command {
 
 /// A handler to call.
 #[derive(Debug)]
-pub(crate) struct Start {
+pub struct Start {
     /// The run.
-    pub(crate) id: RunId,
+    pub id: RunId,
     /// The job as it came.
-    pub(crate) order: OrderedJob,
+    pub order: OrderedJob,
 }
 
 /// Something that a person may want to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A handler is about to be called.
     Started(RunId),
     /// A run is over for this worker.

@@ -24,12 +24,12 @@ use jobq_proto::message::{Cancel, Order, OrderedJob, RunRef, SettleOutcome, Sett
 use jobq_proto::{ClientMessage, Fence, Limits, ServerMessage};
 use uuid::Uuid;
 
-pub(crate) use contract::{Command, Config, Event, NameLimit, Start};
+pub use contract::{Command, Config, Event, NameLimit, Start};
 pub use contract::{Outcome, Summary};
 pub(crate) use fence_map::FenceMap;
 use lease::Lease;
 use outbox::Outbox;
-pub(crate) use run::{End, RunId};
+pub use run::{End, RunId};
 use run::{Report, Run, State, Stop};
 use shutdown::Shutdown;
 use slots::Slots;
@@ -39,7 +39,7 @@ pub use jobq_proto::limits::MAX_HELD;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     config: Config,
     slots: Slots,
     runs: FenceMap<Run>,
@@ -67,7 +67,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A worker that holds nothing and has not connected.
-    pub(crate) fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Self {
         Self {
             slots: Slots::new(&config),
             config,
@@ -90,13 +90,13 @@ impl Machine {
     }
 
     /// What the server takes, as it said last; before its first welcome, what servers take unless told otherwise.
-    pub(crate) fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// The server said welcome, for the first time or again, to a Hello that was sent at `sent` and stated
     /// [`Config::credit`].
-    pub(crate) fn handle_connected(&mut self, now: BootTime, welcome: &Welcome, sent: BootTime) {
+    pub fn handle_connected(&mut self, now: BootTime, welcome: &Welcome, sent: BootTime) {
         self.limits = welcome.limits;
         self.connected = true;
         self.reported = None;
@@ -123,18 +123,18 @@ impl Machine {
     }
 
     /// The connection is gone. Handlers go on; no new one is called until the server is back.
-    pub(crate) fn handle_disconnected(&mut self) {
+    pub fn handle_disconnected(&mut self) {
         self.connected = false;
     }
 
     /// The server has answered a Beat, or a Hello, that was sent at `sent`: until its time-to-live after that, it
     /// gives none of our runs away.
-    pub(crate) fn handle_contact(&mut self, sent: BootTime) {
+    pub fn handle_contact(&mut self, sent: BootTime) {
         self.lease.handle_contact(sent);
     }
 
     /// The server said something.
-    pub(crate) fn handle_message(&mut self, now: BootTime, message: ClientMessage) {
+    pub fn handle_message(&mut self, now: BootTime, message: ClientMessage) {
         match message {
             ClientMessage::Order(order) => self.handle_order(now, order),
             ClientMessage::Settled(settled) => self.handle_settled(now, settled),
@@ -150,7 +150,7 @@ impl Machine {
     }
 
     /// A handler has ended, after `ran`. Every handler that was started ends once, however it ends.
-    pub(crate) fn handle_ended(&mut self, now: BootTime, fence: Fence, ran: Duration, end: End) {
+    pub fn handle_ended(&mut self, now: BootTime, fence: Fence, ran: Duration, end: End) {
         if let Some(name) = self.strays.remove(&fence) {
             self.slots.free_stray(name);
         } else if let Some(Run {
@@ -170,7 +170,7 @@ impl Machine {
     }
 
     /// It is as late as [`Machine::poll_timeout`] said, or later.
-    pub(crate) fn handle_timeout(&mut self, now: BootTime) {
+    pub fn handle_timeout(&mut self, now: BootTime) {
         if self.lease.is_over(now) {
             self.give_back_all(now);
         }
@@ -184,7 +184,7 @@ impl Machine {
     }
 
     /// The next message to send; nothing while there is no connection.
-    pub(crate) fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
+    pub fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
         if !self.connected {
             return None;
         }
@@ -203,17 +203,17 @@ impl Machine {
     }
 
     /// The next thing to do with a handler. To be asked after everything that was to be sent has been.
-    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+    pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
     /// The next thing that happened.
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     /// When to call [`Machine::handle_timeout`].
-    pub(crate) fn poll_timeout(&self) -> Option<BootTime> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let unfinished = self.running() > 0 || self.slots.waiting() > 0;
         let lease = self.lease.deadline().filter(|_| unfinished);
         let timer = self.timers.first().map(|(due, _)| *due);
@@ -225,27 +225,27 @@ impl Machine {
 
     /// Whether it holds no run and no handler runs.
     #[cfg(test)]
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.slots.busy() == 0
     }
 
     /// How many handlers run whose outcome is still wanted.
-    pub(crate) fn running(&self) -> usize {
+    pub fn running(&self) -> usize {
         self.slots.busy().saturating_sub(self.strays.len())
     }
 
     /// How many handlers go on although their run is over.
-    pub(crate) fn strays(&self) -> usize {
+    pub fn strays(&self) -> usize {
         self.strays.len()
     }
 
     /// What it has done so far.
-    pub(crate) fn summary(&self) -> Summary {
+    pub fn summary(&self) -> Summary {
         self.summary
     }
 
     /// A job's name by its place in [`Config::names`].
-    pub(crate) fn name(&self, index: usize) -> &str {
+    pub fn name(&self, index: usize) -> &str {
         self.slots.name(index)
     }
 

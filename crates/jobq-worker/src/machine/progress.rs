@@ -9,7 +9,7 @@ use super::{Machine, State};
 impl Machine {
     /// When reports that wait are to be handed over, by [`Machine::handle_progress`]; none while the server cannot be
     /// told.
-    pub(crate) fn progress_due(&self) -> Option<BootTime> {
+    pub fn progress_due(&self) -> Option<BootTime> {
         if !self.connected {
             return None;
         }
@@ -19,7 +19,7 @@ impl Machine {
 
     /// How far a run has come; to be called only once [`Machine::progress_due`] has passed, with the latest report of
     /// each run that has made one since. What is no longer running is left out.
-    pub(crate) fn handle_progress(&mut self, now: BootTime, fence: Fence, progress: JobProgress) {
+    pub fn handle_progress(&mut self, now: BootTime, fence: Fence, progress: JobProgress) {
         self.reported = Some(now);
         let Some(run) = self.runs.get(&fence) else {
             return;

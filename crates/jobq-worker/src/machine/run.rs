@@ -12,20 +12,20 @@ use crate::error::{Cause, JobError, Retry};
 
 /// What a run is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RunId {
+pub struct RunId {
     /// The job.
-    pub(crate) job: JobId,
+    pub job: JobId,
     /// The right to report on this run.
-    pub(crate) fence: Fence,
+    pub fence: Fence,
     /// Which attempt of the job it is, from 1.
-    pub(crate) attempt: u32,
+    pub attempt: u32,
     /// The job's name, as its place in [`Config::names`](super::Config::names).
-    pub(crate) name: usize,
+    pub name: usize,
 }
 
 /// How a handler ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub enum End {
     /// It returned a result: one encoded CBOR item, or none.
     Completed(Option<Bytes>),
     /// It returned an error, or panicked.

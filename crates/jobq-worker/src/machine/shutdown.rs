@@ -41,7 +41,7 @@ impl Shutdown {
 impl Machine {
     /// Begins to shut down: takes nothing new, gives back what has not started, and lets handlers run for at most
     /// `timeout`. Said again, it can only shorten the time.
-    pub(crate) fn shut_down(&mut self, now: BootTime, timeout: Duration) {
+    pub fn shut_down(&mut self, now: BootTime, timeout: Duration) {
         let until = now + timeout;
         match self.shutdown {
             Shutdown::None => {
@@ -55,12 +55,12 @@ impl Machine {
     }
 
     /// Whether it has begun to shut down.
-    pub(crate) fn is_shutting_down(&self) -> bool {
+    pub fn is_shutting_down(&self) -> bool {
         self.shutdown.is_begun()
     }
 
     /// Whether the shutdown is complete, and the session can be closed.
-    pub(crate) fn is_shut_down(&self) -> bool {
+    pub fn is_shut_down(&self) -> bool {
         self.shutdown == Shutdown::Done
     }
 
