@@ -21,6 +21,7 @@
 mod ask;
 mod config;
 mod dispatch;
+mod footprint;
 mod hearing;
 mod hello;
 mod leases;
@@ -56,6 +57,7 @@ use crate::store::{Batch, Recovered, SessionId, Space, Stored};
 use crate::time::{Mono, Now, Wall};
 
 pub use config::{Config, QueueLimits};
+pub use footprint::Footprint;
 pub use reads::{Asked, ReadToken};
 pub use retention::Keep;
 pub use transmit::Transmit;

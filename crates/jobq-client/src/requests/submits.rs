@@ -125,6 +125,7 @@ impl<T> Submits<T> {
         self.streams.get(self.refused.first()?)?.refusal()
     }
 
+    /// Takes jobs, whose answer will come with `token`.
     pub fn push(&mut self, submit: Submit, token: T) {
         let id = self.next_batch;
         self.next_batch += 1;
@@ -172,12 +173,7 @@ impl<T> Submits<T> {
     }
 
     /// Some jobs have been taken or refused. Chance is asked for only if something is to be repeated.
-    pub fn handle_acknowledged(
-        &mut self,
-        now: BootTime,
-        chance: impl FnOnce() -> u32,
-        answer: Acknowledged,
-    ) {
+    pub fn handle_acknowledged(&mut self, now: BootTime, chance: impl FnOnce() -> u32, answer: Acknowledged) {
         if let Some(part) = self.take_part(answer.request) {
             self.answered(now, chance, answer.request, part, answer.jobs);
         }
@@ -231,6 +227,7 @@ impl<T> Submits<T> {
         first(&self.deadlines).min(first(&self.delayed))
     }
 
+    /// Answers what is out of time, and has repeated what has waited for long enough.
     pub fn handle_timeout(&mut self, now: BootTime) {
         while let Some(&(at, id)) = self.deadlines.first()
             && at <= now

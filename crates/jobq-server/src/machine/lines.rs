@@ -209,10 +209,26 @@ impl Lines {
         self.refresh(key);
     }
 
+<<<<<<< HEAD
     /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
     pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
         let (&head, &key) = self.ready.first_key_value()?;
         let first = self.lanes[&key].lines[head.0 as usize]
+=======
+    /// How many jobs wait.
+    pub(super) fn len(&self) -> usize {
+        self.lanes
+            .values()
+            .flat_map(|lane| &lane.lines)
+            .map(Line::len)
+            .sum()
+    }
+
+    /// The lane whose head is next, among those that have somebody to take from them.
+    pub(super) fn next(&self) -> Option<(LaneKey, Waiting)> {
+        let (&(priority, ..), &key) = self.ready.first_key_value()?;
+        let first = self.lanes[&key].lines[priority as usize]
+>>>>>>> 629145f (Let the machine say how much it holds)
             .first()
             .expect("a ready lane has a head");
         Some((key, head, first.bytes))
@@ -370,6 +386,10 @@ impl HeldBack {
             &mut self.others
         };
         lines[priority as usize].push(waiting);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.others.iter().chain(&self.suspects).map(Line::len).sum()
     }
 
     pub(super) fn remove(&mut self, priority: Priority, due: Wall, id: JobId) -> Option<Waiting> {

@@ -78,6 +78,11 @@ impl Payloads {
         self.slots.contains_key(&id)
     }
 
+    /// How many records are here or on their way, and the bytes that are counted for them.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.slots.len(), self.bytes)
+    }
+
     /// Asks for a record ahead of its turn, if there is room for it.
     pub(super) fn read_ahead(&mut self, id: JobId, bytes: usize) {
         if !self.knows(id) && self.bytes + weight(bytes) <= self.budget {

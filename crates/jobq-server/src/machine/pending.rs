@@ -231,6 +231,11 @@ impl Pending {
         self.open.changes.len() >= MAX_CHANGES || self.open.bytes >= MAX_BYTES || self.effects >= MAX_EFFECTS
     }
 
+    /// How much waits for batches.
+    pub(super) fn len(&self) -> usize {
+        self.effects
+    }
+
     /// Whether nothing is in a batch, open or out.
     pub(super) fn is_idle(&self) -> bool {
         self.open.changes.is_empty() && self.out.is_empty()

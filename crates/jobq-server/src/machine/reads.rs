@@ -97,6 +97,11 @@ impl Reads {
         })
     }
 
+    /// How many have no answer.
+    pub(super) fn len(&self) -> usize {
+        self.purposes.len()
+    }
+
     /// Whether another Query can be taken.
     pub(super) fn has_room_for_query(&self) -> bool {
         self.queries_waiting.len() < MAX_QUERIES_WAITING

@@ -31,6 +31,13 @@ pub(super) struct Recovery {
     held_back: Map<NameKey, HeldBack>,
 }
 
+impl Recovery {
+    /// How many jobs are held back.
+    pub(super) fn held_back(&self) -> usize {
+        self.held_back.values().map(HeldBack::len).sum()
+    }
+}
+
 /// Runs that a worker named and the machine does not know.
 #[derive(Debug)]
 pub(super) struct Naming {

@@ -94,6 +94,10 @@ impl Scheduled {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_calendar.len() + self.by_deadline.len()
+    }
+
     /// When the first one's time comes by the calendar.
     pub(super) fn next_due(&self) -> Option<Wall> {
         self.by_calendar.keys().next().map(|(due, _)| *due)

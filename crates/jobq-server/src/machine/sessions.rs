@@ -346,6 +346,10 @@ impl Sessions {
         self.update(id);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub(super) fn workers(&self) -> usize {
         self.sessions.values().filter(|s| s.is_worker()).count()
     }

@@ -59,6 +59,11 @@ impl Watches {
         self.by_watch.insert((peer, request), state);
     }
 
+    /// How many jobs are watched, once for each watch.
+    pub(super) fn len(&self) -> usize {
+        self.by_watch.values().map(|state| state.jobs.len()).sum()
+    }
+
     /// Whether a watch of this number goes on.
     pub(super) fn has(&self, peer: PeerId, request: u64) -> bool {
         self.by_watch.contains_key(&(peer, request))
