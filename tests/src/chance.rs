@@ -22,7 +22,22 @@ impl Chance {
         least + self.draw() % (most - least + 1)
     }
 
-    fn draw(&mut self) -> u64 {
+    /// Whether something happens that happens in so many of a hundred cases.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.between(1, 100) <= percent
+    }
+
+    /// One of some things.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn pick<'a, T>(&mut self, things: &'a [T]) -> &'a T {
+        let place = self.between(0, things.len() as u64 - 1);
+        &things[usize::try_from(place).expect("it is the place of a thing")]
+    }
+
+    /// Any number.
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -209,12 +209,6 @@ impl Lines {
         self.refresh(key);
     }
 
-<<<<<<< HEAD
-    /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
-    pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
-        let (&head, &key) = self.ready.first_key_value()?;
-        let first = self.lanes[&key].lines[head.0 as usize]
-=======
     /// How many jobs wait.
     pub(super) fn len(&self) -> usize {
         self.lanes
@@ -224,11 +218,10 @@ impl Lines {
             .sum()
     }
 
-    /// The lane whose head is next, among those that have somebody to take from them.
-    pub(super) fn next(&self) -> Option<(LaneKey, Waiting)> {
-        let (&(priority, ..), &key) = self.ready.first_key_value()?;
-        let first = self.lanes[&key].lines[priority as usize]
->>>>>>> 629145f (Let the machine say how much it holds)
+    /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
+    pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
+        let (&head, &key) = self.ready.first_key_value()?;
+        let first = self.lanes[&key].lines[head.0 as usize]
             .first()
             .expect("a ready lane has a head");
         Some((key, head, first.bytes))
