@@ -1,7 +1,9 @@
 //! JSON and CBOR, as `docs/PROTOCOL.md` says they turn into each other.
 //!
-//! JSON goes to CBOR and back unchanged, save that integers of more than 64 bits become floats. CBOR does not always
-//! come back: byte strings become text, and tags are dropped.
+//! JSON goes to CBOR and back unchanged; a text with an integer that neither an `i64` nor a `u64` holds is refused, since
+//! it would come back as another number. CBOR does not always come back: byte strings become text, and tags are dropped.
+//!
+//! [`serde_json::Value`] has lost such an integer when it is made, so texts are to be given to [`to_cbor`] as they are.
 
 use std::fmt::Write;
 
@@ -29,10 +31,26 @@ pub enum JsonError {
         /// The column, from 1; 0 at the end of a line.
         column: usize,
     },
+    /// It has an integer that neither an `i64` nor a `u64` holds: as a float it would be another number.
+    #[error(
+        "the integer {digits} at line {line}, column {column} is beyond 64 bits and would be rounded; write it as a \
+         text, in quotes, or with an exponent if it may be rounded"
+    )]
+    Integer {
+        /// The number as it is written; of a very long one the beginning.
+        digits: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column of its beginning, from 1, in bytes.
+        column: usize,
+    },
     /// It cannot be encoded.
     #[error(transparent)]
     Params(#[from] ParamsError),
 }
+
+/// Most characters of a number in an error.
+const MAX_DIGITS: usize = 60;
 
 /// Turns a JSON text into one CBOR item.
 ///
@@ -43,7 +61,7 @@ pub enum JsonError {
 /// ```
 ///
 /// # Errors
-/// [`JsonError::Syntax`], with the place.
+/// [`JsonError::Syntax`] and [`JsonError::Integer`], with the place.
 pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
     let value: Json = serde_json::from_slice(text).map_err(|error| {
         let described = error.to_string();
@@ -54,7 +72,73 @@ pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
             column: error.column(),
         }
     })?;
+    check_integers(text)?;
     Ok(value_to_cbor(&value)?)
+}
+
+/// Looks for integers in a JSON text that neither an `i64` nor a `u64` holds. For texts that are read by other means
+/// than [`to_cbor`], which does this too.
+///
+/// # Errors
+/// [`JsonError::Integer`], of the first one.
+pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let rest = &text[at..];
+        let length = match byte {
+            b'"' => string(rest),
+            b'-' | b'0'..=b'9' => number(rest),
+            _ => 1,
+        };
+        // What is no UTF-8 is no JSON, and whoever reads it says so.
+        let digits = std::str::from_utf8(&rest[..length]).unwrap_or_default();
+        if byte != b'"' && is_too_large(digits) {
+            let before = &text[..at];
+            let line_start = before
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |end| end + 1);
+            return Err(JsonError::Integer {
+                digits: cut(digits),
+                line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
+                column: 1 + at - line_start,
+            });
+        }
+        at += length;
+    }
+    Ok(())
+}
+
+/// The length of a string that begins here, with its quotes.
+fn string(text: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = text.iter().skip(1).position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |end| end + 2)
+}
+
+/// The length of a number that begins here.
+fn number(text: &[u8]) -> usize {
+    let end = text
+        .iter()
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+    end.unwrap_or(text.len())
+}
+
+fn is_too_large(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
+}
+
+fn cut(digits: &str) -> String {
+    match digits.get(..MAX_DIGITS) {
+        Some(beginning) if digits.len() > MAX_DIGITS => format!("{beginning}…"),
+        _ => digits.to_owned(),
+    }
 }
 
 /// Turns a JSON value into one CBOR item.
@@ -153,6 +237,8 @@ pub fn show(item: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn there(text: &str) -> Vec<u8> {
@@ -183,8 +269,93 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_beyond_64_bits_becomes_a_float() {
-        assert_eq!(back(&there("18446744073709551616")), "1.8446744073709552e+19");
+    fn an_integer_beyond_64_bits_is_refused_with_its_place() {
+        for (text, digits, line, column) in [
+            ("18446744073709551616", "18446744073709551616", 1, 1),
+            ("-9223372036854775809", "-9223372036854775809", 1, 1),
+            (
+                "{\"1e\\\"\": [1.5,\n  99999999999999999999]}",
+                "99999999999999999999",
+                2,
+                3,
+            ),
+        ] {
+            let wrong = to_cbor(text.as_bytes()).expect_err(text);
+            let expected = JsonError::Integer {
+                digits: digits.to_owned(),
+                line,
+                column,
+            };
+            assert_eq!(wrong, expected, "{text}");
+            let said = wrong.to_string();
+            let place = format!("the integer {digits} at line {line}, column {column} ");
+            assert!(said.starts_with(&place), "{said}");
+        }
+        let long = "9".repeat(100_000);
+        let said = to_cbor(long.as_bytes())
+            .expect_err("it is far too large")
+            .to_string();
+        assert!(said.len() < 300, "{said}");
+    }
+
+    #[test]
+    fn what_only_looks_like_a_large_integer_is_taken() {
+        assert_eq!(back(&there("18446744073709551616.0")), "1.8446744073709552e+19");
+        assert_eq!(back(&there("18446744073709551616e0")), "1.8446744073709552e+19");
+        for text in [
+            r#""18446744073709551616""#,
+            r#"{"a\\":"\" 99999999999999999999"}"#,
+        ] {
+            assert_eq!(back(&there(text)), text);
+        }
+    }
+
+    /// What has no large integers and no floats that a shorter text means too.
+    fn any_json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<u64>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            any::<f64>()
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(Json::from),
+            any::<f32>()
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(Json::from),
+            any::<String>().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Json::from),
+                prop::collection::vec((any::<String>(), inner), 0..8)
+                    .prop_map(|entries| Json::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn json_comes_back_letter_for_letter(json in any_json()) {
+            let text = json.to_string();
+            prop_assert_eq!(back(&there(&text)), text);
+        }
+
+        #[test]
+        fn an_integer_comes_back_with_its_digits_or_is_refused(digits in "-?[1-9][0-9]{0,39}") {
+            match to_cbor(digits.as_bytes()) {
+                Ok(item) => prop_assert_eq!(back(&item), digits),
+                Err(error) => {
+                    prop_assert!(matches!(error, JsonError::Integer { .. }), "{}", error);
+                    prop_assert!(digits.parse::<i64>().is_err() && digits.parse::<u64>().is_err(), "{}", digits);
+                }
+            }
+        }
+
+        #[test]
+        fn looking_for_integers_never_fails_on_what_is_no_json(text in any::<Vec<u8>>()) {
+            let _ = check_integers(&text);
+        }
     }
 
     #[test]

@@ -80,12 +80,15 @@ impl Defaults {
     ///
     /// # Errors
     /// What is wrong with it, and in which column where that is known.
-    pub(super) fn request(&self, number: u64, line: &[u8]) -> Result<JobRequest, String> {
+    pub(super) fn request(&self, number: u64, text: &[u8]) -> Result<JobRequest, String> {
+        if let Err(error) = std::str::from_utf8(text) {
+            return Err(format!("it is not UTF-8 at column {}", error.valid_up_to() + 1));
+        }
         // serde would take an array for an object as well.
-        if !line.trim_ascii_start().starts_with(b"{") {
+        if !text.trim_ascii_start().starts_with(b"{") {
             return Err("it is no JSON object".to_owned());
         }
-        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| describe(&error))?;
+        let line: Line<'_> = serde_json::from_slice(text).map_err(|error| describe(&error))?;
         let name = line
             .name
             .as_deref()
@@ -108,6 +111,7 @@ impl Defaults {
         };
         let mut request = fields.request(name);
         if let Some(params) = &line.params {
+            json::check_integers(text).map_err(|error| error.to_string())?;
             request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
         }
         Ok(match (line.uuid, &self.once) {
@@ -139,9 +143,9 @@ struct Line<'a> {
     username: Option<String>,
     #[serde(default, deserialize_with = "priority")]
     priority: Option<Priority>,
-    #[serde(default, rename = "in", alias = "delay", deserialize_with = "duration")]
+    #[serde(default, rename = "in", deserialize_with = "duration")]
     delay: Option<Duration>,
-    #[serde(default, alias = "run_at", deserialize_with = "time")]
+    #[serde(default, deserialize_with = "time")]
     at: Option<i64>,
     max_attempts: Option<u32>,
     #[serde(default, deserialize_with = "positive_duration")]
@@ -250,13 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_not_utf_8_says_where() {
+        let wrong = Defaults::default().request(1, b"{\"name\":\"\xff\"}");
+        assert_eq!(wrong.err().as_deref(), Some("it is not UTF-8 at column 10"));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_line_is_said_in_its_own_terms() {
         for (line, expected) in [
             (
                 r#"{"name":"mail""#,
                 "it is no JSON: EOF while parsing an object at column 14",
             ),
-            (r#"{"nmae":"mail"}"#, "unknown field `nmae`"),
+            (
+                r#"{"nmae":"mail"}"#,
+                "unknown field `nmae`, expected one of `name`, `params`, `uuid`, `username`, `priority`, `in`, `at`, \
+                 `max_attempts`, `timeout`, `backoff`",
+            ),
+            (
+                r#"{"name":"a","params":{"n":18446744073709551616}}"#,
+                "the integer 18446744073709551616 at line 1, column 27",
+            ),
             (r"{}", "no \"name\""),
             (r#"{"name":"a","in":"1m","at":"2026-11-23"}"#, "both"),
             (r#"{"name":"a","in":"soon"}"#, "\"soon\": it is no duration"),

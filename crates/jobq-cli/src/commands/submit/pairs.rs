@@ -1,5 +1,6 @@
 //! Params as words of the command line: `file=a.png width:=200`.
 
+use jobq_client::json;
 use serde_json::{Map, Value};
 
 /// Why words are no params.
@@ -16,6 +17,9 @@ pub(super) enum PairError {
         /// Within the JSON, from 1.
         column: usize,
     },
+    /// What follows `:=` has a number that would be another one.
+    #[error("in {pair:?}, {problem}")]
+    Number { pair: String, problem: String },
     /// Two words have the same key.
     #[error("the key {0:?} is given twice")]
     Twice(String),
@@ -56,8 +60,8 @@ fn read(pair: &str) -> Result<(String, Value), PairError> {
     }
 }
 
-fn parse(pair: &str, json: &str) -> Result<Value, PairError> {
-    serde_json::from_str(json).map_err(|error| {
+fn parse(pair: &str, text: &str) -> Result<Value, PairError> {
+    let value = serde_json::from_str(text).map_err(|error| {
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         PairError::NoJson {
@@ -65,7 +69,12 @@ fn parse(pair: &str, json: &str) -> Result<Value, PairError> {
             what: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
             column: error.column(),
         }
-    })
+    })?;
+    json::check_integers(text.as_bytes()).map_err(|error| PairError::Number {
+        pair: pair.to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -109,6 +118,13 @@ mod tests {
         let error = shown(&["width:=2x"]).expect_err("it is no JSON").to_string();
         assert!(
             error.contains("\"width:=2x\"") && error.contains("column 2"),
+            "{error}"
+        );
+        let error = shown(&["n:=[18446744073709551616]"])
+            .expect_err("it would be rounded")
+            .to_string();
+        assert!(
+            error.contains("the integer 18446744073709551616 at line 1, column 2"),
             "{error}"
         );
         assert_eq!(shown(&["a=1", "a:=2"]), Err(PairError::Twice("a".to_owned())));
