@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use jobq_proto::DEFAULT_PORT;
@@ -37,7 +37,8 @@ impl fmt::Display for TcpAddress {
     }
 }
 
-/// Where a server listens: `tcp://HOST:PORT`, `tcp://HOST` for the default port, or `unix:///PATH`.
+/// Where a server listens: `tcp://HOST:PORT`, `tcp://HOST` for the default port, `unix:///PATH`, or `unix:PATH` for one
+/// from the working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddress {
@@ -64,7 +65,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             #[cfg(unix)]
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Unix(path) => write_unix(f, path),
         }
     }
 }
@@ -143,7 +144,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Tcp(address) => address.fmt(f),
             #[cfg(unix)]
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Unix(path) => write_unix(f, path),
             Self::Memory(_) => f.write_str("memory"),
         }
     }
@@ -154,7 +155,14 @@ fn parse(address: &str) -> Result<ListenAddress, String> {
         return parse_tcp(rest).map(ListenAddress::Tcp);
     }
     if let Some(rest) = address.strip_prefix("unix:") {
-        return parse_unix(rest.strip_prefix("//").unwrap_or(rest));
+        return match rest.strip_prefix("//") {
+            // What stands between two slashes and the next one is a host in any other address.
+            Some(path) if !path.is_empty() && !path.starts_with('/') => Err(format!(
+                "{path:?} does not begin with '/'; a path from the working directory is unix:{path}"
+            )),
+            Some(path) => parse_unix(path),
+            None => parse_unix(rest),
+        };
     }
     Err(match address.split_once("://") {
         Some((scheme, _)) => format!("there is no transport {scheme:?}"),
@@ -202,6 +210,12 @@ fn parse_tcp(rest: &str) -> Result<TcpAddress, String> {
         host: host.to_owned(),
         port,
     })
+}
+
+#[cfg(unix)]
+fn write_unix(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    let slashes = if path.is_absolute() { "//" } else { "" };
+    write!(f, "unix:{slashes}{}", path.display())
 }
 
 #[cfg(unix)]

@@ -38,7 +38,7 @@ fn addresses_are_read_and_written_back() {
         (
             "unix:jobq.sock",
             ListenAddress::Unix("jobq.sock".into()),
-            "unix://jobq.sock",
+            "unix:jobq.sock",
         ),
     ] {
         let read: ListenAddress = text.parse().unwrap();
@@ -67,6 +67,10 @@ fn what_is_no_address_is_told_apart_and_told_why() {
         ("tcp://host/path", "no host"),
         ("unix:", "path is missing"),
         ("unix://", "path is missing"),
+        (
+            "unix://jobq.sock",
+            "a path from the working directory is unix:jobq.sock",
+        ),
     ] {
         let error = text.parse::<Endpoint>().unwrap_err().to_string();
         assert!(error.contains(why), "{text:?}: {error}");
