@@ -295,7 +295,7 @@ async fn a_command_line_that_makes_no_sense_is_refused_before_there_is_a_job() {
             &["--name", "a,b,a", "--", "true"],
             "\"a\" is given more than once",
         ),
-        (&["x", "-j", "0", "--", "true"], "1..=10000"),
+        (&["x", "-j", "0", "--", "true"], "from 1 to 10000"),
         (&["x", "--never", "0", "--", "true"], "--never"),
         (&["x", "-j", "many", "--", "true"], "many"),
         (&["x", "--timeout", "0s", "--", "true"], "--timeout"),

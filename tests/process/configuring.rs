@@ -136,6 +136,7 @@ async fn what_is_wrong_in_the_file_is_named_with_its_line_and_a_suggestion() {
         ("servr = \"x\"\n", "did you mean `server`?"),
         ("[list]\n\njson = 3\n", "line 3: `json` is a switch"),
         ("[list]\nlimit = \"many\"\n", "jobq.toml:2 (--limit <N>)"),
+        ("[list]\nlimit = -1\n", "expected a whole number, 1 or greater"),
         ("server = \"nowhere\"\n", "jobq.toml:1 (--server <ADDRESS>)"),
         ("[list\n", "line 1: it is no TOML"),
     ] {
@@ -148,6 +149,47 @@ async fn what_is_wrong_in_the_file_is_named_with_its_line_and_a_suggestion() {
 }
 
 #[tokio::test]
+async fn all_that_the_file_sets_is_checked_by_config_and_what_a_command_uses_by_the_command() {
+    let directory = directory();
+    let at = directory.path();
+    for (file, command, expected) in [
+        (
+            "[serve]\ncap = { a = \"x\" }\n",
+            &["serve"][..],
+            "expected a number of jobs from 1",
+        ),
+        (
+            "[work]\nconcurrency = 0\n",
+            &["work", "x", "--", "true"],
+            "expected a whole number from 1 to 10000",
+        ),
+        (
+            "[submit]\nparams = '{\"a\": }'\n",
+            &["submit", "x"],
+            "expected value at line 1, column 7",
+        ),
+        (
+            "[submit]\nparams = '[18446744073709551616]'\n",
+            &["submit", "x"],
+            "the integer 18446744073709551616 at line 1, column 2",
+        ),
+    ] {
+        write(&at.join("jobq.toml"), file);
+        for command in [&["config"][..], command] {
+            let said = run(at, &[], command).await.failure(USAGE);
+            assert!(
+                said.contains("jobq.toml:2") && said.contains(expected),
+                "{file}: {said}"
+            );
+            assert!(
+                said.starts_with("jobq: failed to read the configuration file: "),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bad_variable_is_blamed_and_not_the_flag() {
     let directory = directory();
     let at = directory.path();
@@ -155,6 +197,7 @@ async fn a_bad_variable_is_blamed_and_not_the_flag() {
         .await
         .failure(USAGE);
     assert!(said.contains("JOBQ_SERVER (--server"), "{said}");
+    assert!(said.starts_with("jobq: failed to read the variables: "), "{said}");
     let said = run(
         at,
         &[("JOBQ_SERVER", "nowhere")],

@@ -26,6 +26,10 @@ async fn an_unknown_flag_is_named() {
     ] {
         let said = program().run(arguments).await.failure(USAGE);
         assert!(said.contains("--frobnicate"), "{said}");
+        assert!(
+            said.starts_with("jobq: failed to read the command line: "),
+            "{said}"
+        );
     }
     let said = program().run(["frobnicate"]).await.failure(USAGE);
     assert!(said.contains("frobnicate"), "{said}");
@@ -63,6 +67,15 @@ async fn values_that_make_no_sense_are_named_with_what_was_expected() {
         (&["serve", "--listen", "tcp://here:70000"], "70000"),
         (&["list", "--server", "here"], "here"),
         (&["list", "--server", "unix://"], "unix://"),
+        (&["list", "--server", "unix://jobq.sock"], "unix:jobq.sock"),
+        (
+            &["submit", "x", "n:=18446744073709551616"],
+            "18446744073709551616",
+        ),
+        (
+            &["submit", "x", "--params", "-9223372036854775809"],
+            "-9223372036854775809",
+        ),
         (&["list", "--log", "loud=very"], "loud=very"),
     ] {
         let said = program().run(arguments).await.failure(USAGE);
@@ -70,6 +83,30 @@ async fn values_that_make_no_sense_are_named_with_what_was_expected() {
     }
     let said = program().run(["work", "x"]).await.failure(USAGE);
     assert!(said.contains("COMMAND"), "{said}");
+}
+
+#[tokio::test]
+async fn a_name_that_begins_with_a_dash_can_be_given_and_is_told_how() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let at = ["--server", server.address()];
+    for command in [
+        &["list", "--name", "-x"][..],
+        &["work", "-x", "--", "true"],
+        &["submit", "-x"],
+    ] {
+        let said = program().run(command).await.failure(USAGE);
+        assert!(said.contains("--name=-x") || said.contains("'-- -x'"), "{said}");
+    }
+    program()
+        .run(at.iter().chain(&["submit", "--", "-x"]))
+        .await
+        .success();
+    let listed = program()
+        .run(at.iter().chain(&["list", "--name=-x"]))
+        .await
+        .success();
+    assert!(listed.contains(" -x "), "{listed}");
 }
 
 #[tokio::test]

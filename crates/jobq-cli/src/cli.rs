@@ -41,7 +41,7 @@ JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.";
 /// What all commands have in common.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
-    /// Where the server is: tcp://HOST:PORT or unix:///PATH
+    /// Where the server is: tcp://HOST:PORT, with port 7420 if it is left out, or unix:///PATH
     #[arg(
         long,
         global = true,
@@ -111,10 +111,24 @@ pub(crate) fn definition() -> clap::Command {
                 }
                 None => command.after_long_help(Exit::TABLE),
             };
-            command.mut_args(|argument| with_variable(&name, argument))
+            command.mut_args(|argument| with_variable(&name, with_any_sign(argument)))
         });
     }
     root
+}
+
+/// What the values of flags are that somebody may write with a minus; none takes one, and their parsers say so better
+/// than clap would.
+const SIGNED: [&str; 6] = ["BACKOFF", "BYTES", "DURATION", "N", "SIZE", "TIME"];
+
+fn with_any_sign(argument: Arg) -> Arg {
+    let names = argument.get_value_names().unwrap_or_default();
+    let signed = names.iter().any(|name| SIGNED.contains(&name.as_str()));
+    if signed && argument.get_long().is_some() {
+        argument.allow_hyphen_values(true)
+    } else {
+        argument
+    }
 }
 
 fn with_variable(command: &str, argument: Arg) -> Arg {

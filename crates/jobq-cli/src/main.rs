@@ -15,6 +15,7 @@ mod settings;
 mod signals;
 mod sizes;
 mod times;
+mod usage;
 mod values;
 mod view;
 
@@ -31,11 +32,7 @@ use settings::{Settings, SettingsError};
 fn main() -> ExitCode {
     let (cli, settings) = match settings::read(std::env::args_os().collect()) {
         Ok(read) => read,
-        Err(SettingsError::Arguments(error)) => {
-            // Help goes to standard output, which may be closed already.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(SettingsError::Arguments { layer, error }) => return usage::print(*error, layer).into(),
         Err(error) => return fail(&Exit::Usage.because(error)),
     };
     match run(cli, &settings) {

@@ -3,8 +3,9 @@
 //! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the
 //! file, so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the
 //! same parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not the
-//! command line, [`listing`] is for `jobq config`.
+//! command line, [`mod@advice`] what to do about some others, and [`listing`] is for `jobq config`.
 
+mod advice;
 mod blame;
 mod file;
 mod listing;
@@ -27,17 +28,41 @@ const CONFIG: &str = "config";
 /// Why a command line cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
-    /// It makes no sense, or asks for help or the version. It prints itself and knows its exit code.
-    #[error(transparent)]
-    Arguments(#[from] Box<clap::Error>),
+    /// It makes no sense, or asks for help or the version.
+    #[error("{error}")]
+    Arguments {
+        /// Where what makes no sense was said.
+        layer: Layer,
+        error: Box<clap::Error>,
+    },
     /// The configuration file cannot be read, or says what makes no sense.
     #[error(transparent)]
     File(#[from] file::FileError),
 }
 
-impl From<clap::Error> for SettingsError {
-    fn from(error: clap::Error) -> Self {
-        Self::Arguments(Box::new(error))
+/// What sets flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layer {
+    CommandLine,
+    Variables,
+    File,
+}
+
+impl Layer {
+    fn of(self, error: clap::Error) -> SettingsError {
+        SettingsError::Arguments {
+            layer: self,
+            error: Box::new(error),
+        }
+    }
+
+    /// As errors name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::CommandLine => "the command line",
+            Self::Variables => "the variables",
+            Self::File => "the configuration file",
+        }
     }
 }
 
@@ -59,7 +84,8 @@ pub(crate) fn read(arguments: Vec<OsString>) -> Result<(Cli, Settings), Settings
         None => matches,
         Some(file) => Layers::new(definition, &arguments, Some(file)).read()?,
     };
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition()))?;
+    let cli = Cli::from_arg_matches(&matches)
+        .map_err(|error| Layer::CommandLine.of(error.format(&mut definition())))?;
     Ok((cli, Settings { arguments, file }))
 }
 
@@ -87,9 +113,13 @@ impl<'a> Layers<'a> {
             Ok(flags) => flags,
             // Help names the variables.
             Err(error) if !error.use_stderr() => {
-                return Err(self.parse((self.definition)()).err().unwrap_or(error).into());
+                let error = self.parse((self.definition)()).err().unwrap_or(error);
+                return Err(Layer::CommandLine.of(error));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let error = advice::names(error, &(self.definition)(), self.arguments);
+                return Err(Layer::CommandLine.of(error));
+            }
         };
         let given = Given::of(&flags, &(self.definition)());
         // A flag counts for more than a variable that contradicts it.
@@ -105,7 +135,7 @@ impl<'a> Layers<'a> {
         let command = with_variables((self.definition)());
         let matches = self
             .parse(command.clone())
-            .map_err(|error| blame::variables(error, &command, &given))?;
+            .map_err(|error| Layer::Variables.of(blame::variables(error, &command, &given)))?;
         let Some(file) = self.file else {
             return Ok(matches);
         };
@@ -120,7 +150,7 @@ impl<'a> Layers<'a> {
             }
         });
         self.parse(command.clone())
-            .map_err(|error| blame::file(error, &command, &given, file).into())
+            .map_err(|error| Layer::File.of(blame::file(error, &command, &given, file)))
     }
 
     fn parse(&self, command: Command) -> Result<ArgMatches, clap::Error> {

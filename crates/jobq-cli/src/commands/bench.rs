@@ -19,12 +19,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
 
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
+use crate::values::number;
 
 use self::report::Report;
 use self::scenario::Setting;
@@ -48,7 +48,7 @@ const MAX_PAYLOAD: u64 = 1024 * 1024;
 const MAX_PEERS: u64 = 1_000;
 
 /// Most jobs that a worker may hold at a time; the library's limit.
-const MAX_CONCURRENCY: u64 = jobq_worker::MAX_HELD as u64;
+const MAX_CONCURRENCY: u32 = jobq_worker::MAX_HELD as u32;
 
 /// Most jobs in a batch.
 const MAX_BATCH: u64 = 100_000;
@@ -61,27 +61,27 @@ pub(crate) struct Args {
     #[arg(value_enum, default_value_t = Which::All, value_name = "SCENARIO")]
     scenario: Which,
     /// How many jobs [default: 500000, and 2000 for latency]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_JOBS))]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_JOBS))]
     jobs: Option<u64>,
     /// How many bytes of params each job has
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(LEAST_PAYLOAD..=MAX_PAYLOAD))]
+    #[arg(value_parser = number::<u64>(LEAST_PAYLOAD..=MAX_PAYLOAD))]
     payload: u64,
     /// How many clients submit, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_PEERS))]
+    #[arg(value_parser = number::<u64>(1..=MAX_PEERS))]
     clients: u64,
     /// How many workers there are, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
-    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_PEERS))]
+    #[arg(value_parser = number::<u64>(1..=MAX_PEERS))]
     workers: u64,
     /// How many jobs each worker has at a time
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CONCURRENCY))]
+    #[arg(value_parser = number::<u32>(1..=MAX_CONCURRENCY))]
     concurrency: u32,
     /// How many jobs a client hands over at a time; 1 sends each in a frame of its own
     #[arg(long, value_name = "N", default_value_t = 1_000)]
-    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_BATCH))]
+    #[arg(value_parser = number::<u64>(1..=MAX_BATCH))]
     batch: u64,
     /// Where to put the stores, which are deleted afterwards [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]

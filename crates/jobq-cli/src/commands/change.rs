@@ -26,7 +26,7 @@ const MAX_JOBS: usize = 10_000_000;
 #[derive(Debug, clap::Args)]
 pub(super) struct Targets {
     /// The jobs' numbers
-    #[arg(value_name = "ID", conflicts_with_all = ["status", "name", "username", "since", "until", "reason"])]
+    #[arg(value_name = "ID", value_parser = crate::values::number::<u64>(1..), conflicts_with_all = ["status", "name", "username", "since", "until", "reason"])]
     ids: Vec<u64>,
     #[command(flatten)]
     selection: Selection,

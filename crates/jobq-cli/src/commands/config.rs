@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::exit::Exit;
 use crate::output::{self, Output};
 use crate::settings::{Origin, Setting, Settings, SettingsError};
+use crate::usage;
 
 /// The flags of `jobq config`.
 #[derive(Debug, clap::Args)]
@@ -50,11 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, global: &Global, settings: &Settings) -> anyhow::Result<Exit> {
     let mut settings = match settings.all() {
         Ok(settings) => settings,
-        Err(SettingsError::Arguments(error)) => {
-            // There is nobody to tell if this fails.
-            let _ = error.print();
-            return Ok(Exit::Usage);
-        }
+        Err(SettingsError::Arguments { layer, error }) => return Ok(usage::print(*error, layer)),
         Err(error) => return Err(Exit::Usage.because(error)),
     };
     settings.extend(token(global)?);

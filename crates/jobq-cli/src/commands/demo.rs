@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use clap::builder::RangedU64ValueParser;
 use futures::StreamExt;
 use jobq_client::{Client, JobFilter, JobId, JobRequest, Priority, Stats};
 use jobq_server::{Config, RunningServer, Server};
@@ -21,6 +20,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
 use crate::times;
+use crate::values::number;
 
 use self::progress::Progress;
 use self::tally::Tally;
@@ -35,7 +35,7 @@ const REASON: &str = "simulated failure";
 const MAX_JOBS: u64 = 1_000_000;
 
 /// Most jobs at a time; the worker's limit.
-const MAX_CONCURRENCY: u64 = jobq_worker::MAX_HELD as u64;
+const MAX_CONCURRENCY: u32 = jobq_worker::MAX_HELD as u32;
 
 /// How long handlers may go on after an interruption. They stop at once when they are told to.
 const STOP_WITHIN: Duration = Duration::from_millis(200);
@@ -51,17 +51,17 @@ Examples:
 pub(crate) struct Args {
     /// How many jobs; half of them are of high priority
     #[arg(long, value_name = "N", default_value_t = 500)]
-    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_JOBS))]
+    #[arg(value_parser = number::<u64>(1..=MAX_JOBS))]
     jobs: u64,
     /// How many run at a time
     #[arg(long, short = 'n', value_name = "N", default_value = "4")]
-    #[arg(value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_CONCURRENCY))]
+    #[arg(value_parser = number::<u32>(1..=MAX_CONCURRENCY))]
     concurrency: u32,
     /// How long each of them runs
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = times::duration)]
     duration: Duration,
     /// Of so many jobs one fails, for good; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = number::<u64>(0..))]
     fail_every: u64,
 }
 

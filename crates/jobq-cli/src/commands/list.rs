@@ -8,6 +8,7 @@ use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
 use crate::output::{self, Output, note};
+use crate::values::number;
 use crate::{times, view};
 
 /// Most jobs in one page: what is in memory at a time, and the rows that share their columns' widths.
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
     /// Show at most so many jobs
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = number::<u64>(1..))]
     limit: u64,
     /// Show all of them
     #[arg(long, conflicts_with = "limit")]

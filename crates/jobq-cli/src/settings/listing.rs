@@ -58,8 +58,13 @@ impl Settings {
     fn matches(&self, arguments: &[OsString]) -> Result<ArgMatches, SettingsError> {
         let file = self.file.as_ref();
         match Layers::new(definition, arguments, file).read() {
-            // What is missing is given when the command is called; all settings are checked before that.
-            Err(SettingsError::Arguments(error)) if is_missing(&error) => {
+            // What is missing is given when the command is called; what is set has to be right all the same.
+            Err(SettingsError::Arguments { error, .. }) if is_missing(&error) => {}
+            read => return read,
+        }
+        match Layers::new(nothing_required, arguments, file).read() {
+            // A variable that is of use only beside an argument.
+            Err(SettingsError::Arguments { error, .. }) if is_missing(&error) => {
                 Layers::new(lenient, arguments, file).read()
             }
             read => read,
@@ -121,7 +126,19 @@ fn is_missing(error: &clap::Error) -> bool {
     )
 }
 
-/// The command line, with nothing required.
+/// The command line, with no argument required.
+fn nothing_required() -> Command {
+    let mut root = definition();
+    let names: Vec<String> = root.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    for name in names {
+        root = root.mut_subcommand(name, |command| {
+            command.mut_args(|argument| argument.required(false))
+        });
+    }
+    root.subcommand_required(false).arg_required_else_help(false)
+}
+
+/// The command line, with all forgiven.
 fn lenient() -> Command {
     definition().ignore_errors(true)
 }

@@ -7,12 +7,13 @@ use jobq_proto::JobName;
 use jobq_server::{Config, QueueLimits};
 
 use crate::sizes;
+use crate::values::number;
 
 /// How much of a kind there may be at a time.
 #[derive(Debug, clap::Args)]
 pub(super) struct Limits {
     /// Have at most so many jobs with workers at a time, over all workers
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number::<u32>(1..))]
     max_active: Option<u32>,
     /// Have at most N jobs of this name with workers at a time, over all workers; may be given several times
     ///
@@ -24,13 +25,13 @@ pub(super) struct Limits {
     ///
     /// What is there already always goes on: retries, and jobs of lost workers, go back to the queue whatever the
     /// limit. A waiting job takes 24 bytes of memory, a scheduled one about 100.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), default_value_t = QueueLimits::DEFAULT_JOBS)]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..), default_value_t = QueueLimits::DEFAULT_JOBS)]
     max_queued: u64,
     /// Hold at most so many bytes of params of jobs that have not ended, as in 10GiB
     #[arg(long, value_name = "SIZE", value_parser = sizes::size)]
     max_queued_bytes: Option<u64>,
     /// Hold at most so many jobs of any one name that have not ended
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..))]
     max_queued_per_name: Option<u64>,
     /// Hold at most so many bytes of params of jobs of any one name that have not ended
     #[arg(long, value_name = "SIZE", value_parser = sizes::size)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use crate::times;
-use crate::values;
+use crate::values::{self, number};
 
 /// What a job may say of when, how often and for whom it runs.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,7 +27,7 @@ pub(super) struct Fields {
     #[arg(long, value_name = "TIME", value_parser = times::time)]
     at: Option<i64>,
     /// Try it so often; 20 times unless the server was told otherwise
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=10_000))]
     max_attempts: Option<u32>,
     /// Stop a run after so long; it counts as a failed attempt
     #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]

@@ -30,7 +30,8 @@ else as JSON. On a terminal it shows meanwhile how far the job has come.
 
 Params are any JSON by --params, or an object made of words: KEY=VALUE for a
 text, KEY:=JSON for anything else. A backslash takes their meaning from '=',
-':' and itself in a KEY: 'a\\=b=c' gives {\"a=b\": \"c\"}.
+':' and itself in a KEY: 'a\\=b=c' gives {\"a=b\": \"c\"}. Integers of more than 64
+bits would be rounded, and are refused: write them as texts.
 
 Without NAME, with - for it, or with --stdin, it submits many jobs from
 standard input, one JSON object a line, and ends with counts:
@@ -54,6 +55,8 @@ that follows from KEY and the line's number, so that the same input can be
 submitted again after an interruption. Lines may be added at its end; a line
 that changed is refused as uuid_conflict.
 
+A NAME that begins with - goes behind --, as in `jobq submit -- -name`.
+
 Times are RFC 3339, or local where no zone is given; the name of a zone may
 follow: '2026-11-23 06:00 Europe/Berlin', 'tomorrow 06:00'.
 
@@ -76,7 +79,8 @@ pub(crate) struct Args {
         value_name = "JSON|@FILE|-",
         conflicts_with = "stdin",
         requires = "name",
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = one::params
     )]
     params: Option<String>,
     /// The job's identity: the same uuid twice is one job

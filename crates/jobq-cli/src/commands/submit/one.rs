@@ -99,6 +99,17 @@ async fn wait(client: &Client, id: JobId) -> Result<Outcome, WaitError> {
     Err(WaitError::Closed)
 }
 
+/// Checks `--params`, as far as that is possible without reading what it names.
+///
+/// # Errors
+/// It is no JSON, or would be rounded.
+pub(super) fn params(text: &str) -> Result<String, String> {
+    if text != "-" && !text.starts_with('@') {
+        json::to_cbor(text.as_bytes()).map_err(|error| error.to_string())?;
+    }
+    Ok(text.to_owned())
+}
+
 fn read_params(params: &str) -> anyhow::Result<Bytes> {
     let text = match params.strip_prefix('@') {
         Some(path) => {
