@@ -99,13 +99,19 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_ready_file_that_cannot_be_written_is_named() {
+async fn a_ready_file_that_cannot_be_written_is_named_before_the_server_is_up() {
     let directory = directory();
     let (data, ready) = (directory.path().join("data"), directory.path().join("none/ready"));
     let serve = ["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)];
-    let serve = serve.into_iter().chain(["--ready-file", text(&ready)]);
-    let said = program().run(serve).await.failure(CANNOT_START);
-    assert!(said.contains(text(&ready)), "{said}");
+    for (ready, problem) in [
+        (text(&ready), "No such file"),
+        (text(directory.path()), "it is a directory"),
+    ] {
+        let serve = serve.into_iter().chain(["--ready-file", ready]);
+        let said = program().run(serve).await.failure(CANNOT_START);
+        assert!(said.contains(ready) && said.contains(problem), "{said}");
+        assert!(!said.contains("is up"), "it is noticed before: {said}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `jobq serve`: a server, until a signal ends it.
 
 mod limits;
+mod ready_file;
 mod retention;
 
 use std::io::Write;
@@ -16,9 +17,11 @@ use jobq_transport::{ListenAddress, TransportError};
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::signals::Signals;
+use crate::values::number;
 use crate::{sizes, times};
 
 use limits::Limits;
+use ready_file::ReadyFile;
 use retention::Retention;
 
 /// The flags of `jobq serve`.
@@ -40,7 +43,7 @@ Examples:
   JOBQ_TOKEN=secret jobq serve --listen tcp://0.0.0.0:7420 --max-active 32
   jobq serve --cap thumbnail=4 --cap mail.send=1")]
 pub(crate) struct Args {
-    /// Listen there: tcp://HOST:PORT or unix:///PATH; may be given several times
+    /// Listen there: tcp://HOST:PORT, with port 7420 if it is left out, or unix:///PATH; may be given several times
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -71,7 +74,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     retention: Retention,
     /// Try a job so often, unless it says otherwise
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=10_000))]
     max_attempts: Option<u32>,
     /// Take a worker's jobs away when it has been silent for so long
     #[arg(long, value_name = "DURATION", value_parser = ttl, default_value = "30s")]
@@ -107,6 +110,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .context("failed to be told of the parent's end")?;
     }
+    let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let server = args.listen.iter().cloned().fold(Server::new(), Server::listen);
     let mut server = server
         .config(config)
@@ -118,7 +122,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         .start()
         .await
         .map_err(cannot_start)?;
-    announce(&server, &args)?;
+    announce(&server, ready)?;
     serve(&mut server, &mut signals).await
 }
 
@@ -222,19 +226,14 @@ fn cannot_start(error: StartError) -> anyhow::Error {
 }
 
 /// Tells whoever waits for it where the server listens: the file first, since it may not be possible to write it.
-fn announce(server: &RunningServer, args: &Args) -> anyhow::Result<()> {
-    if let Some(path) = &args.ready_file {
-        let text: String = server
-            .addresses()
-            .iter()
-            .map(|address| format!("{address}\n"))
-            .collect();
-        write_at_once(path, &text).map_err(|error| {
-            Exit::CannotStart.because(anyhow!(
-                "failed to write the ready file {}: {error}",
-                path.display()
-            ))
-        })?;
+fn announce(server: &RunningServer, ready: Option<ReadyFile>) -> anyhow::Result<()> {
+    if let Some(ready) = ready {
+        let addresses = server.addresses().iter();
+        ready.write(
+            &addresses
+                .map(|address| format!("{address}\n"))
+                .collect::<String>(),
+        )?;
     }
     let mut stdout = std::io::stdout().lock();
     for address in server.addresses() {
@@ -243,14 +242,6 @@ fn announce(server: &RunningServer, args: &Args) -> anyhow::Result<()> {
     }
     let _ = stdout.flush();
     Ok(())
-}
-
-/// Whoever sees the file sees all of it.
-fn write_at_once(path: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    std::fs::write(&unfinished, text)?;
-    std::fs::rename(&unfinished, path)
 }
 
 /// Everybody who can reach such an address can submit and take jobs.

@@ -32,6 +32,7 @@ use crate::connect::unreachable;
 use crate::exit::Exit;
 use crate::signals::Signals;
 use crate::times;
+use crate::values::number;
 use guard::Guard;
 use live::State;
 use names::Names;
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     names: Names,
     /// Run so many at a time, over all names
-    #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short = 'j', long, value_name = "N", default_value_t = 1, value_parser = number::<u32>(1..=10_000))]
     concurrency: u32,
     /// How long a run may take whose job has no time-out of its own; it is a failed attempt then [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KIND", default_value = "text")]
     result: ResultKind,
     /// Do not try a job again whose command exits with this status; repeat it, or put commas between them
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = number::<u8>(1..))]
     never: Vec<u8>,
     /// How long a command has between SIGTERM and SIGKILL; with more than 9s, a job whose time is over may be given
     /// to the next worker before its command has ended
@@ -104,7 +105,8 @@ SIGTERM or SIGINT stops the worker: it takes nothing new and waits up to
 --drain for what runs. A second signal kills what runs and gives its jobs back;
 a third ends the worker at once.
 
-It keeps trying when no server answers, at the start too.
+It keeps trying when no server answers, at the start too. A name that begins
+with - is given as --name=-name.
 
 Examples:
   jobq work thumbnail -j 4 -- convert {params.file} -resize 200x out/{id}.png

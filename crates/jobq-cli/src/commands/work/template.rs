@@ -201,7 +201,7 @@ impl Form {
             let form = if closed {
                 Self::field(path)
             } else {
-                Err("has no closing brace")
+                Err("has no closing brace (a word with a space in it needs quotes around it)")
             };
             return Some((form, length));
         }
