@@ -104,3 +104,19 @@ async fn a_damaged_job_is_found_and_never_run() {
     ended.expect("it does not panic").expect("the worker was welcome");
     assert_eq!(runs.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test]
+async fn a_directory_without_a_database_is_named_with_what_to_do() {
+    let directory = directory();
+    let none = directory.path().join("none");
+    for (checked, problem) in [
+        (none.as_path(), "no such directory"),
+        (directory.path(), "no such file"),
+    ] {
+        let said = program().run(["check", text(checked)]).await.failure(1);
+        let begin = format!("jobq: failed to check {}: ", text(checked));
+        assert!(said.starts_with(&begin), "{said}");
+        assert!(said.contains(problem) && said.contains("--data"), "{said}");
+    }
+    assert!(!none.exists(), "looking makes nothing");
+}

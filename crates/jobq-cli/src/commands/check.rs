@@ -67,6 +67,12 @@ fn look(directory: &Path) -> Result<CheckReport, StoreError> {
 }
 
 fn cannot_check(directory: &Path, error: &StoreError) -> anyhow::Error {
+    let shown = directory.display();
+    if !directory.is_dir() {
+        return anyhow!(
+            "failed to check {shown}: there is no such directory; give the one that the server has as --data"
+        );
+    }
     let exit = if error.is_corruption() {
         Exit::Damaged
     } else if error.is_damage() {
@@ -74,7 +80,11 @@ fn cannot_check(directory: &Path, error: &StoreError) -> anyhow::Error {
     } else {
         Exit::Failed
     };
-    exit.because(anyhow!("failed to check {}: {error}", directory.display()))
+    let advice = match error {
+        StoreError::NotOurs { .. } => "; give the directory that the server has as --data",
+        _ => "",
+    };
+    exit.because(anyhow!("failed to check {shown}: {error}{advice}"))
 }
 
 fn write(args: &Args, report: &CheckReport) -> anyhow::Result<()> {
