@@ -1,9 +1,13 @@
 //! The program's log, on standard error.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use jiff::{Timestamp, Zoned};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::cli::{Global, LogFormat};
 
@@ -26,10 +30,39 @@ pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
         // It would complain where the log went, and end the program if nobody reads that any more.
         .log_internal_errors(false);
     match global.log_format {
-        LogFormat::Text => log.with_target(false).with_ansi(wants_colour()).init(),
+        LogFormat::Text => log
+            .with_target(false)
+            .with_ansi(wants_colour())
+            .with_timer(Clock {
+                terminal: std::io::stderr().is_terminal(),
+            })
+            .init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// How lines for people begin: on a terminal with the local time alone, since they are seen as they come, else with
+/// the date too, in UTC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) terminal: bool,
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.terminal {
+            write!(f, "{}", Zoned::now().strftime("%H:%M:%S"))
+        } else {
+            write!(f, "{:.3}", Timestamp::now())
+        }
+    }
+}
+
+impl FormatTime for Clock {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        write!(w, "{self}")
+    }
 }
 
 /// Checks a filter.
@@ -50,4 +83,20 @@ pub(crate) fn filter(text: &str) -> Result<String, String> {
 pub(crate) fn wants_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_with_the_whole_time_but_on_a_terminal() {
+        let written = Clock { terminal: false }.to_string();
+        assert!(written.parse::<Timestamp>().is_ok() && written.len() == "2026-11-23T10:00:00.000Z".len());
+        let seen = Clock { terminal: true }.to_string();
+        assert!(
+            seen.parse::<jiff::civil::Time>().is_ok() && seen.len() == "10:00:00".len(),
+            "{seen}"
+        );
+    }
 }

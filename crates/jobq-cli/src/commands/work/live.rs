@@ -8,9 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel}
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use jiff::{Timestamp, Zoned};
 
-use crate::log::wants_colour;
+use crate::log::{Clock, wants_colour};
 
 /// Lines that wait to be written. Beyond these, lines are left out and counted: whoever stops their terminal must not
 /// cost the worker its leases.
@@ -39,8 +38,7 @@ pub(super) enum State {
 pub(super) struct Live {
     lines: SyncSender<String>,
     left_out: Arc<AtomicU64>,
-    /// Whether people see them as they come: then with the time alone, else with the date.
-    terminal: bool,
+    clock: Clock,
     colour: bool,
 }
 
@@ -111,7 +109,9 @@ impl Live {
         let live = Self {
             lines,
             left_out,
-            terminal: io::stderr().is_terminal(),
+            clock: Clock {
+                terminal: io::stderr().is_terminal(),
+            },
             colour: wants_colour(),
         };
         Ok((live, Written(written)))
@@ -119,12 +119,7 @@ impl Live {
 
     /// Writes a line. Never waits.
     pub(super) fn say(&self, state: State, text: impl fmt::Display) {
-        let time = if self.terminal {
-            Zoned::now().strftime("%H:%M:%S").to_string()
-        } else {
-            format!("{:.0}", Timestamp::now())
-        };
-        let line = line(&time, state, &text, self.colour);
+        let line = line(&self.clock, state, &text, self.colour);
         if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
@@ -138,7 +133,7 @@ impl Written {
     }
 }
 
-fn line(time: &str, state: State, text: &dyn fmt::Display, colour: bool) -> String {
+fn line(time: &dyn fmt::Display, state: State, text: &dyn fmt::Display, colour: bool) -> String {
     let (word, width) = (state.word(), State::WIDTH);
     if colour {
         let (dim, style) = (Style::new().dimmed(), state.style());
@@ -155,10 +150,10 @@ mod tests {
     #[test]
     fn a_line_without_colour_has_no_escapes() {
         assert_eq!(
-            line("12:00:00", State::Failed, &"7 thumbnail", false),
+            line(&"12:00:00", State::Failed, &"7 thumbnail", false),
             "12:00:00  failed      7 thumbnail\n"
         );
-        let coloured = line("12:00:00", State::Failed, &"7 thumbnail", true);
+        let coloured = line(&"12:00:00", State::Failed, &"7 thumbnail", true);
         assert!(coloured.contains("\u{1b}[31mfailed"), "{coloured:?}");
         assert!(
             coloured.ends_with("  7 thumbnail\n"),
