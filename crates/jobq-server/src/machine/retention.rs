@@ -12,7 +12,7 @@ use crate::store::{ByEnd, Count, NameTotals, Prune, Pruned};
 use crate::time::{Mono, Now, Wall};
 
 /// How long a record is kept in any case that goes only since there are too many: so long is its uuid remembered.
-const LEAST_AGE: Duration = Duration::from_secs(60);
+const LEAST_AGE: Duration = Keep::LEAST_AGE;
 
 /// What is told as the uuid window where records are kept for ever.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -50,6 +50,13 @@ pub struct Keep {
     pub cancelled: Option<Duration>,
     /// Most records of each of these; beyond it those of the lowest ids go, but none within a minute of its job's end.
     pub count: Option<u64>,
+}
+
+impl Keep {
+    /// How long a record stays if it goes only since there are too many, and the least that a program should set for
+    /// the others: a submit that is repeated after a lost connection is one job with the first only as long as there
+    /// is a record of that.
+    pub const LEAST_AGE: Duration = Duration::from_secs(60);
 }
 
 impl Default for Keep {

@@ -5,10 +5,7 @@ use std::time::Duration;
 use jobq_server::{Config, Keep};
 
 use crate::times;
-
-/// Shortest time that records are kept. A submit that is repeated after a lost connection is one job with the first
-/// only as long as there is a record of that.
-const LEAST: Duration = Duration::from_secs(60);
+use crate::values::number;
 
 /// How long records of ended jobs are kept.
 #[derive(Debug, clap::Args)]
@@ -28,7 +25,7 @@ pub(super) struct Retention {
     /// Keep at most so many records of completed, of failed and of cancelled jobs each; no limit by default
     ///
     /// Those of the earliest jobs go, but none within a minute of its job's end. 0 keeps each for that minute.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(0..))]
     keep_count: Option<u64>,
 }
 
@@ -53,7 +50,7 @@ fn age(text: &str) -> Result<Age, String> {
         return Ok(Age(None));
     }
     let age = times::duration(text).map_err(|error| format!("{error}, or forever"))?;
-    if age < LEAST {
+    if age < Keep::LEAST_AGE {
         return Err(
             "it has to be at least 1m: a submit that is repeated is known by the record of the first"
                 .to_owned(),
@@ -70,7 +67,7 @@ mod tests {
     fn records_are_kept_for_a_minute_at_least_or_forever() {
         assert_eq!(age("forever"), Ok(Age(None)));
         assert_eq!(age("2d"), Ok(Age(Some(Duration::from_secs(2 * 24 * 3600)))));
-        assert_eq!(age("1m"), Ok(Age(Some(LEAST))));
+        assert_eq!(age("1m"), Ok(Age(Some(Keep::LEAST_AGE))));
         for bad in ["0", "59s", "-1d", "week", "", "1 month"] {
             assert!(age(bad).is_err(), "{bad:?}");
         }
