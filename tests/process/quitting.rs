@@ -14,6 +14,9 @@ use crate::workshop::{Workshop, gone};
 /// The exit code of what was interrupted.
 const INTERRUPTED: Option<i32> = Some(130);
 
+/// What a worker says at the end that comes with the second signal.
+const GIVEN_BACK: &str = "what ran was killed and given back";
+
 /// Tells its number and that of a child, and goes on for ever, whatever it is asked.
 const STUBBORN: &str = r#"trap '' TERM; sleep 3600 & echo "$$ $!" > "$1"; while :; do sleep 0.05; done"#;
 
@@ -55,6 +58,7 @@ async fn a_second_signal_kills_what_runs_and_gives_its_job_back_uncharged() {
         said(&worker, "stopping").await;
         worker.signal(signals[1]);
         assert_eq!(worker.wait().await.code(), INTERRUPTED);
+        assert!(worker.log().contains(GIVEN_BACK), "{}", worker.log());
         for process in &processes {
             gone(process).await;
         }
@@ -79,6 +83,8 @@ async fn a_third_signal_does_not_wait_for_the_server() {
     said(&worker, "a third signal").await;
     worker.signal(Signal::INT);
     assert_eq!(worker.wait().await.code(), INTERRUPTED);
+    // With two signals it would, after it has waited for a server that does not come.
+    assert!(!worker.log().contains(GIVEN_BACK), "{}", worker.log());
     for process in &processes {
         gone(process).await;
     }

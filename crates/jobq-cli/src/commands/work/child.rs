@@ -21,7 +21,7 @@ use super::progress;
 const STDERR_TAIL: usize = 64 * 1024;
 
 /// How long whoever else holds a command's pipes has to let go of them once it has exited.
-const PIPES_WAIT: Duration = Duration::from_secs(1);
+pub(super) const PIPES_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the pipes have once their holders are killed. What then still holds them has left the group, and what
 /// it goes on to say is not waited for.
@@ -41,6 +41,8 @@ pub(super) struct Orders {
     pub(super) output_limit: usize,
     /// How long it has between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
+    /// How long whoever else holds its pipes has to let go of them once it has exited by itself.
+    pub(super) pipes_wait: Duration,
     /// Stop it when this is cancelled, and say how far it has come.
     pub(super) run: Run,
     /// Once it is to be stopped: without grace.
@@ -171,7 +173,7 @@ impl<'a> Stop<'a> {
         if self.kill_at.is_some() {
             self.due().await;
         } else {
-            sleep(PIPES_WAIT).await;
+            sleep(self.orders.pipes_wait).await;
         }
     }
 
@@ -207,6 +209,7 @@ mod tests {
             keep_output: true,
             output_limit: 1024,
             grace: Duration::from_secs(60),
+            pipes_wait: PIPES_WAIT,
             run: Run::detached(Fence { epoch: 1, seq: 1 }, 1, CancellationToken::new()),
             kill: CancellationToken::new(),
             guard: Arc::default(),
@@ -322,7 +325,10 @@ mod tests {
 
     /// Runs a script, and stops it when it has reported progress.
     async fn run_until_ready(script: &str) -> Finished {
-        let orders = orders();
+        run_orders_until_ready(script, orders()).await
+    }
+
+    async fn run_orders_until_ready(script: &str, orders: Orders) -> Finished {
         let handle = orders.run.clone();
         let stop = async {
             while handle.latest_progress().is_none() {
@@ -345,9 +351,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_stopped_shell_began_has_the_grace_too() {
-        let script = "(trap 'sleep 1.2; echo cleaned; exit' TERM; echo '::progress ready' >&2; \
-                      while :; do sleep 0.01; done) & wait";
-        let finished = run_until_ready(script).await;
+        // `$$` is the shell that was started, in there too. It has exited, nothing is waited for then, and what it began
+        // still has a few processes to start.
+        let script = "(trap 'until grep -q ^State:.Z /proc/$$/status; do :; done; \
+                      for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do /bin/sh -c :; done; \
+                      echo cleaned; exit' TERM; echo '::progress ready' >&2; while :; do sleep 0.01; done) & wait";
+        let orders = Orders {
+            pipes_wait: Duration::ZERO,
+            ..orders()
+        };
+        let finished = run_orders_until_ready(script, orders).await;
         assert_eq!(finished.status.signal(), Some(15), "the shell does not wait");
         assert_eq!(finished.stdout.into_bytes(), b"cleaned\n");
     }

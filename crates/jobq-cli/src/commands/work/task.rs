@@ -50,6 +50,7 @@ impl Task {
             keep_output: self.expected.wants_output(),
             output_limit: bytes_of(run.limits().result),
             grace: self.grace,
+            pipes_wait: child::PIPES_WAIT,
             run: run.clone(),
             kill: self.kill.clone(),
             guard: Arc::clone(&self.guard),
