@@ -3,9 +3,11 @@
 //!
 //! A page's `bash` blocks are one session, in an empty directory. What stands behind the opening fence says more:
 //! `file:NAME` saves the block under that name, `needs:PROGRAM` leaves it out where there is no such program, and
-//! every line of a `text output` block has to be printed by the session.
+//! every line of a `text output` block has to be printed by the session. `console` blocks have commands for other
+//! places: a checkout, or a machine that jobq is installed on.
 
 mod claims;
+mod console;
 mod python;
 mod queries;
 mod units;

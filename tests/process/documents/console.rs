@@ -1,0 +1,74 @@
+//! The commands in `console` blocks. Those of jobq are run; of the others, which build, install or need root, it is
+//! looked up whether what they name is there.
+
+use std::path::Path;
+
+use jobq_tests::markdown::blocks;
+
+use super::{CONTRIBUTING, GUIDE, OPERATIONS, README};
+use crate::fixture::{directory, program};
+
+const BENCHMARKS: &str = include_str!("../../../docs/BENCHMARKS.md");
+
+/// How cargo runs the binary.
+const CARGO_RUN: [&str; 2] = ["cargo run -- ", "cargo run --release -- "];
+
+/// The console commands of all pages, without their comments.
+fn commands() -> Vec<String> {
+    let mut commands = Vec::new();
+    for page in [README, GUIDE, OPERATIONS, CONTRIBUTING, BENCHMARKS] {
+        for block in blocks(page).iter().filter(|block| block.language == "console") {
+            let lines = block.text.lines();
+            commands.extend(lines.map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned()));
+        }
+    }
+    commands
+}
+
+/// What a command gives to jobq, if it is one of jobq.
+fn of_jobq(command: &str) -> Option<&str> {
+    let prefixes = CARGO_RUN.iter().chain(&["jobq "]);
+    prefixes.filter_map(|prefix| command.strip_prefix(prefix)).next()
+}
+
+#[tokio::test]
+async fn console_commands_of_jobq_can_be_run() {
+    let directory = directory();
+    let mut seen = 0;
+    for arguments in commands().iter().filter_map(|command| of_jobq(command)) {
+        // As they stand there, they take many jobs, to be worth a look or a measurement.
+        let fewer = ["--jobs", "200"];
+        let mut command = program().command(arguments.split_whitespace().chain(fewer));
+        command
+            .current_dir(directory.path())
+            .env("TMPDIR", directory.path());
+        jobq_tests::program::finish(command).await.success();
+        seen += 1;
+    }
+    assert!(seen >= 5, "there are such commands: {seen}");
+}
+
+#[test]
+fn other_console_commands_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut seen = 0;
+    for command in commands()
+        .into_iter()
+        .filter(|command| of_jobq(command).is_none())
+    {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        for (place, word) in words.iter().enumerate() {
+            let in_checkout = word.starts_with("crates/") || word.starts_with("contrib/");
+            let is_package =
+                place > 0 && words[0] == "cargo" && ["-p", "--package"].contains(&words[place - 1]);
+            let path = match (in_checkout, is_package) {
+                (true, _) => root.join(word),
+                (_, true) => root.join("crates").join(word),
+                _ => continue,
+            };
+            assert!(path.exists(), "{command}: there is no {}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "there are such commands: {seen}");
+}
