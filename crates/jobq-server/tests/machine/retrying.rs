@@ -46,6 +46,25 @@ fn a_dead_letter_is_submitted_again_as_a_new_job_like_it() {
 }
 
 #[test]
+fn a_retry_is_due_at_once_whatever_time_the_old_job_had() {
+    let mut world = World::new();
+    let client = world.client();
+    let old = world.submit_one(
+        client,
+        Submission {
+            delay: Some(3_600_000_000),
+            ..job("a")
+        },
+    );
+    assert_eq!(world.status(old), Status::Scheduled);
+    world.cancel(client, &[old]);
+    let new = world.retry(client, &[old])[0].id.expect("it is taken");
+    assert_eq!(world.status(new), Status::Queued);
+    let worker = world.worker(&[("a", 1)]);
+    assert_eq!(world.order(&worker).id, new);
+}
+
+#[test]
 fn a_retry_makes_one_job_however_often_it_is_repeated() {
     let mut world = World::new();
     let old = dead_letter(&mut world);

@@ -236,10 +236,16 @@ async fn records_go_between_batches_in_the_order_in_which_they_were_asked_for<D:
     let batch = client.batch(vec![insert(again)]);
     client.store.commit(batch);
     assert!(matches!(client.store.recv().await, Ok(StoreEvent::Stored(_))));
-    assert!(matches!(client.store.recv().await, Ok(StoreEvent::Pruned(_))));
+    let Ok(StoreEvent::Pruned(pruned)) = client.store.recv().await else {
+        panic!("the records go between the batches");
+    };
     match client.store.recv().await {
         Ok(StoreEvent::Stored(stored)) => assert_eq!(stored.inserts, [InsertOutcome::Inserted]),
         other => panic!("{other:?}"),
+    }
+    if pruned.more {
+        // The machine is busy, and a step's time was over after the first of them.
+        prune(&mut client, all_before(30)).await;
     }
     assert_eq!(client.records(&[10, 1]).await, [None, None]);
 }

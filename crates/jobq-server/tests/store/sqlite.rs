@@ -485,6 +485,30 @@ async fn a_check_finds_nothing_in_a_sound_database_and_what_does_not_fit_in_anot
             "job 20 is there, and the next job would be 20",
         ),
         ("UPDATE meta SET last_batch = 1", "commit 2 was acknowledged"),
+        (
+            "DELETE FROM blocks",
+            "of the jobs 0 to 1023 it is not known which names they have",
+        ),
+        (
+            "UPDATE blocks SET names = zeroblob(128)",
+            "of the jobs 0 to 1023 it is not known which names they have",
+        ),
+        (
+            "UPDATE blocks SET completed = NULL",
+            "it is not known when the first of them completed",
+        ),
+        (
+            "UPDATE blocks SET failed = failed + 1",
+            "it is not known when the first of them failed",
+        ),
+        (
+            "UPDATE blocks SET cancelled = 7",
+            "it is not known when the first of them was cancelled",
+        ),
+        (
+            "INSERT INTO blocks SELECT 9, names, completed, NULL, NULL FROM blocks",
+            "jobs from 9216 on are said to have ended, and there are none",
+        ),
     ] {
         let found = findings_after(sql).await;
         assert!(

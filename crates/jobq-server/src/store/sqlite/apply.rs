@@ -207,19 +207,7 @@ impl<'db> Applier<'db> {
     ) -> Result<(), StoreError> {
         match changes {
             [] => return Ok(()),
-            [Change::Insert { .. }, ..] if !takes_jobs => {
-                return self
-                    .inserts
-                    .find(self.db, &mut self.names, changes, inserts)
-                    .during("look for jobs");
-            }
-            [Change::Find { .. }, ..] => {
-                return self
-                    .inserts
-                    .find(self.db, &mut self.names, changes, inserts)
-                    .during("look for jobs");
-            }
-            [Change::Insert { .. }, ..] => {
+            [Change::Insert { .. }, ..] if takes_jobs => {
                 let Self {
                     inserts: statements,
                     names,
@@ -230,6 +218,12 @@ impl<'db> Applier<'db> {
                 return statements
                     .insert(self.db, names, live, blocks, changes, inserts)
                     .during("insert jobs");
+            }
+            [Change::Insert { .. } | Change::Find { .. }, ..] => {
+                return self
+                    .inserts
+                    .find(self.db, &mut self.names, changes, inserts)
+                    .during("look for jobs");
             }
             [Change::Ended(_), ..] => {
                 let Self {

@@ -26,6 +26,83 @@ fn place_of(name: i64) -> u64 {
 /// When the first of a block's ended jobs ended that have records, by status.
 type Ends = ByEnd<Option<Wall>>;
 
+/// A row of `blocks`, or what it should be.
+pub(super) struct Summary {
+    names: Bits,
+    ends: Ends,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self {
+            names: Bits::NONE,
+            ends: Ends::default(),
+        }
+    }
+}
+
+impl Summary {
+    /// All rows.
+    pub(super) fn read(db: &Connection) -> rusqlite::Result<BTreeMap<u64, Self>> {
+        let mut read = db.prepare("SELECT block, completed, failed, cancelled, names FROM blocks")?;
+        let rows = read.query_map([], |row| {
+            let summary = Self {
+                names: row.get(4)?,
+                ends: ends(row)?,
+            };
+            Ok((row.get::<_, Unsigned>(0)?.0, summary))
+        });
+        rows?.collect()
+    }
+
+    /// It has a job of the name of this number.
+    pub(super) fn arrived(&mut self, name: i64) {
+        self.names.set(place_of(name), true);
+    }
+
+    /// A job of it ended.
+    pub(super) fn ended(&mut self, status: Status, at: Wall) {
+        let end = self.ends.of_mut(status);
+        *end = Some(end.map_or(at, |end| end.min(at)));
+    }
+
+    /// Whether it says that jobs have ended.
+    pub(super) fn has_ends(&self) -> bool {
+        self.ends != Ends::default()
+    }
+
+    /// What it does not say, or says wrongly, where this is so. That it has names which it had once is not wrong.
+    pub(super) fn wrong_for(&self, so: &Self) -> Vec<&'static str> {
+        let mut wrong = Vec::new();
+        if so.names.places().any(|place| !self.names.has(place)) {
+            wrong.push("which names they have");
+        }
+        let of = [
+            "when the first of them completed",
+            "when the first of them failed",
+            "when the first of them was cancelled",
+        ];
+        let differ = self.ends.values().into_iter().zip(so.ends.values());
+        wrong.extend(
+            differ
+                .zip(of)
+                .filter(|((kept, so), _)| kept != so)
+                .map(|(_, what)| what),
+        );
+        wrong
+    }
+}
+
+/// The ends in a row of `blocks`, whose first column is the block.
+fn ends(row: &rusqlite::Row<'_>) -> rusqlite::Result<Ends> {
+    let end = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(Wall));
+    Ok(Ends {
+        completed: end(1)?,
+        failed: end(2)?,
+        cancelled: end(3)?,
+    })
+}
+
 /// The blocks of a store, as its writer knows them: some 100 bytes for each 1,024 records.
 pub(super) struct Blocks<'db> {
     ends: BTreeMap<u64, Ends>,
@@ -75,16 +152,7 @@ impl<'db> Blocks<'db> {
         let mut read = db.prepare("SELECT block, completed, failed, cancelled FROM blocks")?;
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
-            let end = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(Wall));
-            let block = row.get::<_, Unsigned>(0)?.0;
-            blocks.set_ends(
-                block,
-                Ends {
-                    completed: end(1)?,
-                    failed: end(2)?,
-                    cancelled: end(3)?,
-                },
-            );
+            blocks.set_ends(row.get::<_, Unsigned>(0)?.0, ends(row)?);
         }
         Ok(blocks)
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use jobq_proto::{JobId, Status};
 use rusqlite::Connection;
 
+use super::blocks::Summary;
 use super::live::{BLOCK, Bits};
 use super::lookup::{RECORD_WIDTH, record, record_columns};
 use super::names::Names;
@@ -13,6 +14,7 @@ use super::values::{Code, During, Unsigned};
 use super::watermark::{self, Watermark};
 use super::{recover, schema};
 use crate::store::StoreError;
+use crate::time::Wall;
 
 /// Up to this size a database is checked at a start that follows no clean stop: about half a second's work.
 pub(super) const QUICK_CHECK_BYTES: u64 = 64 * 1024 * 1024;
@@ -123,6 +125,15 @@ struct Checker<'a> {
 /// How many jobs of a name completed, failed and were cancelled.
 type Ended = [u64; 3];
 
+/// What follows from the jobs themselves.
+#[derive(Default)]
+struct Counted {
+    /// How many ended, by the number of their name.
+    ended: BTreeMap<i64, Ended>,
+    /// What is to be known of each 1,024 ids.
+    blocks: BTreeMap<u64, Summary>,
+}
+
 impl Checker<'_> {
     fn look(mut self, progress: &mut impl FnMut(CheckProgress)) -> Result<(), StoreError> {
         self.report.last_commit = recover::last_batch(self.db)?;
@@ -130,7 +141,7 @@ impl Checker<'_> {
         let totals = self.totals()?;
         let ended: u64 = totals.values().flatten().sum();
         let bits: u64 = live.values().map(|bits| bits.places().count() as u64).sum();
-        let mut counted = BTreeMap::new();
+        let mut counted = Counted::default();
         self.jobs(ended + bits, &mut live, &mut counted, progress)?;
         for (block, bits) in live {
             for place in bits.places() {
@@ -139,7 +150,8 @@ impl Checker<'_> {
                     .find(format!("job {id} counts as live, and there is no such job"));
             }
         }
-        self.compare_totals(&totals, &counted)?;
+        self.compare_totals(&totals, &counted.ended)?;
+        self.compare_blocks(&counted.blocks)?;
         self.strays()
     }
 
@@ -171,7 +183,7 @@ impl Checker<'_> {
         &mut self,
         expected: u64,
         live: &mut BTreeMap<u64, Bits>,
-        counted: &mut BTreeMap<i64, Ended>,
+        counted: &mut Counted,
         progress: &mut impl FnMut(CheckProgress),
     ) -> Result<(), StoreError> {
         let next_id: Unsigned = self
@@ -179,7 +191,7 @@ impl Checker<'_> {
             .query_row("SELECT next_id FROM meta", [], |row| row.get(0))
             .during("be read")?;
         let sql = format!(
-            "SELECT {}, d.id IS NOT NULL, d.status, d.name_id, j.name_id FROM jobs j LEFT JOIN done d ON d.id = j.id \
+            "SELECT {}, d.id IS NOT NULL, d.status, d.name_id, j.name_id, d.ended FROM jobs j LEFT JOIN done d ON d.id = j.id \
              ORDER BY j.id",
             record_columns()
         );
@@ -204,13 +216,22 @@ impl Checker<'_> {
                 (true, false) => self.report.live += 1,
                 (false, true) => {}
             }
+            let asked_for: i64 = row.get(RECORD_WIDTH + 3).during("read a job")?;
+            let block = counted.blocks.entry(id / BLOCK).or_default();
+            block.arrived(asked_for);
             if has_ended {
                 let name: i64 = row.get(RECORD_WIDTH + 2).during("read how a job ended")?;
-                if name != row.get::<_, i64>(RECORD_WIDTH + 3).during("read a job")? {
+                if name != asked_for {
                     self.report.find(format!("job {id} ended under another name"));
                 }
                 match row.get::<_, Code<Status>>(RECORD_WIDTH + 1) {
-                    Ok(Code(status)) => counted.entry(name).or_default()[place(status)] += 1,
+                    Ok(Code(status)) => {
+                        counted.ended.entry(name).or_default()[place(status)] += 1;
+                        block.ended(
+                            status,
+                            Wall(row.get(RECORD_WIDTH + 4).during("read how a job ended")?),
+                        );
+                    }
                     Err(error) => self.report.find(format!("job {id} ended in no way: {error}")),
                 }
             }
@@ -249,6 +270,26 @@ impl Checker<'_> {
                     ));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Compares what is kept of each 1,024 ids: listings and the removal of records go by it.
+    fn compare_blocks(&mut self, counted: &BTreeMap<u64, Summary>) -> Result<(), StoreError> {
+        let mut kept = Summary::read(self.db).during("read the sums of its jobs")?;
+        for (block, counted) in counted {
+            let kept = kept.remove(block).unwrap_or_default();
+            for wrong in kept.wrong_for(counted) {
+                let (first, last) = (block * BLOCK, block * BLOCK + BLOCK - 1);
+                self.report
+                    .find(format!("of the jobs {first} to {last} it is not known {wrong}"));
+            }
+        }
+        for (block, _) in kept.into_iter().filter(|(_, kept)| kept.has_ends()) {
+            let first = block * BLOCK;
+            self.report.find(format!(
+                "jobs from {first} on are said to have ended, and there are none"
+            ));
         }
         Ok(())
     }

@@ -39,6 +39,22 @@ pub(super) struct Pruner<'db> {
     give_back: Statement<'db>,
 }
 
+/// A step under way.
+struct Stepping<'a, 'db> {
+    blocks: &'a mut Blocks<'db>,
+    live: &'a LiveIds<'db>,
+    prune: &'a Prune,
+    begun: Instant,
+    /// How many records went, by the number of their name.
+    gone: BTreeMap<i64, ByEnd<u64>>,
+}
+
+impl Stepping<'_, '_> {
+    fn is_over(&self) -> bool {
+        self.begun.elapsed() >= STEP
+    }
+}
+
 /// What a step did.
 pub(super) struct Step {
     /// How many records went, by the number of their name.
@@ -80,37 +96,37 @@ impl<'db> Pruner<'db> {
     }
 
     /// Removes records for as long as a step goes on, and gives free pages back if none is left to go.
-    pub(super) fn step(
+    pub(super) fn step<'a>(
         &mut self,
-        blocks: &mut Blocks<'_>,
-        live: &LiveIds<'_>,
-        prune: &Prune,
+        blocks: &'a mut Blocks<'db>,
+        live: &'a LiveIds<'db>,
+        prune: &'a Prune,
     ) -> rusqlite::Result<Step> {
-        let begun = Instant::now();
-        let mut gone = BTreeMap::new();
+        let mut step = Stepping {
+            blocks,
+            live,
+            prune,
+            begun: Instant::now(),
+            gone: BTreeMap::new(),
+        };
         let mut is_first = true;
-        while let Some((block, why)) = next(blocks, prune) {
-            if !is_first && begun.elapsed() >= STEP {
+        while let Some((block, why)) = next(step.blocks, prune) {
+            if !is_first && step.is_over() {
+                let gone = step.gone;
                 return Ok(Step { gone, more: true });
             }
             is_first = false;
-            self.prune_block(blocks, live, block, prune, why, begun, &mut gone)?;
+            self.prune_block(&mut step, block, why)?;
         }
-        let more = self.give_pages_back(begun)?;
+        let more = self.give_pages_back(step.begun)?;
+        let gone = step.gone;
         Ok(Step { gone, more })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of a step's state, in one place")]
-    fn prune_block(
-        &mut self,
-        blocks: &mut Blocks<'_>,
-        live: &LiveIds<'_>,
-        block: u64,
-        prune: &Prune,
-        why: Why,
-        begun: Instant,
-        gone: &mut BTreeMap<i64, ByEnd<u64>>,
-    ) -> rusqlite::Result<()> {
+    /// Removes what is to go of a block, as far as the step allows. The next step reads what is left of the block from
+    /// its start and not from where this one ended: jobs may have ended in it meanwhile, and the first ends of those
+    /// that stay are to be known however many steps it takes.
+    fn prune_block(&mut self, step: &mut Stepping<'_, '_>, block: u64, why: Why) -> rusqlite::Result<()> {
         let first = block.saturating_mul(BLOCK);
         let records: Vec<Record> = self
             .records
@@ -118,14 +134,14 @@ impl<'db> Pruner<'db> {
             .collect::<rusqlite::Result<_>>()?;
         let mut excess = match why {
             Why::Age => 0,
-            Why::Number(status, count) => blocks.totals().of(status).saturating_sub(count.most),
+            Why::Number(status, count) => step.blocks.totals().of(status).saturating_sub(count.most),
         };
         let mut gone_here = ByEnd::<u64>::default();
         let mut left = ByEnd::<Option<Wall>>::default();
         let mut is_over = false;
         for record in records {
             let goes = match why {
-                Why::Age => record.ended < *prune.before.of(record.status),
+                Why::Age => record.ended < *step.prune.before.of(record.status),
                 Why::Number(status, count) => {
                     record.status == status && excess > 0 && record.ended < count.before
                 }
@@ -137,16 +153,16 @@ impl<'db> Pruner<'db> {
                 self.jobs.execute([id])?;
                 excess = excess.saturating_sub(1);
                 *gone_here.of_mut(record.status) += 1;
-                *gone.entry(record.name).or_default().of_mut(record.status) += 1;
-                is_over = begun.elapsed() >= STEP;
+                *step.gone.entry(record.name).or_default().of_mut(record.status) += 1;
+                is_over = step.is_over();
             } else {
                 let left = left.of_mut(record.status);
                 *left = Some(left.map_or(record.ended, |at| at.min(record.ended)));
             }
         }
-        blocks.pruned(block, gone_here, left);
-        if left == ByEnd::default() && !live.has_block(block) {
-            blocks.forget(block)?;
+        step.blocks.pruned(block, gone_here, left);
+        if left == ByEnd::default() && !step.live.has_block(block) {
+            step.blocks.forget(block)?;
         }
         Ok(())
     }

@@ -32,6 +32,9 @@ const HEAL_PART: u64 = 8;
 /// a part of the file system, if that is less. What is asked for may be nothing, and a quota shows in no number.
 const HEAL_LEAST: u64 = 1024 * 1024;
 
+/// Where a file system cannot promise room the ballast has to be written: so many bytes at a time, between commits.
+const GROW: u64 = 1024 * 1024;
+
 /// How much is written at a time.
 const BLOCK: usize = 64 * 1024;
 
@@ -50,6 +53,8 @@ pub(super) struct Reserve {
 enum Ballast {
     /// It is there.
     Made,
+    /// It is being written, and so many bytes are.
+    Growing(u64),
     /// It is to be made when there is room.
     Missing,
     /// None can be made here.
@@ -83,6 +88,11 @@ impl Reserve {
         reserve
     }
 
+    /// Whether there is nothing to look after while nothing is written.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.space == Space::Enough && !matches!(self.ballast, Ballast::Growing(_))
+    }
+
     /// How much room there was when it was last looked at.
     pub(super) fn space(&self) -> Space {
         self.space
@@ -96,8 +106,10 @@ impl Reserve {
         };
         let reserve = self.bytes(room);
         let free = room.free.saturating_sub(growth);
+        let whole = reserve / BALLAST_PART;
         let ballast = match self.ballast {
-            Ballast::Missing => reserve / BALLAST_PART,
+            Ballast::Missing => whole,
+            Ballast::Growing(written) => whole.saturating_sub(written),
             Ballast::Made | Ballast::Impossible => 0,
         };
         match self.space {
@@ -111,11 +123,11 @@ impl Reserve {
                 self.space = Space::Short;
             }
             Space::Enough if ballast > 0 => {
-                self.make_ballast(ballast);
+                self.make_ballast(whole);
             }
             Space::Enough => {}
             Space::Short | Space::Full if free >= reserve + reserve / HEAL_PART + ballast => {
-                if self.has_least(room) && (ballast == 0 || self.make_ballast(ballast)) {
+                if self.has_least(room) && (ballast == 0 || self.make_ballast(whole)) {
                     tracing::info!(
                         free,
                         "there is room on the disk again; jobs are taken and handed out"
@@ -154,7 +166,7 @@ impl Reserve {
 
     /// Gives up the ballast; whether there was any.
     pub(super) fn drop_ballast(&mut self) -> bool {
-        if self.ballast != Ballast::Made {
+        if !matches!(self.ballast, Ballast::Made | Ballast::Growing(_)) {
             return false;
         }
         self.ballast = Ballast::Missing;
@@ -186,17 +198,31 @@ impl Reserve {
         }
     }
 
-    /// Makes the ballast; false if there is no room for it. Where there can be none for another reason, the server is
-    /// only less well prepared.
+    /// Makes the ballast, or some more of it; false if there is no room for it. Where there can be none for another
+    /// reason, the server is only less well prepared.
     fn make_ballast(&mut self, bytes: u64) -> bool {
         let path = self.dir.join(BALLAST);
-        let Err(error) = allocate(&path, bytes) else {
-            self.ballast = Ballast::Made;
-            return true;
+        let made = match self.ballast {
+            Ballast::Growing(written) => grow(&path, written, bytes),
+            _ => promise(&path, bytes).map(|promised| {
+                if promised {
+                    Ballast::Made
+                } else {
+                    Ballast::Growing(0)
+                }
+            }),
+        };
+        let error = match made {
+            Ok(ballast) => {
+                self.ballast = ballast;
+                return true;
+            }
+            Err(error) => error,
         };
         // What there is of it is room that is missed.
         let _ = std::fs::remove_file(&path);
         if is_full(&error) {
+            self.ballast = Ballast::Missing;
             return false;
         }
         tracing::warn!("no ballast can be made, to be given up on a full disk: {error}");
@@ -223,19 +249,42 @@ impl Reserve {
 
 /// Makes a file that really has its room.
 fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    if promise(path, bytes)? {
+        return Ok(());
+    }
+    fill(path, bytes)
+}
+
+/// Makes a file that has its room without being written; false, and an empty file, where a file system cannot do so.
+fn promise(path: &Path, bytes: u64) -> io::Result<bool> {
     let file = create(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-        // Some file systems cannot promise room.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(path, bytes),
-        allocated => Ok(allocated?),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        allocated => Ok(allocated.map(|()| true)?),
     }
 }
 
-/// Makes a file by writing it. Not with zeros, for which some file systems take no room.
+/// Makes a file by writing it.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = create(path)?;
+    write_on(create(path)?, 0, bytes)
+}
+
+/// Writes some more of the ballast, which has so many bytes of `whole`.
+fn grow(path: &Path, written: u64, whole: u64) -> io::Result<Ballast> {
+    let more = whole.saturating_sub(written).min(GROW);
+    write_on(OpenOptions::new().append(true).open(path)?, written, more)?;
+    Ok(if written + more >= whole {
+        Ballast::Made
+    } else {
+        Ballast::Growing(written + more)
+    })
+}
+
+/// Writes so many bytes at the end of a file, which has `written`. Not zeros, for which some file systems take no room,
+/// and nothing that was written before.
+fn write_on(mut file: File, written: u64, bytes: u64) -> io::Result<()> {
     let mut block = [0; BLOCK];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_add(written);
     let mut left = bytes;
     while left > 0 {
         for word in block.chunks_exact_mut(8) {
@@ -293,6 +342,27 @@ mod tests {
         assert!(!ballast.exists());
         assert_eq!(reserve.look(0), Space::Enough);
         assert!(ballast.exists());
+    }
+
+    #[test]
+    fn where_room_cannot_be_promised_the_ballast_grows_a_little_each_time_it_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let ballast = dir.path().join(BALLAST);
+        let whole = 2 * GROW + 1_000;
+        let mut reserve = Reserve::new(dir.path(), whole * BALLAST_PART);
+        create(&ballast).unwrap();
+        reserve.ballast = Ballast::Growing(0);
+        for length in [GROW, 2 * GROW] {
+            assert_eq!(reserve.look(0), Space::Enough);
+            assert_eq!(ballast.metadata().unwrap().len(), length);
+            assert!(!reserve.is_at_rest(), "it is looked at again soon");
+        }
+        reserve.look(0);
+        assert_eq!(ballast.metadata().unwrap().len(), whole);
+        assert!(reserve.is_at_rest());
+        reserve.ballast = Ballast::Growing(whole / 2);
+        assert!(reserve.drop_ballast(), "what there is of it is given up too");
+        assert!(!ballast.exists());
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Writer {
         let mut prune = None;
         room.look(&log);
         loop {
-            let at_rest = log.is_clean() && room.reserve.space() == Space::Enough;
+            let at_rest = log.is_clean() && room.reserve.is_at_rest();
             let next = next_group(tasks, &mut batches, &mut prune, (!at_rest).then_some(IDLE));
             if room.is_abandoned() {
                 return Ok(());
