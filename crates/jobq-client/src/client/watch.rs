@@ -186,7 +186,7 @@ pub(super) struct LatestProgress {
 #[derive(Debug, Default)]
 struct Latest {
     reports: HashMap<u64, ProgressedJob>,
-    /// In the order in which the jobs got a report to take.
+    /// In the order in which the jobs got a report to take; those that have ended since are among them.
     order: VecDeque<u64>,
 }
 
@@ -213,10 +213,8 @@ impl LatestProgress {
 
     /// The job has ended: how far it had come is of no interest any more.
     fn forget(&self, id: u64) {
-        let mut latest = self.lock();
-        if latest.reports.remove(&id).is_some() {
-            latest.order.retain(|&other| other != id);
-        }
+        // Its place in the order is passed over when it comes.
+        self.lock().reports.remove(&id);
     }
 
     fn lock(&self) -> MutexGuard<'_, Latest> {
@@ -227,7 +225,37 @@ impl LatestProgress {
 
 impl Latest {
     fn pop(&mut self) -> Option<ProgressedJob> {
-        let id = self.order.pop_front()?;
-        self.reports.remove(&id)
+        while let Some(id) = self.order.pop_front() {
+            if let Some(job) = self.reports.remove(&id) {
+                return Some(job);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(id: u64, attempt: u32) -> ProgressedJob {
+        ProgressedJob {
+            id,
+            attempt,
+            progress: JobProgress::default(),
+        }
+    }
+
+    #[test]
+    fn the_latest_report_of_each_job_is_taken_in_turn_and_none_of_a_job_that_has_ended() {
+        let latest = LatestProgress::default();
+        for job in [report(1, 1), report(2, 1), report(3, 1), report(1, 2)] {
+            latest.put(job);
+        }
+        latest.forget(2);
+        let taken: Vec<(u64, u32)> = std::iter::from_fn(|| latest.lock().pop())
+            .map(|job| (job.id, job.attempt))
+            .collect();
+        assert_eq!(taken, [(1, 2), (3, 1)]);
     }
 }
