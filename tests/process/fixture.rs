@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jobq_client::{Client, JobId, JobRequest, Status};
 use jobq_tests::soon::BOUND;
-use jobq_tests::{History, Program};
+use jobq_tests::{Finished, History, Program, ServerProcess};
 use tempfile::TempDir;
 
 /// The binary that cargo built for this test target.
@@ -24,6 +24,12 @@ pub(crate) fn directory() -> TempDir {
 pub(crate) async fn connect(address: &str) -> Client {
     let client = Client::builder(address).deadline(BOUND).connect().await;
     client.expect("the server listens")
+}
+
+/// Runs the binary to its end, with a server to talk to.
+pub(crate) async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
+    let at = ["--server", server.address()];
+    program().run(arguments.iter().copied().chain(at)).await
 }
 
 /// Submits jobs and notes them; all of them are taken.

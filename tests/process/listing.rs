@@ -2,19 +2,14 @@
 
 use jobq_client::JobRequest;
 use jobq_tests::program::finish;
-use jobq_tests::{Finished, History, ServerProcess, Via, WorkerProcess};
+use jobq_tests::{History, ServerProcess, Via, WorkerProcess};
 use serde_json::Value;
 
-use crate::fixture::{connect, directory, program, submit, text};
+use crate::fixture::{connect, directory, jobq, program, submit, text};
 
 /// Exit codes: a command line or input that makes no sense, and not all done.
 const USAGE: i32 = 2;
 const PARTIAL: i32 = 4;
-
-async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
-    let at = ["--server", server.address()];
-    program().run(arguments.iter().copied().chain(at)).await
-}
 
 /// The numbers of the jobs that a listing shows.
 async fn listed(server: &ServerProcess, filter: &[&str]) -> Vec<u64> {
@@ -147,7 +142,7 @@ async fn jobs_that_a_filter_names_are_changed_only_if_somebody_agrees() {
     assert_eq!(jobq(&server, &retry).await.success(), "1500 submitted again\n");
     assert_eq!(
         jobq(&server, &retry).await.success(),
-        "1500 submitted again before\n"
+        "0 submitted again, 1500 had been before\n"
     );
 }
 

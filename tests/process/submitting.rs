@@ -8,7 +8,7 @@ use std::process::Stdio;
 use jobq_client::{Client, JobFilter, JobRequest, json};
 use jobq_tests::process::read_log;
 use jobq_tests::soon;
-use jobq_tests::{Chance, Contents, Finished, History, ServerProcess, Via, check};
+use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::fixture::{connect, directory, program, seed, submit};
+use crate::fixture::{connect, directory, jobq, program, seed, submit};
 
 /// Tasks that submit at the same time, over one connection.
 const SUBMITTERS: u64 = 4;
@@ -91,11 +91,6 @@ async fn keep_submitting(client: Client, history: Arc<History>, stopped: watch::
 
 fn drawn(chance: &mut Chance, most: u64) -> usize {
     usize::try_from(chance.between(1, most)).expect("the tests' numbers are small")
-}
-
-async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
-    let at = ["--server", server.address()];
-    program().run(arguments.iter().copied().chain(at)).await
 }
 
 #[tokio::test]

@@ -47,6 +47,11 @@ pub(super) trait Change {
     /// Those that a filter without a status means.
     const MEANT: &'static [Status];
 
+    /// What a question about many adds to their number.
+    const REMARK: &'static str = "";
+    /// The outcome that a sum of many names first, also if there is none, where there is such.
+    const FIRST: Option<&'static str> = None;
+
     /// Changes some jobs; one answer for each, in order.
     async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError>;
 }
@@ -125,7 +130,7 @@ impl Targets {
                 "{jobs} would be changed, and there is no terminal to ask on; repeat it with --yes"
             )));
         }
-        let question = format!("{} {jobs}?", C::VERB);
+        let question = format!("{} {jobs}?{}", C::VERB, C::REMARK);
         let agreed = tokio::task::spawn_blocking(move || progress::confirm(&question)).await;
         let agreed = agreed.context("the question panicked")?;
         if agreed.context("failed to read the answer")? {
@@ -171,7 +176,7 @@ async fn carry_out<C: Change>(
 ) -> anyhow::Result<Exit> {
     // Nobody reads a line for each of a million jobs that were not named one by one.
     let sums_up = targets.ids.is_empty() && !targets.json;
-    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    let mut sums: Vec<(&'static str, u64)> = C::FIRST.iter().map(|&outcome| (outcome, 0)).collect();
     let mut output = Output::new();
     let mut exit = Exit::Ok;
     let line = Line::steps(ids.len() as u64);
@@ -218,7 +223,7 @@ async fn carry_out<C: Change>(
         }
     }
     drop(line);
-    if sums_up && !sums.is_empty() {
+    if sums_up && answered > 0 {
         let sums: Vec<String> = sums
             .iter()
             .map(|(outcome, count)| format!("{count} {outcome}"))

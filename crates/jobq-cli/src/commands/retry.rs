@@ -11,7 +11,9 @@ use crate::exit::Exit;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Each ended job is submitted again as a new job, which names the old one.
-Repeating the command gives the same new jobs and no others.
+Repeating the command gives the same new jobs and no others, and says how many
+there were before: an old job stays listed as failed as long as its record is
+kept.
 
 Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
 match all of them. Without --status, filters mean failed jobs. With filters it
@@ -30,26 +32,32 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     change::run::<Retry>(args.targets, global).await
 }
 
+/// What a sum calls those that this call submitted, and those that were submitted before.
+const AGAIN: &str = "submitted again";
+const BEFORE: &str = "had been before";
+
 struct Retry;
 
 impl Change for Retry {
     const VERB: &'static str = "retry";
     const STATUSES: &'static [Status] = &[Status::Completed, Status::Failed, Status::Cancelled];
     const MEANT: &'static [Status] = &[Status::Failed];
+    const REMARK: &'static str = " Those that were submitted again before are left as they are.";
+    const FIRST: Option<&'static str> = Some(AGAIN);
 
     async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError> {
         let receipts = client.retry(ids).await?;
         let changed = ids.iter().zip(receipts).map(|(old, receipt)| match receipt {
             Ok(new) => {
-                let again = if new.existing { ", as it was before" } else { "" };
+                let (outcome, says) = if new.existing {
+                    (BEFORE, format!("had been submitted again before, as {}", new.id))
+                } else {
+                    (AGAIN, format!("submitted again as {}", new.id))
+                };
                 Changed {
-                    outcome: if new.existing {
-                        "submitted again before"
-                    } else {
-                        "submitted again"
-                    },
+                    outcome,
                     done: true,
-                    says: format!("submitted again as {}{again}", new.id),
+                    says,
                     object: json!({ "id": new.id.0, "retry_of": old.0, "existing": new.existing }),
                 }
             }
