@@ -6,6 +6,7 @@
 mod checking;
 mod commands;
 mod configuring;
+mod counting;
 mod documents;
 mod extents;
 mod failing;

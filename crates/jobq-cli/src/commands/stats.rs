@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// Shortest interval: a question costs the server little, and nobody reads faster.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long `--watch` waits for an answer before it says that there is none, and asks again.
+/// How long `--watch` waits for an answer before it asks again, and says once that there is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -76,17 +76,23 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut output = Output::new();
+    let mut silent = false;
     loop {
         ticks.tick().await;
         let stats = match client.stats().await {
             Ok(stats) => stats,
             // The session comes back by itself.
             Err(error @ AskError::TimedOut(_)) => {
-                note(&format!("failed to count jobs: {error}; trying again"));
+                if !std::mem::replace(&mut silent, true) {
+                    note(&format!(
+                        "failed to count jobs: {error}; trying again until it is back"
+                    ));
+                }
                 continue;
             }
             Err(error) => return Err(unanswered(error)).context("failed to count jobs"),
         };
+        silent = false;
         let redraws = output.is_terminal() && !args.json;
         if redraws {
             output.clear()?;
