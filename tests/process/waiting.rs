@@ -1,12 +1,12 @@
 //! Waiting for jobs to end.
 
 use jobq_client::JobRequest;
-use jobq_tests::{Finished, History, Process, ServerProcess, Via, WorkerProcess, soon};
+use jobq_tests::{History, Process, ServerProcess, Via, WorkerProcess, soon};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::fixture::{connect, directory, program, submit};
+use crate::fixture::{connect, directory, jobq, program, submit};
 
 /// Exit codes: not all done, a job that failed, one that was cancelled, the time given over, and interrupted.
 const PARTIAL: i32 = 4;
@@ -14,11 +14,6 @@ const FAILED: i32 = 5;
 const CANCELLED: i32 = 6;
 const TIME_OVER: i32 = 8;
 const INTERRUPTED: i32 = 130;
-
-async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished {
-    let at = ["--server", server.address()];
-    program().run(arguments.iter().copied().chain(at)).await
-}
 
 #[tokio::test]
 async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
@@ -137,4 +132,66 @@ async fn an_interrupted_wait_leaves_the_jobs_alone() {
         .expect("it answers")
         .expect("it is there");
     assert!(!job.status.is_terminal(), "{job:?}");
+}
+
+#[tokio::test]
+async fn attempts_that_fail_are_told_on_standard_error_once_each() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    let at = ["--backoff", "1s", "--wait", "--server", server.address()];
+    let mut command = program().command(["submit", "x"].iter().chain(&at));
+    command.stdout(std::process::Stdio::piped());
+    let mut submit = Process::spawn(command, "jobq submit", &place.join("submit.log"));
+    let script = "[ -e \"$1/go\" ] && printf done && exit; echo it broke >&2; exit 1";
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
+    soon("word of a failed attempt", async {
+        while !submit.log().contains("of 20 failed: ") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let command = program().command(["wait", "1", "--server", server.address()]);
+    let mut wait = Process::spawn(command, "jobq wait", &place.join("wait.log"));
+    soon("word of a failed attempt", async {
+        while !wait.log().contains("of 20 failed: ") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    std::fs::write(place.join("go"), "").expect("it can be written");
+    let mut lines = BufReader::new(submit.take_stdout().expect("it is a pipe")).lines();
+    let mut result = soon("the result", lines.next_line()).await;
+    assert_eq!(result.expect("it can be read").as_deref(), Some("done"));
+    result = soon("the end of the output", lines.next_line()).await;
+    assert_eq!(result.expect("it can be read"), None);
+    assert_eq!(submit.wait().await.code(), Some(0));
+    assert_eq!(wait.wait().await.code(), Some(0));
+    for said in [submit.log(), wait.log()] {
+        let attempts: Vec<&str> = said.lines().collect();
+        let told = |line: &&str| line.contains("job 1: attempt") && line.contains("it broke");
+        assert!(attempts.iter().all(told), "{said}");
+        let mut different = attempts.clone();
+        different.dedup_by_key(|line| line.split("; next").next());
+        assert_eq!(attempts, different, "each is told once: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_without_a_line_break_gets_one_at_its_end() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, "printf text", place);
+    let _other = WorkerProcess::start(&program(), place, server.address(), "y", 1, "echo line", place);
+    let _none = WorkerProcess::start(&program(), place, server.address(), "z", 1, "true", place);
+    for (name, expected) in [("x", "text\n"), ("y", "line\n"), ("z", "")] {
+        let said = jobq(&server, &["submit", name, "--wait"]).await.success();
+        assert_eq!(said, expected, "{name}");
+    }
+    let exact = jobq(&server, &["submit", "x", "--wait", "--json"])
+        .await
+        .success();
+    let exact: Value = serde_json::from_str(&exact).expect("it is JSON");
+    assert_eq!(exact["result"], "text");
 }

@@ -42,18 +42,19 @@ impl Output {
     }
 
     /// Writes a text that somebody else chose: as it is into a pipe, and escaped, line breaks and tabs apart, on a
-    /// terminal. Ends with a line break on a terminal in any case.
+    /// terminal. It ends with a line break in any case, unless it is empty.
     pub(crate) fn foreign(&mut self, text: &str) -> anyhow::Result<()> {
-        if !self.terminal {
-            return check(self.inner.write_all(text.as_bytes()));
-        }
-        let text = escape_all(text, |c| matches!(c, '\n' | '\t'));
+        let shown = if self.terminal {
+            escape_all(text, |c| matches!(c, '\n' | '\t'))
+        } else {
+            Cow::Borrowed(text)
+        };
         let end = if text.is_empty() || text.ends_with('\n') {
             ""
         } else {
             "\n"
         };
-        check(write!(self.inner, "{text}{end}"))
+        check(write!(self.inner, "{shown}{end}"))
     }
 
     /// Writes a table; on a terminal, no wider than that.

@@ -1,5 +1,6 @@
 //! The commands, one a module: its flags, and a function that runs it.
 
+mod attempts;
 mod bench;
 mod cancel;
 mod change;

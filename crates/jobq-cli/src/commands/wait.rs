@@ -8,6 +8,7 @@ use futures::StreamExt;
 use jobq_client::{Client, JobEvent, JobId, Outcome, Status, WaitError};
 use serde_json::json;
 
+use super::attempts::Attempts;
 use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::connect::{unanswered, unreachable};
@@ -23,8 +24,9 @@ const REASON_WIDTH: usize = 200;
 /// The flags of `jobq wait`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-It tells each job's end as it comes, and ends when all have ended. The exit code
-is that of the worst: 5 if a job failed, else 6 if one was cancelled, else 4 if
+It tells each job's end as it comes, and ends when all have ended. Attempts that
+fail and are to be repeated are told on standard error, those of the first 100
+jobs that are left. The exit code is that of the worst: 5 if a job failed, else 6 if one was cancelled, else 4 if
 one does not exist. With --json, each end is one line with one object, which has
 the job's result too.
 
@@ -56,7 +58,8 @@ async fn wait(client: &Client, args: &Args, signals: &mut Signals) -> anyhow::Re
     let mut ends = Ends::new(args.json);
     let ids = ids(client, &args.jobs, &mut ends).await?;
     let mut events = client.watch(ids.iter().copied());
-    let mut left: HashSet<JobId> = ids.into_iter().collect();
+    let mut left: HashSet<JobId> = ids.iter().copied().collect();
+    let mut attempts = Attempts::new(client);
     let all = left.len() as u64;
     let line = Line::steps(all);
     let over = async {
@@ -71,6 +74,10 @@ async fn wait(client: &Client, args: &Args, signals: &mut Signals) -> anyhow::Re
             biased;
             () = signals.recv() => break Some(Exit::Interrupted),
             event = events.next() => event,
+            failed = attempts.failed(ids.iter().copied().filter(|id| left.contains(id))) => {
+                line.beside(|| failed.iter().for_each(|line| note(line)));
+                continue;
+            }
             () = &mut over => break Some(Exit::TimeOver),
         };
         match event {

@@ -47,6 +47,31 @@ impl Client {
         self.show_one(vec![id.0], Vec::new(), Some(include)).await
     }
 
+    /// Many jobs without their params and results, in the order asked for, without those that do not exist.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn show_many(&self, ids: &[JobId]) -> Result<Vec<JobView>, AskError> {
+        let items = usize::try_from(self.welcome().limits.items).unwrap_or(usize::MAX);
+        let mut views = Vec::new();
+        for chunk in ids.chunks(items.clamp(1, MAX_IDS)) {
+            let mut left = chunk;
+            while !left.is_empty() {
+                let query = Query {
+                    ids: plain(left),
+                    ..Query::default()
+                };
+                let (jobs, next) = self.query(query).await?;
+                // An answer that is cut short by its size goes on after the last job that it has.
+                let last = jobs.last().map(|job| job.id).filter(|_| next.is_some());
+                let answered = last.and_then(|last| left.iter().position(|id| id.0 == last));
+                left = answered.map_or(&[], |at| &left[at + 1..]);
+                views.extend(jobs);
+            }
+        }
+        Ok(views)
+    }
+
     /// The job that was submitted under a uuid; none if there is none, or its record is no longer kept.
     ///
     /// # Errors

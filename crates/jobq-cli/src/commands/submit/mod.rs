@@ -25,8 +25,11 @@ use fields::Fields;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 It prints the job's number once the job is on the server's disk; with --wait,
-it waits for the job's end and prints its result: a text as it is, anything
-else as JSON. On a terminal it shows meanwhile how far the job has come.
+it waits for the job's end and prints its result: a text as it is, with a line
+break at its end if it has none, and anything else as JSON. With --json a text
+is JSON too, as it is to the last byte. Meanwhile standard error tells of each
+attempt that fails and is to be repeated, and a terminal shows how far the job
+has come.
 
 Params are any JSON by --params, or an object made of words: KEY=VALUE for a
 text, KEY:=JSON for anything else. A backslash takes their meaning from '=',

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Args, not_submitted, pairs};
 use crate::cli::Global;
+use crate::commands::attempts::Attempts;
 use crate::commands::wait::not_waited;
 use crate::connect::patiently;
 use crate::exit::Exit;
@@ -74,12 +75,22 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
     Ok(Exit::Ok)
 }
 
-/// Waits for the job's end, and shows on a terminal how far it has come.
+/// Waits for the job's end, says which attempts fail, and shows on a terminal how far it has come.
 async fn wait(client: &Client, id: JobId) -> Result<Outcome, WaitError> {
     let line = Line::spinner();
     line.say(format!("job {id} waits for a worker"));
     let mut events = client.watch([id]);
-    while let Some(event) = events.next().await {
+    let mut attempts = Attempts::new(client);
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            failed = attempts.failed([id]) => {
+                line.beside(|| failed.iter().for_each(|line| note(line)));
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         match event? {
             JobEvent::Ended(outcome) => return Ok(outcome),
             JobEvent::Progressed {
