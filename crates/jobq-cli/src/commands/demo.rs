@@ -114,11 +114,9 @@ struct Played {
 
 impl Demo {
     async fn start(args: &Args, data: &Path) -> anyhow::Result<Self> {
-        let config = Config {
-            max_active: Some(args.concurrency as usize),
-            max_attempts: NonZeroU32::MIN,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.max_active = Some(args.concurrency as usize);
+        config.max_attempts = NonZeroU32::MIN;
         let server = Server::new()
             .config(config)
             .data(data)

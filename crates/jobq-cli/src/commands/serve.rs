@@ -112,13 +112,13 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let server = args.listen.iter().cloned().fold(Server::new(), Server::listen);
+    let mut store = SqliteSettings::default();
+    store.reserve = args.reserve;
+    store.accept_loss = args.accept_loss;
     let mut server = server
         .config(config)
         .data(&args.data)
-        .store(SqliteSettings {
-            reserve: args.reserve,
-            accept_loss: args.accept_loss,
-        })
+        .store(store)
         .start()
         .await
         .map_err(cannot_start)?;
@@ -127,20 +127,17 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 fn config(args: &Args, token: Option<String>) -> Config {
-    let default = Config::default();
-    let mut config = Config {
-        token,
-        max_attempts: args
-            .max_attempts
-            .and_then(NonZeroU32::new)
-            .unwrap_or(default.max_attempts),
-        ttl: args.ttl,
-        grace: args.grace.min(args.ttl),
-        // Three beats have to be lost for a session to be.
-        beat: default.beat.min(args.ttl / 3),
-        close_within: args.drain,
-        ..default
-    };
+    let mut config = Config::default();
+    config.token = token;
+    config.max_attempts = args
+        .max_attempts
+        .and_then(NonZeroU32::new)
+        .unwrap_or(config.max_attempts);
+    config.ttl = args.ttl;
+    config.grace = args.grace.min(args.ttl);
+    // Three beats have to be lost for a session to be.
+    config.beat = config.beat.min(args.ttl / 3);
+    config.close_within = args.drain;
     args.limits.apply(&mut config);
     args.retention.apply(&mut config);
     config

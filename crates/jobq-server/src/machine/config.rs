@@ -8,8 +8,15 @@ use jobq_proto::{Backoff, JobName, Limits, Window};
 
 use super::retention::Keep;
 
-/// The machine's settings. [`Config::default`] is what `jobq serve` uses.
+/// The machine's settings. [`Config::default`] is what `jobq serve` uses, and begins whatever is to differ from it:
+///
+/// ```
+/// let mut config = jobq_server::Config::default();
+/// config.max_active = Some(8);
+/// config.keep.completed = None;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// What the server calls itself in its Hello.
     pub server: String,
@@ -49,6 +56,7 @@ pub struct Config {
 /// whatever happens to those that are there goes on. No limit where absent. The limits on bytes let one job in,
 /// however large, where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueLimits {
     /// Jobs, over all names.
     pub jobs: Option<u64>,

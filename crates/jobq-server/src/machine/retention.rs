@@ -41,6 +41,7 @@ const AFTER_START: Duration = Duration::from_secs(600);
 
 /// How long records of ended jobs are kept. What is absent is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Keep {
     /// Those of completed jobs.
     pub completed: Option<Duration>,

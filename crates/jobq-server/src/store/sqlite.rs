@@ -54,6 +54,7 @@ use crate::lock::DataDir;
 
 /// How an SQLite store is opened and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SqliteSettings {
     /// Bytes that are to be free on the directory's file system, or a quarter of that if it is less; below, the store
     /// takes no job. A quarter of them again are a ballast file, given up when even the reserve is used up. 0 for

@@ -3,30 +3,21 @@
 use bytes::Bytes;
 use jobq_proto::message::{Receipt, Submission};
 use jobq_proto::{ErrorCode, Status, WireError};
-use jobq_server::{Config, QueueLimits};
+use jobq_server::QueueLimits;
 use uuid::Uuid;
 
 use super::world::{World, job, secs, sized};
 
-const NONE: QueueLimits = QueueLimits {
-    jobs: None,
-    bytes: None,
-    jobs_per_name: None,
-    bytes_per_name: None,
-};
-
-fn limited(queue: QueueLimits) -> World {
-    World::with(Config {
-        queue,
-        ..Config::default()
+/// A server with no limits but these.
+fn limited(change: impl FnOnce(&mut QueueLimits)) -> World {
+    World::configured(|config| {
+        config.queue.jobs = None;
+        change(&mut config.queue);
     })
 }
 
 fn at_most(jobs: u64) -> World {
-    limited(QueueLimits {
-        jobs: Some(jobs),
-        ..NONE
-    })
+    limited(|queue| queue.jobs = Some(jobs))
 }
 
 fn known(name: &str, uuid: u128, params: &'static [u8]) -> Submission {
@@ -59,10 +50,7 @@ fn jobs_beyond_the_limit_are_refused_one_by_one_with_what_is_used_and_when_to_re
 
 #[test]
 fn a_name_has_a_limit_of_its_own() {
-    let mut world = limited(QueueLimits {
-        jobs_per_name: Some(1),
-        ..NONE
-    });
+    let mut world = limited(|queue| queue.jobs_per_name = Some(1));
     let client = world.client();
     let receipts = world.receipts(client, vec![job("a"), job("a"), job("b")]);
     assert!(
@@ -74,10 +62,9 @@ fn a_name_has_a_limit_of_its_own() {
 
 #[test]
 fn bytes_of_params_are_limited_over_all_and_for_each_name() {
-    let mut world = limited(QueueLimits {
-        bytes: Some(100),
-        bytes_per_name: Some(60),
-        ..NONE
+    let mut world = limited(|queue| {
+        queue.bytes = Some(100);
+        queue.bytes_per_name = Some(60);
     });
     let client = world.client();
     let jobs = vec![
@@ -98,10 +85,7 @@ fn bytes_of_params_are_limited_over_all_and_for_each_name() {
 
 #[test]
 fn a_job_that_is_larger_than_the_limit_on_bytes_is_taken_where_there_is_none() {
-    let mut world = limited(QueueLimits {
-        bytes: Some(10),
-        ..NONE
-    });
+    let mut world = limited(|queue| queue.bytes = Some(10));
     let client = world.client();
     let receipts = world.receipts(client, vec![sized("a", 500), sized("a", 1)]);
     assert!(receipts[0].id.is_some());

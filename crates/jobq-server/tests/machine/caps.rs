@@ -1,6 +1,5 @@
 //! Caps: how many jobs of a name, and of all names, workers have at a time.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use jobq_proto::ErrorCode;
@@ -14,10 +13,9 @@ fn capped(caps: &[(&str, u32)]) -> Config {
         let cap = NonZeroU32::new(*cap).expect("a cap is at least 1");
         (name.parse().expect("the name is good"), cap)
     };
-    Config {
-        caps: caps.iter().map(cap).collect::<BTreeMap<_, _>>(),
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.caps = caps.iter().map(cap).collect();
+    config
 }
 
 /// What a worker wants that runs `running` jobs of each name and in all, and prefetches.
@@ -79,10 +77,9 @@ fn jobs_of_a_name_at_its_cap_hold_no_others_up() {
 
 #[test]
 fn a_cap_of_a_name_and_the_cap_of_all_both_hold() {
-    let mut world = World::with(Config {
-        max_active: Some(3),
-        ..capped(&[("a", 2)])
-    });
+    let mut config = capped(&[("a", 2)]);
+    config.max_active = Some(3);
+    let mut world = World::with(config);
     let client = world.client();
     let worker = world.worker(&[("a", 9), ("b", 9)]);
     world.submit(client, vec![job("a"), job("a"), job("a"), job("b"), job("b")]);

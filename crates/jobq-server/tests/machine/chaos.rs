@@ -50,16 +50,15 @@ struct Chaos {
 impl Chaos {
     fn new(seed: u8) -> Self {
         let mut rng = ChaCha12Rng::from_seed([seed; 32]);
-        let config = Config {
-            max_active: Some(MAX_ACTIVE),
-            caps: BTreeMap::from([(NAMES[2].parse().expect("the name is good"), CAP)]),
-            payload_budget: if rng.next_u32().is_multiple_of(2) {
-                500
-            } else {
-                1 << 20
-            },
-            ..Config::default()
+        let mut config = Config::default();
+        config.max_active = Some(MAX_ACTIVE);
+        config.caps = BTreeMap::from([(NAMES[2].parse().expect("the name is good"), CAP)]);
+        config.payload_budget = if rng.next_u32().is_multiple_of(2) {
+            500
+        } else {
+            1 << 20
         };
+
         let mut world = World::seeded(config, seed);
         let client = world.client();
         Self {

@@ -3,7 +3,6 @@
 use jobq_proto::ServerMessage;
 use jobq_proto::limits::{MAX_HELD, MAX_HELD_BYTES};
 use jobq_proto::message::{Completed, CompletedRun, Credit, NameCredit, Work};
-use jobq_server::Config;
 
 use super::world::{World, ids, job, millis, secs, sized, urgent, work};
 
@@ -224,10 +223,7 @@ fn jobs_go_round_among_the_workers_of_a_name() {
 
 #[test]
 fn max_active_caps_the_leases_of_all_workers_together() {
-    let mut world = World::with(Config {
-        max_active: Some(2),
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.max_active = Some(2));
     let client = world.client();
     let (one, two) = (world.worker(&[("a", 9)]), world.worker(&[("a", 9)]));
     world.submit(client, (0..6).map(|_| urgent("a", "Low")).collect());
@@ -239,10 +235,7 @@ fn max_active_caps_the_leases_of_all_workers_together() {
 
 #[test]
 fn max_active_is_reached_again_after_workers_are_lost() {
-    let mut world = World::with(Config {
-        max_active: Some(3),
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.max_active = Some(3));
     let client = world.client();
     world.submit(client, (0..9).map(|_| job("a")).collect());
     for _ in 0..4 {

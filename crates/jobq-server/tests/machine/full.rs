@@ -2,7 +2,6 @@
 
 use jobq_proto::message::SettleOutcome;
 use jobq_proto::{ErrorCode, Status};
-use jobq_server::Config;
 
 use super::world::{World, job, secs, sized, work};
 
@@ -90,10 +89,7 @@ fn a_worker_that_comes_while_there_is_no_room_gets_its_jobs_when_there_is() {
 
 #[test]
 fn what_was_to_be_ordered_once_its_params_are_read_stays_in_line() {
-    let mut world = World::with(Config {
-        payload_budget: 0,
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.payload_budget = 0);
     let client = world.client();
     let id = world.submit_one(client, sized("a", 1_000));
     world.hold_reads();

@@ -44,10 +44,7 @@ fn a_second_hello_closes_the_connection() {
 #[test]
 fn a_hello_of_another_version_or_with_a_bad_token_is_refused() {
     let token = Some("secret".to_owned());
-    let mut world = World::with(Config {
-        token: token.clone(),
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.token = token.clone());
     let version = jobq_proto::PROTOCOL_VERSION + 1;
     let newer = Hello {
         version,
@@ -206,10 +203,7 @@ fn a_watch_keeps_its_number_until_it_is_answered() {
 #[test]
 fn what_goes_far_beyond_the_window_is_refused_until_something_is_acknowledged() {
     let window = Window { jobs: 2, bytes: 100 };
-    let mut world = World::with(Config {
-        window,
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.window = window);
     let client = world.client();
     world.hold_disk();
     let first = world.request(client, (0..4).map(|_| job("a")).collect());
@@ -227,10 +221,7 @@ fn what_goes_far_beyond_the_window_is_refused_until_something_is_acknowledged() 
 #[test]
 fn one_job_is_always_taken_however_large_it_is_for_the_window() {
     let window = Window { jobs: 1, bytes: 10 };
-    let mut world = World::with(Config {
-        window,
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.window = window);
     let client = world.client();
     assert_eq!(world.submit(client, vec![sized("a", 1000)]).len(), 1);
 }

@@ -3,16 +3,12 @@
 use jobq_proto::ServerMessage;
 use jobq_proto::Status;
 use jobq_proto::message::{CancelOutcome, Goodbye, SettleOutcome};
-use jobq_server::Config;
 
 use super::world::{World, ids, job, secs, sized, urgent};
 
 /// A server that keeps next to nothing in memory.
 fn forgetful(budget: usize) -> World {
-    World::with(Config {
-        payload_budget: budget,
-        ..Config::default()
-    })
+    World::configured(|config| config.payload_budget = budget)
 }
 
 #[test]

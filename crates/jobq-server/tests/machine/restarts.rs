@@ -2,7 +2,6 @@
 
 use jobq_proto::message::{RunState, SettleOutcome, Submission};
 use jobq_proto::{Fence, Status};
-use jobq_server::Config;
 
 use super::world::{World, held, ids, job, millis, secs, work};
 
@@ -316,10 +315,7 @@ fn a_start_is_recorded_even_if_the_run_was_recorded_before_it() {
 
 #[test]
 fn max_active_counts_the_runs_from_before_the_restart() {
-    let mut world = World::with(Config {
-        max_active: Some(2),
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.max_active = Some(2));
     let client = world.client();
     world.submit(client, vec![job("a"), job("a"), job("b"), job("b")]);
     let worker = world.worker(&[("a", 2)]);

@@ -5,26 +5,29 @@ use std::time::Duration;
 
 use jobq_proto::message::{CancelOutcome, Query, Submission};
 use jobq_proto::{ErrorCode, Status};
+use jobq_server::Keep;
 use jobq_server::store::{ByEnd, NameTotals, Pruned};
-use jobq_server::{Config, Keep};
 
 use super::world::{World, job, secs};
 
 /// Completed ones for 200 s, dead letters for 1,000 s, cancelled ones for ever.
 fn keep() -> Keep {
-    Keep {
-        completed: Some(secs(200)),
-        failed: Some(secs(1_000)),
-        cancelled: None,
-        count: None,
-    }
+    let mut keep = Keep::default();
+    keep.completed = Some(secs(200));
+    keep.failed = Some(secs(1_000));
+    keep.cancelled = None;
+    keep
+}
+
+/// The same but for what is changed.
+fn kept(change: impl FnOnce(&mut Keep)) -> Keep {
+    let mut keep = keep();
+    change(&mut keep);
+    keep
 }
 
 fn world(keep: Keep) -> World {
-    World::with(Config {
-        keep,
-        ..Config::default()
-    })
+    World::configured(|config| config.keep = keep)
 }
 
 /// Runs a job of its own name to its end in this status.
@@ -155,27 +158,23 @@ fn the_uuid_window_is_the_shortest_time_that_any_record_is_kept() {
     };
     assert_eq!(window(Keep::default()), secs(7 * 24 * 3600));
     assert_eq!(window(keep()), secs(200));
-    let counted = Keep {
-        count: Some(5),
-        ..keep()
-    };
+    let counted = kept(|keep| keep.count = Some(5));
     assert_eq!(window(counted), secs(60));
-    let for_ever = Keep {
-        completed: None,
-        failed: None,
-        cancelled: None,
-        count: None,
-    };
+    let for_ever = kept(|keep| {
+        keep.completed = None;
+        keep.failed = None;
+        keep.cancelled = None;
+        keep.count = None;
+    });
     assert!(window(for_ever) > secs(365 * 24 * 3600));
 }
 
 #[test]
 fn of_too_many_records_the_first_go_when_they_are_a_minute_old() {
-    let mut world = world(Keep {
-        completed: None,
-        count: Some(2),
-        ..keep()
-    });
+    let mut world = world(kept(|keep| {
+        keep.completed = None;
+        keep.count = Some(2);
+    }));
     let ids: Vec<u64> = (0..4).map(|_| end(&mut world, "a", Status::Completed)).collect();
     let failed = end(&mut world, "a", Status::Failed);
     world.advance(secs(50));
@@ -228,10 +227,7 @@ fn records_that_were_there_before_the_start_go_too() {
 #[test]
 fn many_records_go_in_steps_while_jobs_come_and_end() {
     const JOBS: usize = 2_000;
-    let mut world = world(Keep {
-        cancelled: Some(secs(200)),
-        ..keep()
-    });
+    let mut world = world(kept(|keep| keep.cancelled = Some(secs(200))));
     let client = world.client();
     let ids = world.submit(client, (0..JOBS).map(|_| job("a")).collect());
     world.cancel(client, &ids);
@@ -305,11 +301,10 @@ fn jobs_that_end_while_a_calendar_is_ahead_and_after_it_was_mended_go_when_their
 #[test]
 fn too_many_records_go_after_a_calendar_that_was_ahead_was_mended() {
     const YEAR: i64 = 365 * 24 * 3600;
-    let mut world = world(Keep {
-        completed: None,
-        count: Some(1),
-        ..keep()
-    });
+    let mut world = world(kept(|keep| {
+        keep.completed = None;
+        keep.count = Some(1);
+    }));
     world.jump_wall(YEAR);
     let ahead = end(&mut world, "a", Status::Completed);
     world.jump_wall(-YEAR);
@@ -340,10 +335,7 @@ fn a_uuid_is_remembered_for_its_window_of_real_time_however_the_calendar_jumps()
 
 #[test]
 fn a_start_takes_no_records_before_clients_had_their_time_to_repeat() {
-    let mut world = world(Keep {
-        completed: Some(secs(3_600)),
-        ..keep()
-    });
+    let mut world = world(kept(|keep| keep.completed = Some(secs(3_600))));
     world.advance(secs(1));
     let id = end(&mut world, "a", Status::Completed);
     // It was set while the server was down.
@@ -373,10 +365,9 @@ fn records_go_where_the_clock_was_set_for_the_first_time_after_the_start() {
 #[test]
 fn a_clock_that_was_set_ahead_for_good_is_written_down_as_it_is_after_an_hour() {
     const DAY: i64 = 24 * 3600;
-    let mut world = world(Keep {
-        completed: Some(Duration::from_secs(300 * 24 * 3600)),
-        ..keep()
-    });
+    let mut world = world(kept(|keep| {
+        keep.completed = Some(Duration::from_secs(300 * 24 * 3600))
+    }));
     end(&mut world, "a", Status::Completed);
     world.jump_wall(30 * DAY);
     let early = end(&mut world, "a", Status::Completed);

@@ -2,7 +2,6 @@
 
 use jobq_proto::message::{RunState, SettleOutcome};
 use jobq_proto::{ClientMessage, ErrorCode, Status};
-use jobq_server::Config;
 use jobq_transport::{CloseReason, PeerId};
 
 use super::world::{World, held, job, secs};
@@ -87,10 +86,7 @@ fn runs_that_go_on_are_recorded_at_once_and_go_on_after_the_restart() {
 
 #[test]
 fn jobs_that_are_being_read_are_taken_back() {
-    let mut world = World::with(Config {
-        payload_budget: 0,
-        ..Config::default()
-    });
+    let mut world = World::configured(|config| config.payload_budget = 0);
     let client = world.client();
     world.submit_one(client, job("a"));
     world.hold_reads();

@@ -143,6 +143,13 @@ impl World {
         Self::with(Config::default())
     }
 
+    /// With the default settings but for what is changed.
+    pub(super) fn configured(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        Self::with(config)
+    }
+
     pub(super) fn with(config: Config) -> Self {
         Self::seeded(config, 1)
     }

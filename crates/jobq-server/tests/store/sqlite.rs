@@ -15,9 +15,10 @@ use tempfile::TempDir;
 
 use super::fixture::{Client, Disk, birth, ended, insert, job, leased, requeued};
 
-const ACCEPT_LOSS: SqliteSettings = SqliteSettings {
-    accept_loss: true,
-    reserve: 0,
+const ACCEPT_LOSS: SqliteSettings = {
+    let mut settings = SqliteSettings::BARE;
+    settings.accept_loss = true;
+    settings
 };
 
 fn visitor(dir: &TempDir) -> Connection {

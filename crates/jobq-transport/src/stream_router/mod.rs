@@ -38,8 +38,10 @@ use accept::Seats;
 use inbox::Inbox;
 use link::{Link, Queued, Unsent};
 
-/// How much a router takes, and how long it waits.
+/// How much a router takes, and how long it waits. One that differs from [`RouterConfig::default`] is made of that, field
+/// by field.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouterConfig {
     /// Time for a connection's setup and first message.
     pub hello_timeout: Duration,

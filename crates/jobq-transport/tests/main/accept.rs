@@ -85,10 +85,9 @@ async fn a_setup_that_fails_or_hangs_does_not_hold_up_the_next() {
 
 #[tokio::test]
 async fn a_setup_that_hangs_gives_its_seat_back() {
-    let config = RouterConfig {
-        hello_timeout: Duration::from_millis(20),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.hello_timeout = Duration::from_millis(20);
+
     let mut router = StreamRouter::new(config);
     router.listen(Scripted(VecDeque::from(vec![Step::Hang])));
     let seen = within(async {

@@ -142,10 +142,9 @@ async fn a_first_frame_that_is_too_long_is_refused(kind: Kind) {
 }
 
 async fn a_long_first_frame_waits_until_there_is_room_for_it(kind: Kind) {
-    let config = RouterConfig {
-        first_frames_bytes: 10_000,
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.first_frames_bytes = 10_000;
+
     let mut fixture = Fixture::with(kind, config).await;
     let mut slow = fixture.raw().await;
     slow.write_all(&9_000_u32.to_be_bytes()).await.unwrap();
@@ -178,10 +177,9 @@ async fn a_long_first_frame_waits_until_there_is_room_for_it(kind: Kind) {
 }
 
 async fn a_peer_that_says_no_hello_is_told_so(kind: Kind) {
-    let config = RouterConfig {
-        hello_timeout: Duration::from_millis(50),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.hello_timeout = Duration::from_millis(50);
+
     let mut fixture = Fixture::with(kind, config).await;
     let mut stream = fixture.raw().await;
     // A beginning is not enough.
@@ -282,10 +280,9 @@ async fn messages_before_a_bad_frame_are_delivered(kind: Kind) {
 
 async fn a_flood_from_one_peer_does_not_hide_another(kind: Kind) {
     const FLOOD: u64 = 20_000;
-    let config = RouterConfig {
-        inbox_messages: 64,
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.inbox_messages = 64;
+
     let mut fixture = Fixture::with(kind, config).await;
     let (mut loud, loud_peer) = fixture.peer().await;
     let (mut quiet, quiet_peer) = fixture.peer().await;
@@ -314,11 +311,10 @@ async fn a_flood_from_one_peer_does_not_hide_another(kind: Kind) {
 }
 
 async fn a_peer_that_does_not_read_is_cut_off_and_no_other_is(kind: Kind) {
-    let config = RouterConfig {
-        outbox_bytes: 256 * 1024,
-        close_timeout: Duration::from_millis(50),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.outbox_bytes = 256 * 1024;
+    config.close_timeout = Duration::from_millis(50);
+
     let mut fixture = Fixture::with(kind, config).await;
     let (_deaf, deaf_peer) = fixture.peer().await;
     let (mut other, other_peer) = fixture.peer().await;
@@ -450,10 +446,9 @@ async fn peer_ids_rise_and_are_never_used_twice(kind: Kind) {
 }
 
 async fn connections_over_the_limit_are_told_so(kind: Kind) {
-    let config = RouterConfig {
-        max_peers: 2,
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.max_peers = 2;
+
     let mut fixture = Fixture::with(kind, config).await;
     let (_first, _) = fixture.peer().await;
     let (second, second_peer) = fixture.peer().await;
@@ -473,10 +468,9 @@ async fn connections_over_the_limit_are_told_so(kind: Kind) {
 }
 
 async fn newcomers_over_the_limit_are_told_so(kind: Kind) {
-    let config = RouterConfig {
-        max_unadmitted: 1,
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.max_unadmitted = 1;
+
     let mut fixture = Fixture::with(kind, config).await;
     let (mut first, first_peer) = fixture.newcomer().await;
     let mut second = fixture.raw().await;
@@ -492,10 +486,9 @@ async fn newcomers_over_the_limit_are_told_so(kind: Kind) {
 
 async fn draining_waits_until_everything_is_written(kind: Kind) {
     const ORDERS: usize = 100;
-    let config = RouterConfig {
-        drain_timeout: Duration::from_secs(60),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.drain_timeout = Duration::from_secs(60);
+
     let mut fixture = Fixture::with(kind, config).await;
     let (mut dealer, peer) = fixture.peer().await;
     let (mut closed, closed_peer) = fixture.peer().await;
@@ -517,10 +510,9 @@ async fn draining_waits_until_everything_is_written(kind: Kind) {
 }
 
 async fn draining_does_not_wait_for_ever_for_a_peer_that_does_not_read(kind: Kind) {
-    let config = RouterConfig {
-        drain_timeout: Duration::from_millis(50),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.drain_timeout = Duration::from_millis(50);
+
     let mut fixture = Fixture::with(kind, config).await;
     let (_deaf, peer) = fixture.peer().await;
     for _ in 0..20 {
@@ -530,10 +522,9 @@ async fn draining_does_not_wait_for_ever_for_a_peer_that_does_not_read(kind: Kin
 }
 
 async fn a_closed_peer_that_does_not_read_frees_its_seat(kind: Kind) {
-    let config = RouterConfig {
-        close_timeout: Duration::from_millis(50),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::default();
+    config.close_timeout = Duration::from_millis(50);
+
     let mut fixture = Fixture::with(kind, config).await;
     let (_deaf, peer) = fixture.peer().await;
     for _ in 0..20 {

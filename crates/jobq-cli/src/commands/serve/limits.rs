@@ -42,12 +42,10 @@ impl Limits {
     /// Puts them into the server's settings.
     pub(super) fn apply(&self, config: &mut Config) {
         config.max_active = self.max_active.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        config.queue = QueueLimits {
-            jobs: Some(self.max_queued),
-            bytes: self.max_queued_bytes,
-            jobs_per_name: self.max_queued_per_name,
-            bytes_per_name: self.max_queued_bytes_per_name,
-        };
+        config.queue.jobs = Some(self.max_queued);
+        config.queue.bytes = self.max_queued_bytes;
+        config.queue.jobs_per_name = self.max_queued_per_name;
+        config.queue.bytes_per_name = self.max_queued_bytes_per_name;
         config.caps = self.cap.iter().cloned().collect::<BTreeMap<_, _>>();
     }
 }

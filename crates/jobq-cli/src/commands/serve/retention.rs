@@ -36,12 +36,10 @@ struct Age(Option<Duration>);
 impl Retention {
     /// Puts them into the server's settings.
     pub(super) fn apply(&self, config: &mut Config) {
-        config.keep = Keep {
-            completed: self.keep_completed.0,
-            failed: self.keep_failed.0,
-            cancelled: self.keep_cancelled.0,
-            count: self.keep_count,
-        };
+        config.keep.completed = self.keep_completed.0;
+        config.keep.failed = self.keep_failed.0;
+        config.keep.cancelled = self.keep_cancelled.0;
+        config.keep.count = self.keep_count;
     }
 }
 
