@@ -125,7 +125,13 @@ fn escape_all(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_harmful(c) && !keep(c) {
-            escaped.extend(c.escape_default());
+            match c {
+                '\n' | '\r' | '\t' => escaped.extend(c.escape_default()),
+                '\0' => escaped.push_str("\\0"),
+                // As programs that print bytes write them; what binary data has most of stays short.
+                c if c.is_ascii() => escaped.push_str(&format!("\\x{:02x}", u32::from(c))),
+                c => escaped.extend(c.escape_unicode()),
+            }
         } else {
             escaped.push(c);
         }
@@ -187,7 +193,8 @@ mod tests {
     #[test]
     fn control_characters_are_shown_by_their_numbers() {
         assert_eq!(escape("plain é"), "plain é");
-        assert_eq!(escape("\x1b[31mred\n"), "\\u{1b}[31mred\\n");
+        assert_eq!(escape("\x1b[31mred\n"), "\\x1b[31mred\\n");
+        assert_eq!(escape("\0\0ELF\x7f"), "\\0\\0ELF\\x7f");
         assert_eq!(escape("a\u{202e}b\u{9b}"), "a\\u{202e}b\\u{9b}");
     }
 
