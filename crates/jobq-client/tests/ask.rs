@@ -130,6 +130,32 @@ async fn a_listing_goes_on_from_page_to_page_over_empty_ones_until_there_is_no_n
 }
 
 #[tokio::test]
+async fn many_jobs_are_shown_though_an_answer_is_cut_short_and_some_do_not_exist() {
+    let (endpoint, mut server) = FakeServer::new();
+    let (client, mut peer) = server.client(endpoint).await;
+    let ids = [1, 2, 3, 4].map(JobId);
+    let (views, asked) = tokio::join!(patiently(client.show_many(&ids)), async {
+        let mut asked = Vec::new();
+        for (there, next) in [(&[1, 2][..], Some(2)), (&[4], None)] {
+            let Some(ServerMessage::Query(query)) = peer.read().await else {
+                panic!("a Query is due");
+            };
+            let jobs = Jobs {
+                request: query.request,
+                jobs: there.iter().copied().map(view).collect(),
+                next,
+            };
+            peer.send(ClientMessage::Jobs(jobs)).await;
+            asked.push(query.ids);
+        }
+        asked
+    });
+    assert_eq!(asked, [vec![1, 2, 3, 4], vec![3, 4]]);
+    let shown: Vec<u64> = views.expect("it answers").iter().map(|view| view.id).collect();
+    assert_eq!(shown, [1, 2, 4]);
+}
+
+#[tokio::test]
 async fn a_listing_asks_for_no_more_than_its_limit() {
     let (endpoint, mut server) = FakeServer::new();
     let (client, mut peer) = server.client(endpoint).await;

@@ -289,3 +289,31 @@ impl Counts {
         output.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bulk_that_ends_early_says_how_much_was_taken_and_where_and_when_to_go_on() {
+        let counts = Counts {
+            accepted: 7,
+            duplicate: 2,
+            refused: 1,
+            unsent: 5,
+            first_left: Some(Left {
+                line: 12,
+                why: "the queue is full (queue_full)".to_owned(),
+                refused: Some(ErrorCode::QueueFull),
+            }),
+            ..Counts::default()
+        };
+        assert_eq!(counts.exit(), Exit::Unreachable);
+        assert_eq!(
+            counts.failure().to_string(),
+            "failed to submit all jobs: 9 were acknowledged, 1 refused; line 12 is the first that is not known to be \
+             submitted: the queue is full (queue_full); go on there when fewer jobs are queued (lines with a uuid, and \
+             all with --once, can be repeated)"
+        );
+    }
+}

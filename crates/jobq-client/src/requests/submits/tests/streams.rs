@@ -223,3 +223,48 @@ fn what_a_stream_keeps_is_bounded_in_bytes_too() {
     }
     assert!(!submits.has_room());
 }
+
+#[test]
+fn a_request_that_is_refused_as_a_whole_is_tried_again_when_the_server_says() {
+    let mut submits = connected(100);
+    stream(&mut submits, 0, 1..3);
+    stream(&mut submits, 1, 3..5);
+    let (first, second) = (sent(&mut submits), sent(&mut submits));
+    let full = WireError {
+        retry_after: Some(5_000_000),
+        ..WireError::new(ErrorCode::StorageFull, "no room on the disk")
+    };
+    for request in [&first, &second] {
+        submits.handle_refused(NOW, 0, request.request, &full);
+    }
+    assert_eq!(submits.refusal(), Some(&full));
+    let (now, again) = sent_later(&mut submits);
+    assert_eq!(now, NOW + Duration::from_secs(5));
+    assert_eq!(numbers(&again), [1, 2]);
+    assert_eq!(
+        submits.refusal(),
+        Some(&full),
+        "it is not known yet whether there is room"
+    );
+    acknowledge(&mut submits, &again);
+    assert_eq!(submits.refusal(), None);
+    let last = sent(&mut submits);
+    assert_eq!(numbers(&last), [3, 4]);
+    acknowledge(&mut submits, &last);
+    assert_eq!(std::iter::from_fn(|| submits.poll_answer()).count(), 2);
+}
+
+#[test]
+fn a_stream_waits_for_a_server_that_shuts_down_though_it_repeats_nothing_else() {
+    let mut submits = connected(100);
+    push_to(&mut submits, STREAM, 0, vec![job(1)], false);
+    let request = sent(&mut submits);
+    let error = WireError::new(ErrorCode::ShuttingDown, "going down");
+    submits.handle_refused(NOW, 0, request.request, &error);
+    push_to(&mut submits, STREAM, 1, vec![job(2)], false);
+    assert_eq!(submits.poll_transmit(NOW), None, "nothing goes before it");
+    submits.handle_disconnected();
+    submits.handle_connected(NOW, terms(100));
+    assert_eq!(numbers(&sent(&mut submits)), [1]);
+    assert_eq!(numbers(&sent(&mut submits)), [2]);
+}
