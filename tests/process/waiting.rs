@@ -151,7 +151,8 @@ async fn attempts_that_fail_are_told_on_standard_error_once_each() {
         }
     })
     .await;
-    let command = program().command(["wait", "1", "--server", server.address()]);
+    let mut command = program().command(["wait", "1", "--server", server.address()]);
+    command.stdout(std::process::Stdio::null());
     let mut wait = Process::spawn(command, "jobq wait", &place.join("wait.log"));
     soon("word of a failed attempt", async {
         while !wait.log().contains("of 20 failed: ") {
