@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jobq_client::{Client, ErrorCode, JobId, JobRequest, SubmitError};
-use jobq_tests::{Program, ServerProcess, Via, soon};
+use jobq_proto::message::Beat;
+use jobq_proto::{ClientMessage, ServerMessage};
+use jobq_tests::{Program, RawPeer, ServerProcess, Via, soon};
 use jobq_worker::{CancellationToken, Job, Run, Runtime};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -38,12 +40,12 @@ const SKIPPED: &str =
 #[tokio::test]
 async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
     let directory = directory();
-    let Some(program) = with_small_disk(&directory).await else {
+    let Some(program) = with_small_disk(&directory, DISK).await else {
         return eprintln!("{SKIPPED}");
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
     let client = connect(server.address()).await;
-    let worker = Worker::start(&server);
+    let worker = Worker::start(&server, RUNNING);
     let running = submit(&client, RUNNING as usize).await;
     worker.begun(RUNNING).await;
     let waiting = submit(&client, WAITING).await;
@@ -76,12 +78,12 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
 #[tokio::test]
 async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_was_not_stored() {
     let directory = directory();
-    let Some(program) = with_small_disk(&directory).await else {
+    let Some(program) = with_small_disk(&directory, DISK).await else {
         return eprintln!("{SKIPPED}");
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &["--drain", "100ms"]).await;
     let client = connect(server.address()).await;
-    let worker = Worker::start(&server);
+    let worker = Worker::start(&server, RUNNING);
     submit(&client, RUNNING as usize).await;
     worker.begun(RUNNING).await;
     let _filler = Filler::fill(&server, &directory);
@@ -92,8 +94,54 @@ async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_wa
     assert!(server.log().contains("make room on its disk"), "{}", server.log());
 }
 
+#[tokio::test]
+async fn runs_go_on_although_more_has_ended_than_a_stuck_server_takes() {
+    const WORKERS: usize = 12;
+    const RUNS: u32 = 4;
+    const DISK: &str = "192m";
+    /// More than fit into the time-to-live one after the other, as a stuck server hears them.
+    const BEATS: u64 = 60;
+
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory, DISK).await else {
+        return eprintln!("{SKIPPED}");
+    };
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Tcp, &["--ttl", "5s"]).await;
+    let client = connect(server.address()).await;
+    let jobs = submit(&client, WORKERS * RUNS as usize).await;
+    let workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::start(&server, RUNS)).collect();
+    for worker in &workers {
+        worker.begun(RUNS).await;
+    }
+    let filler = Filler::fill(&server, &directory);
+    for worker in &workers {
+        worker.let_end(RUNS - 1);
+    }
+    logged(&server, WAITS).await;
+    let (mut peer, _) = RawPeer::introduced(server.address(), None).await;
+    for seq in 1..=BEATS {
+        peer.send(&ServerMessage::Beat(Beat { seq })).await;
+        assert_eq!(peer.recv().await, Some(ClientMessage::Beat(Beat { seq })));
+    }
+    drop(filler);
+    for worker in &workers {
+        worker.let_end(1);
+    }
+    completed(&client, &jobs).await;
+    for worker in workers {
+        assert_eq!(
+            worker.begun.available_permits(),
+            0,
+            "no run was stopped and begun again"
+        );
+        worker.stop().await;
+    }
+    drop(client);
+    assert!(server.terminate().await.success());
+}
+
 /// The binary, run with a file system of its own where its data goes; none where that cannot be.
-async fn with_small_disk(directory: &TempDir) -> Option<Program> {
+async fn with_small_disk(directory: &TempDir, disk: &str) -> Option<Program> {
     let data = directory.path().join("data");
     std::fs::create_dir(&data).expect("a directory can be made");
     let script = directory.path().join("jobq-on-a-small-disk");
@@ -102,7 +150,7 @@ async fn with_small_disk(directory: &TempDir) -> Option<Program> {
         "#!/bin/sh\n\
          map=-r\n\
          [ \"$(id -u)\" = 0 ] && map=\n\
-         exec unshare $map -m sh -c 'mount -t tmpfs -o size={DISK} tmpfs {} && exec {} \"$@\"' sh \"$@\"\n",
+         exec unshare $map -m sh -c 'mount -t tmpfs -o size={disk} tmpfs {} && exec {} \"$@\"' sh \"$@\"\n",
         text(&data),
         text(program().path())
     );
@@ -213,7 +261,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(server: &ServerProcess) -> Self {
+    fn start(server: &ServerProcess, runs: u32) -> Self {
         let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let handler = {
             let (begun, gate) = (Arc::clone(&begun), Arc::clone(&gate));
@@ -228,7 +276,7 @@ impl Worker {
         };
         let runtime = Runtime::new(server.address())
             .handler(NAME, handler)
-            .concurrency(RUNNING);
+            .concurrency(runs);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
