@@ -296,13 +296,16 @@ impl Lines {
         }
     }
 
-    /// Lets a session take from a lane.
+    /// Lets a session take from a lane that it does not take from.
     pub(super) fn add_taker(&mut self, key: LaneKey, session: SessionId) {
         let lane = self.lanes.entry(key).or_default();
-        if !lane.takers.contains(&session) {
-            lane.takers.push_back(session);
-            self.refresh(key);
-        }
+        // Looking for it would make waking many sessions at once take a square of their number.
+        debug_assert!(
+            !lane.takers.contains(&session),
+            "a session has one turn at a lane"
+        );
+        lane.takers.push_back(session);
+        self.refresh(key);
     }
 
     /// A session takes no more from a lane.

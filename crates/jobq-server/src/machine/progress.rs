@@ -18,13 +18,10 @@ use crate::store::SessionId;
 use crate::time::{Mono, Now};
 
 /// Between two tellings of one watch: ten a second are as many as a person can see.
-const PAUSE: Duration = Duration::from_millis(100);
+const TELLING_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where what a watch is told at once is cut, in bytes; the rest is told after the pause.
 const CUT: usize = 64 * 1024;
-
-/// A run that is done, in millionths.
-const WHOLE: u32 = 1_000_000;
 
 /// What one watch is still to be told of its jobs' progress.
 #[derive(Default)]
@@ -69,7 +66,7 @@ pub(super) fn checked(run: RunProgress) -> JobProgress {
     let end = run.text.floor_char_boundary(MAX_PROGRESS_TEXT);
     let text = run.text[..end].chars();
     JobProgress {
-        part: run.part.map(|part| part.min(WHOLE)),
+        part: run.part.map(|part| part.min(JobProgress::WHOLE)),
         text: text.map(|c| if c.is_control() { ' ' } else { c }).collect(),
     }
 }
@@ -154,7 +151,7 @@ impl Machine {
             jobs.push(job);
         }
         if !jobs.is_empty() {
-            follower.not_before = now.plus(PAUSE);
+            follower.not_before = now.plus(TELLING_INTERVAL);
         }
         if !follower.news.is_empty() && follower.timer.is_none() {
             follower.timer = Some(follower.not_before);
@@ -176,7 +173,7 @@ impl Machine {
             for job in jobs {
                 follower.note(JobId(job.id));
             }
-            follower.not_before = follower.not_before.max(now.mono.plus(PAUSE));
+            follower.not_before = follower.not_before.max(now.mono.plus(TELLING_INTERVAL));
             self.tell_progress(peer, request);
         }
     }
@@ -200,7 +197,10 @@ mod tests {
     #[test]
     fn a_part_beyond_the_whole_counts_as_the_whole() {
         assert_eq!(check(Some(7), "").part, Some(7));
-        assert_eq!(check(Some(WHOLE + 1), "").part, Some(WHOLE));
+        assert_eq!(
+            check(Some(JobProgress::WHOLE + 1), "").part,
+            Some(JobProgress::WHOLE)
+        );
         assert_eq!(check(None, "").part, None);
     }
 

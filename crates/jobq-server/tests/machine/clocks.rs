@@ -219,11 +219,7 @@ fn a_lease_does_not_go_by_the_calendar() {
 #[test]
 fn a_worker_that_is_heard_after_a_suspend_keeps_its_runs() {
     let mut world = World::new();
-    let client = world.client();
-    let worker = world.worker(&[("a", 1)]);
-    world.submit_one(client, job("a"));
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
     world.suspend(secs(3_600));
     world.advance(secs(60));
     world.completed(&worker, &order);
@@ -263,11 +259,7 @@ fn a_server_that_pauses_again_and_again_notices_that_a_worker_is_gone() {
 #[test]
 fn a_worker_that_had_lost_its_connection_can_come_back_after_a_suspend() {
     let mut world = World::new();
-    let client = world.client();
-    let worker = world.worker(&[("a", 1)]);
-    world.submit_one(client, job("a"));
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
     world.advance(secs(1));
     world.disconnect(worker.peer);
     world.suspend(secs(3_600));

@@ -68,11 +68,8 @@ fn assert_stands(world: &mut World, id: u64, status: Status) {
 #[test]
 fn a_recorded_run_is_processing_after_a_restart_until_its_session_is_given_up() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (_, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.crash_and_restart();
     assert_stands(&mut world, id, Status::Processing);
@@ -96,11 +93,8 @@ fn a_run_that_was_not_recorded_is_queued_after_a_restart() {
 #[test]
 fn a_recorded_run_whose_session_is_gone_at_a_restart_is_queued_at_once_uncharged() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (_, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.crash_and_restart_without_sessions();
     assert_stands(&mut world, id, Status::Queued);
@@ -112,11 +106,8 @@ fn a_recorded_run_whose_session_is_gone_at_a_restart_is_queued_at_once_uncharged
 #[test]
 fn a_job_whose_worker_is_lost_is_processing_until_the_disk_has_it_waiting() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.hold_disk();
     world.disconnect(worker.peer);
@@ -174,10 +165,8 @@ fn a_job_that_is_cancelled_while_it_waits_is_queued_in_listings_until_the_disk_h
 fn a_job_whose_worker_is_lost_is_cancelled_as_one_that_waits_once_the_disk_has_it_waiting() {
     let mut world = World::new();
     let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.hold_disk();
     world.disconnect(worker.peer);
@@ -195,11 +184,8 @@ fn a_job_whose_worker_is_lost_is_cancelled_as_one_that_waits_once_the_disk_has_i
 #[test]
 fn a_run_from_before_a_restart_is_cancelled_before_its_worker_is_back() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (_, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.crash_and_restart();
     let client = world.client();

@@ -287,11 +287,7 @@ fn a_run_is_recorded_within_two_tenths_of_a_second() {
 #[test]
 fn a_run_that_ends_soon_is_never_recorded_as_begun() {
     let mut world = World::new();
-    let client = world.client();
-    let worker = world.worker(&[("a", 1)]);
-    world.submit_one(client, job("a"));
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
     world.advance(millis(50));
     world.completed(&worker, &order);
     world.advance(secs(1));
@@ -369,11 +365,8 @@ fn each_life_of_the_server_has_a_greater_epoch_and_other_session_numbers() {
 #[test]
 fn a_start_that_takes_long_costs_no_session_its_time() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
+    let (worker, order) = world.at_work();
+    let id = order.id;
     world.advance(millis(250));
     world.crash_and_restart_slowly(secs(60));
     world.advance(secs(29));

@@ -5,22 +5,12 @@ use jobq_proto::{ErrorCode, ServerMessage, Status};
 use jobq_transport::CloseReason;
 use uuid::Uuid;
 
-use super::world::{Worker, World, held, job, millis, secs, work};
-
-/// A worker with one job that it has started.
-fn at_work(world: &mut World) -> (Worker, jobq_proto::message::OrderedJob) {
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    world.started(&worker, &order);
-    (worker, order)
-}
+use super::world::{World, held, job, millis, secs, work};
 
 #[test]
 fn a_session_that_is_silent_for_its_time_to_live_is_closed_and_its_jobs_wait_again() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.silence(worker.peer);
     world.advance(secs(29));
     assert_eq!(world.status(order.id), Status::Processing);
@@ -32,7 +22,7 @@ fn a_session_that_is_silent_for_its_time_to_live_is_closed_and_its_jobs_wait_aga
 #[test]
 fn any_message_renews_a_session() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.silence(worker.peer);
     for _ in 0..5 {
         world.advance(secs(20));
@@ -45,7 +35,7 @@ fn any_message_renews_a_session() {
 #[test]
 fn a_closed_connection_costs_its_runs_only_after_the_grace() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.disconnect(worker.peer);
     world.advance(secs(5) - millis(1));
     assert_eq!(world.status(order.id), Status::Processing);
@@ -57,7 +47,7 @@ fn a_closed_connection_costs_its_runs_only_after_the_grace() {
 #[test]
 fn a_session_that_comes_back_within_the_grace_keeps_its_runs() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.disconnect(worker.peer);
     world.advance(secs(4));
     let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
@@ -71,7 +61,7 @@ fn a_session_that_comes_back_within_the_grace_keeps_its_runs() {
 #[test]
 fn a_session_that_comes_back_and_does_not_say_what_it_holds_still_keeps_its_runs() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.disconnect(worker.peer);
     let worker = world.resume_silently(&worker);
     world.advance(secs(20));
@@ -82,7 +72,7 @@ fn a_session_that_comes_back_and_does_not_say_what_it_holds_still_keeps_its_runs
 #[test]
 fn a_run_that_holding_does_not_name_waits_again_at_once_and_uncharged() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.disconnect(worker.peer);
     let worker = world.resume(&worker, vec![]);
     let again = world.order(&worker);
@@ -94,7 +84,7 @@ fn a_run_that_holding_does_not_name_waits_again_at_once_and_uncharged() {
 #[test]
 fn a_named_run_that_is_not_current_is_stale_unless_it_has_ended() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.released(&worker, &order);
     world.disconnect(worker.peer);
     let named = vec![held(&order, RunState::Running)];
@@ -108,7 +98,7 @@ fn a_named_run_that_is_not_current_is_stale_unless_it_has_ended() {
 #[test]
 fn a_resume_closes_the_older_connection_and_what_still_comes_from_it_is_ignored() {
     let mut world = World::new();
-    let (old, order) = at_work(&mut world);
+    let (old, order) = world.at_work();
     let new = world.resume(&old, vec![held(&order, RunState::Running)]);
     assert_eq!(world.closed(old.peer), Some(ErrorCode::SessionTaken));
     assert_eq!(world.close_reason(old.peer), Some(CloseReason::Replaced));
@@ -124,7 +114,7 @@ fn a_resume_closes_the_older_connection_and_what_still_comes_from_it_is_ignored(
 #[test]
 fn a_session_can_come_back_any_number_of_times() {
     let mut world = World::new();
-    let (mut worker, order) = at_work(&mut world);
+    let (mut worker, order) = world.at_work();
     for _ in 0..5 {
         world.disconnect(worker.peer);
         world.advance(secs(4));
@@ -138,7 +128,7 @@ fn a_session_can_come_back_any_number_of_times() {
 #[test]
 fn a_wrong_secret_opens_a_new_session_and_leaves_the_old_one_alone() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     let mut wrong = worker.clone();
     wrong.welcome.secret = vec![0; 32].into();
     let stranger = world.resume(&wrong, vec![held(&order, RunState::Running)]);
@@ -153,7 +143,7 @@ fn a_wrong_secret_opens_a_new_session_and_leaves_the_old_one_alone() {
 #[test]
 fn a_session_of_another_store_is_a_new_one() {
     let mut world = World::new();
-    let (worker, _) = at_work(&mut world);
+    let (worker, _) = world.at_work();
     let mut other = worker.clone();
     other.welcome.store = Uuid::from_u128(99);
     assert!(!world.resume_silently(&other).welcome.resumed);
@@ -163,7 +153,7 @@ fn a_session_of_another_store_is_a_new_one() {
 #[test]
 fn a_session_that_is_over_does_not_come_back() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.disconnect(worker.peer);
     world.advance(secs(6));
     let worker = world.resume(&worker, vec![held(&order, RunState::Ended)]);
@@ -175,7 +165,7 @@ fn a_session_that_is_over_does_not_come_back() {
 #[test]
 fn a_client_cannot_come_back_as_the_worker_of_a_session() {
     let mut world = World::new();
-    let (worker, _) = at_work(&mut world);
+    let (worker, _) = world.at_work();
     let resume = Resume { ..worker.resume() };
     let (_, welcome) = world.hello(None, Some(resume));
     assert!(!welcome.expect("it is a client").resumed);
@@ -185,7 +175,7 @@ fn a_client_cannot_come_back_as_the_worker_of_a_session() {
 #[test]
 fn goodbye_releases_what_the_session_holds_uncharged_and_closes() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.send(worker.peer, ServerMessage::Goodbye(Goodbye {}));
     assert_eq!(world.close_reason(worker.peer), Some(CloseReason::Goodbye));
     assert_eq!(world.closed(worker.peer), None);
@@ -206,7 +196,7 @@ fn a_silent_client_is_closed_too() {
 #[test]
 fn leases_do_not_run_out_while_the_machine_takes_nothing_in() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.silence(worker.peer);
     world.hold_disk();
     let mut clients = 0;
@@ -231,7 +221,7 @@ fn leases_do_not_run_out_while_the_machine_takes_nothing_in() {
 #[test]
 fn a_lease_is_lost_only_after_what_arrived_before_was_handled() {
     let mut world = World::new();
-    let (worker, order) = at_work(&mut world);
+    let (worker, order) = world.at_work();
     world.silence(worker.peer);
     world.advance(secs(29));
     world.advance_deaf(secs(10));

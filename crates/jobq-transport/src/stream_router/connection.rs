@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::accept::{Place, Seat};
-use super::inbox::Room;
+use super::inbox::InboxRoom;
 use super::link::{Link, Queued};
 use super::writer::write_all;
 use super::{Received, Shared, error_message};
@@ -195,7 +195,7 @@ impl<'a> Connection<'a> {
             if let Err(end) = read_batch(reader, READ_BATCH, &mut batch).await {
                 return end.into();
             }
-            if self.shared.inbox.put(self.link.peer, &mut batch) == Room::None {
+            if self.shared.inbox.put(self.link.peer, &mut batch) == InboxRoom::None {
                 self.link.has_room().await;
             }
         }

@@ -40,7 +40,7 @@ struct Lane {
 
 /// Whether a connection may read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum InboxRoom {
     /// It may.
     Left,
     /// It waits until its link says that there is room.
@@ -75,16 +75,20 @@ impl Inbox {
     }
 
     /// Messages of a peer. They are dropped if it has been cut off.
-    pub(super) fn put(&self, peer: PeerId, messages: &mut Vec<Received>) -> Room {
+    pub(super) fn put(&self, peer: PeerId, messages: &mut Vec<Received>) -> InboxRoom {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(&peer).filter(|lane| lane.closed.is_none()) else {
             messages.clear();
-            return Room::Left;
+            return InboxRoom::Left;
         };
         lane.bytes += messages.iter().map(|(_, bytes)| bytes).sum::<usize>();
         lane.messages.extend(messages.drain(..));
         lane.paused = lane.messages.len() >= self.max_messages || lane.bytes >= self.max_bytes;
-        let room = if lane.paused { Room::None } else { Room::Left };
+        let room = if lane.paused {
+            InboxRoom::None
+        } else {
+            InboxRoom::Left
+        };
         self.put_in_turn(state, peer);
         room
     }
@@ -288,7 +292,7 @@ mod tests {
         (inbox, links)
     }
 
-    fn put(inbox: &Inbox, peer: u64, messages: u64, bytes: usize) -> Room {
+    fn put(inbox: &Inbox, peer: u64, messages: u64, bytes: usize) -> InboxRoom {
         let beat = |seq| (ServerMessage::Beat(Beat { seq }), bytes);
         inbox.put(PeerId(peer), &mut (0..messages).map(beat).collect())
     }
@@ -320,14 +324,14 @@ mod tests {
     fn a_connection_is_paused_when_its_lane_is_full_and_goes_on_when_it_is_half_empty() {
         for (messages, bytes) in [(ROOM as u64, 1), (2, 600)] {
             let (inbox, links) = inbox(2);
-            assert_eq!(put(&inbox, 1, 1, 1), Room::Left);
-            assert_eq!(put(&inbox, 2, messages, bytes), Room::None);
-            assert_eq!(put(&inbox, 1, 1, 1), Room::Left, "the other one has room");
+            assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::Left);
+            assert_eq!(put(&inbox, 2, messages, bytes), InboxRoom::None);
+            assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::Left, "the other one has room");
             assert_eq!(peers(&inbox, 2).len(), 2);
             assert_eq!(links[1].has_room().now_or_never(), None);
             peers(&inbox, 100);
             assert_eq!(links[1].has_room().now_or_never(), Some(()));
-            assert_eq!(put(&inbox, 2, 1, 1), Room::Left);
+            assert_eq!(put(&inbox, 2, 1, 1), InboxRoom::Left);
         }
     }
 
@@ -337,7 +341,7 @@ mod tests {
         let put = |peer, messages| put(&inbox, peer, messages, 1);
         assert_eq!(
             [put(1, 4), put(2, 1), put(3, 1)],
-            [Room::None, Room::Left, Room::Left]
+            [InboxRoom::None, InboxRoom::Left, InboxRoom::Left]
         );
         inbox.end(PeerId(1), Closed::PeerGone);
         inbox.end(PeerId(3), Closed::PeerGone);
@@ -383,7 +387,7 @@ mod tests {
         put(&inbox, 1, 2, 1);
         inbox.end(PeerId(1), Closed::PeerGone);
         inbox.cut_off(PeerId(1), Closed::OutboxFull);
-        assert_eq!(put(&inbox, 1, 1, 1), Room::Left, "it is dropped");
+        assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::Left, "it is dropped");
         let mut events = Vec::new();
         inbox.take(100, |event, _| events.push(event));
         let (peer, why) = (PeerId(1), Closed::PeerGone);

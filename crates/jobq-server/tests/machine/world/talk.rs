@@ -6,7 +6,7 @@ use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status, WireError};
 use jobq_transport::PeerId;
 use uuid::Uuid;
 
-use super::{Worker, World, run_of, work};
+use super::{Worker, World, job, run_of, work};
 
 impl World {
     // Submitting.
@@ -125,6 +125,16 @@ impl World {
     pub(in crate::machine) fn released(&mut self, worker: &Worker, order: &OrderedJob) {
         let runs = vec![run_of(order)];
         self.send(worker.peer, ServerMessage::Released(Released { runs }));
+    }
+
+    /// A worker that has just started the one job there is, of the name a.
+    pub(in crate::machine) fn at_work(&mut self) -> (Worker, OrderedJob) {
+        let client = self.client();
+        self.submit_one(client, job("a"));
+        let worker = self.worker(&[("a", 1)]);
+        let order = self.order(&worker);
+        self.started(&worker, &order);
+        (worker, order)
     }
 
     /// How the runs were settled that the worker has not looked at.
