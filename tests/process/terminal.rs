@@ -33,20 +33,71 @@ async fn jobs_that_a_filter_names_are_counted_and_asked_about() {
 }
 
 #[tokio::test]
-async fn a_listing_is_no_wider_than_the_terminal() {
+async fn on_a_narrow_terminal_a_table_has_fewer_columns_and_each_of_them_whole() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
     let client = connect(server.address()).await;
-    let job = JobRequest::new("a-job-with-a-name-of-some-length").username("somebody");
+    let job = JobRequest::new("a-job-with-a-name").username("somebody");
     submit(&client, &History::default(), vec![job]).await;
-    let (status, shown) = start(&server, 50, &["list"]).end().await;
-    assert!(status.success(), "{shown}");
-    assert_eq!(shown.lines().count(), 2, "{shown}");
-    assert!(
-        shown.lines().all(|line| line.trim_end().chars().count() <= 50),
-        "{shown}"
+    for (columns, command, headers) in [
+        (30, "list", "ID NAME STATUS"),
+        (60, "list", "ID NAME STATUS ATTEMPTS DETAIL"),
+        (
+            100,
+            "list",
+            "ID NAME USERNAME PRIORITY STATUS ATTEMPTS CREATED DETAIL",
+        ),
+        (50, "stats", "NAME QUEUED PROCESSING FAILED"),
+        (
+            100,
+            "stats",
+            "NAME SCHEDULED QUEUED PROCESSING COMPLETED FAILED CANCELLED CAP",
+        ),
+    ] {
+        let (status, shown) = start(&server, columns, &[command]).end().await;
+        assert!(status.success(), "{shown}");
+        let shown_headers: Vec<&str> = shown
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        assert_eq!(shown_headers.join(" "), headers, "{columns} columns:\n{shown}");
+        assert!(
+            shown
+                .lines()
+                .take(2)
+                .all(|line| line.trim_end().chars().count() <= usize::from(columns)),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_last_line_of_a_reason_is_what_a_listing_has_room_for() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    let script =
+        "head -c 9000 /dev/zero | tr '\\0' e >&2; printf '\\n%s\\n' 'OSError: the disk is full' >&2; exit 1";
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
+    let at = ["--server", server.address()];
+    let run = async |arguments: &[&str]| program().run(arguments.iter().chain(&at)).await;
+    run(&["submit", "x", "--max-attempts", "1"]).await.success();
+    let stdout = program().run(["wait", "1"].iter().chain(&at)).await;
+    assert_eq!(
+        stdout.stdout,
+        "1: failed: exit status 1 … OSError: the disk is full\n"
     );
-    assert!(shown.contains('…'), "{shown}");
+    let listed = run(&["list"]).await.success();
+    assert!(
+        listed.contains("exit status 1 … OSError: the disk is full"),
+        "{listed}"
+    );
+    let (_, shown) = start(&server, 60, &["list"]).end().await;
+    assert!(shown.contains("OSError: the disk is full"), "{shown}");
+    let log = std::fs::read_to_string(place.join("work.log")).expect("it can be read");
+    assert!(log.contains("exit status 1 … OSError: the disk is full"), "{log}");
 }
 
 #[tokio::test]
@@ -92,6 +143,41 @@ async fn stats_are_drawn_anew() {
     terminal.interrupt();
     let (status, _) = terminal.end().await;
     assert_eq!(status.code(), Some(130));
+}
+
+#[tokio::test]
+async fn names_that_a_low_window_has_no_room_for_are_left_out() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let jobs = (1..=40).map(|number| JobRequest::new(format!("name-{number}")));
+    submit(&client, &History::default(), jobs.collect()).await;
+    let mut terminal = start(&server, 100, &["stats", "--watch"]);
+    let shown = terminal.until("since the start").await;
+    let (_, shown) = shown.split_once("\x1b[J").expect("it is drawn");
+    assert!(
+        shown.contains("There are more names than the 17 above."),
+        "{shown}"
+    );
+    assert!(shown.lines().count() <= 24, "{shown}");
+}
+
+#[tokio::test]
+async fn a_terminal_that_cannot_draw_gets_one_table_after_the_other() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let watch = [
+        "stats",
+        "--watch",
+        "--interval",
+        "100ms",
+        "--server",
+        server.address(),
+    ];
+    let mut terminal = Terminal::start_as("dumb", program().command(watch), 80);
+    let shown = terminal.until_times("since the start", 2).await;
+    assert!(!shown.contains('\x1b'), "{shown:?}");
+    assert!(shown.matches("NAME").count() >= 2, "{shown}");
 }
 
 #[tokio::test]

@@ -31,7 +31,12 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts a program on a terminal with so many columns.
-    pub fn start(mut command: Command, columns: u16) -> Self {
+    pub fn start(command: Command, columns: u16) -> Self {
+        Self::start_as("xterm", command, columns)
+    }
+
+    /// Starts a program on a terminal of this kind, as `TERM` has it.
+    pub fn start_as(kind: &str, mut command: Command, columns: u16) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("there are terminals left");
         grantpt(&ours).expect("it is ours");
         unlockpt(&ours).expect("it is ours");
@@ -51,7 +56,7 @@ impl Terminal {
         tcsetwinsize(&theirs, size).expect("it has a size");
         let stream = || Stdio::from(theirs.try_clone().expect("a file can be opened twice"));
         command.stdin(stream()).stdout(stream()).stderr(stream());
-        let child = command.env("TERM", "xterm").kill_on_drop(true).spawn();
+        let child = command.env("TERM", kind).kill_on_drop(true).spawn();
         let child = child.expect("the binary can be started");
         let keyboard = File::from(ours);
         let mut screen = keyboard.try_clone().expect("a file can be opened twice");
@@ -75,9 +80,14 @@ impl Terminal {
 
     /// Waits until a text has been shown, and gives all that was shown so far.
     pub async fn until(&mut self, text: &str) -> &str {
+        self.until_times(text, 1).await
+    }
+
+    /// Waits until a text has been shown so many times, and gives all that was shown so far.
+    pub async fn until_times(&mut self, text: &str, times: usize) -> &str {
         let Self { screen, shown, .. } = self;
         let appears = async {
-            while !shown.contains(text) {
+            while shown.matches(text).count() < times {
                 match screen.recv().await {
                     Some(bytes) => shown.push_str(&String::from_utf8_lossy(&bytes)),
                     None => panic!("the program ended before it showed {text:?}: {shown}"),

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::cli::{Global, LogFormat};
+use crate::output::is_dumb;
 
 /// Starts logging.
 ///
@@ -79,10 +80,10 @@ pub(crate) fn filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether standard error is a terminal whose user wants colours, as <https://no-color.org> has it.
+/// Whether standard error is a terminal that has colours, and its user wants them, as <https://no-color.org> has it.
 pub(crate) fn wants_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && std::io::stderr().is_terminal()
+    !refused && !is_dumb() && std::io::stderr().is_terminal()
 }
 
 #[cfg(test)]

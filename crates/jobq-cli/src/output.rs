@@ -1,13 +1,17 @@
 //! Standard output: lines, JSON and tables, for terminals and pipes, which may close.
 
+mod one_line;
+mod table;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use anyhow::Context;
-use comfy_table::{Table, presets};
 use serde::Serialize;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+pub(crate) use one_line::one_line;
+pub(crate) use table::{Column, Table};
 
 /// Nobody reads the output any more. No failure: the program ends quietly.
 #[derive(Debug, thiserror::Error)]
@@ -58,20 +62,19 @@ impl Output {
     }
 
     /// Writes a table; on a terminal, no wider than that.
-    pub(crate) fn table(&mut self, mut table: Table) -> anyhow::Result<()> {
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        let text = table.trim_fmt();
-        match self.width() {
-            None => self.line(text),
-            Some(width) => text.lines().try_for_each(|line| self.line(fit(line, width))),
-        }
+    pub(crate) fn table(&mut self, table: &Table) -> anyhow::Result<()> {
+        let lines = table.lines(self.size().map(|(columns, _)| columns));
+        lines.into_iter().try_for_each(|line| self.line(line))
     }
 
     /// Whether this is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether this is a terminal on which something can be drawn anew.
+    pub(crate) fn redraws(&self) -> bool {
+        self.terminal && !is_dumb()
     }
 
     /// Clears the terminal, for what is to be drawn anew.
@@ -84,12 +87,13 @@ impl Output {
         check(self.inner.flush())
     }
 
-    /// How many columns the terminal has, if it is one.
-    fn width(&self) -> Option<usize> {
+    /// How many columns and rows the terminal has, if it is one.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
         let size = self
             .terminal
             .then(|| rustix::termios::tcgetwinsize(io::stdout()))?;
-        Some(usize::from(size.ok()?.ws_col)).filter(|&width| width > 0)
+        let size = size.ok()?;
+        Some((usize::from(size.ws_col), usize::from(size.ws_row))).filter(|&(columns, _)| columns > 0)
     }
 
     /// Writes what is still buffered.
@@ -98,11 +102,9 @@ impl Output {
     }
 }
 
-/// A table that reads well on a terminal and is cut well by `awk`: no lines, columns two spaces apart.
-pub(crate) fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table
+/// Whether the terminal can do nothing but write on, as `TERM=dumb` says.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 fn check(result: io::Result<()>) -> anyhow::Result<()> {
@@ -143,19 +145,6 @@ fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A line in at most so many columns of a terminal.
-fn fit(line: &str, width: usize) -> Cow<'_, str> {
-    if line.width() <= width {
-        return Cow::Borrowed(line);
-    }
-    let mut columns = 0;
-    let fits = |c: &char| {
-        columns += c.width().unwrap_or(0);
-        columns < width
-    };
-    Cow::Owned(line.chars().take_while(fits).chain(['…']).collect())
-}
-
 /// A number and what it counts: "1 worker", "2 workers".
 pub(crate) fn count(number: u64, one: &str) -> String {
     if number == 1 {
@@ -171,21 +160,6 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "jobq: {}", escape(text));
 }
 
-/// A text in at most so many characters, and one line.
-pub(crate) fn cut(text: &str, most: usize) -> String {
-    let line = text.trim().lines().next().unwrap_or_default();
-    let escaped = escape(line);
-    let whole = line.len() == text.trim().len() && escaped.chars().count() <= most;
-    if whole {
-        return escaped.into_owned();
-    }
-    escaped
-        .chars()
-        .take(most.saturating_sub(1))
-        .chain(['…'])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,23 +170,6 @@ mod tests {
         assert_eq!(escape("\x1b[31mred\n"), "\\x1b[31mred\\n");
         assert_eq!(escape("\0\0ELF\x7f"), "\\0\\0ELF\\x7f");
         assert_eq!(escape("a\u{202e}b\u{9b}"), "a\\u{202e}b\\u{9b}");
-    }
-
-    #[test]
-    fn a_cut_text_is_one_line_and_says_that_it_was_cut() {
-        assert_eq!(cut("short", 10), "short");
-        assert_eq!(cut("0123456789ab", 10), "012345678…");
-        assert_eq!(cut("one\ntwo", 10), "one…");
-        assert_eq!(cut("one\n", 10), "one");
-        assert_eq!(cut("", 10), "");
-    }
-
-    #[test]
-    fn a_line_is_cut_to_the_columns_of_a_terminal() {
-        assert_eq!(fit("0123456789", 10), "0123456789");
-        assert_eq!(fit("0123456789a", 10), "012345678…");
-        assert_eq!(fit("日本語", 5), "日本…");
-        assert_eq!(fit("日本語日", 6), "日本…");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::is_dumb;
+
 /// How often a line moves while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -59,9 +61,9 @@ impl Drop for Line {
     }
 }
 
-/// Where bars are drawn: on standard error, if that is a terminal.
+/// Where bars are drawn: on standard error, if that is a terminal that can draw.
 pub(crate) fn target() -> ProgressDrawTarget {
-    if std::io::stderr().is_terminal() {
+    if std::io::stderr().is_terminal() && !is_dumb() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()

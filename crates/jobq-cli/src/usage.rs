@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::exit::Exit;
 use crate::log::wants_colour;
-use crate::output::cut;
+use crate::output::one_line;
 use crate::settings::Layer;
 
 /// Most characters of a wrong value that are shown: params may be a hundred thousand.
@@ -33,7 +33,7 @@ fn describe(mut error: clap::Error, layer: Layer, colour: bool) -> String {
     ] {
         if let Some(ContextValue::String(value)) = error.get(kind) {
             // In one line, and without control characters.
-            let shown = cut(value, MAX_VALUE);
+            let shown = one_line(value, MAX_VALUE);
             error.insert(kind, ContextValue::String(shown));
         }
     }

@@ -2,7 +2,7 @@
 
 use jobq_tests::contents::count_rows;
 use jobq_tests::markdown::blocks;
-use jobq_tests::{ServerProcess, Via};
+use jobq_tests::{ServerProcess, Via, WorkerProcess};
 
 use super::OPERATIONS;
 use crate::fixture::{directory, program};
@@ -26,6 +26,47 @@ async fn every_query_of_the_operators_manual_finds_something_in_a_real_store() {
             "it finds nothing:\n{query}"
         );
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_counted_by_the_last_line_of_their_reason() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
+    // The beginning is the same for all, as that of a traceback is.
+    let script = "printf 'Traceback:\\n  File x.py\\n%s\\n' \"$(cat | tr -d '\"')\" >&2; exit 1";
+    let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
+    for said in ["KeyError: a", "ValueError: b", "KeyError: a", "ValueError: c"] {
+        let params = format!("{said:?}");
+        let submit = [
+            "submit",
+            "x",
+            "--wait",
+            "--max-attempts",
+            "1",
+            "--params",
+            &params,
+        ];
+        let at = ["--server", server.address()];
+        let stderr = program().run(submit.iter().chain(&at)).await.failure(5);
+        assert!(
+            stderr.contains(&format!("failed: exit status 1: Traceback: … {said}")),
+            "{stderr}"
+        );
+    }
+    let queries = blocks(OPERATIONS);
+    let query = queries
+        .iter()
+        .find(|block| block.text.contains("AS why"))
+        .expect("there is such a query");
+    let query = query.text.trim().trim_end_matches(';');
+    let rows = format!("SELECT * FROM ({query}) WHERE (why, jobs, newest) IN (");
+    let expected = "('KeyError: a', 2, 3), ('ValueError: b', 1, 2), ('ValueError: c', 1, 4)";
+    assert_eq!(count_rows(&server.data(), query), 3);
+    assert_eq!(
+        count_rows(&server.data(), &format!("{rows}VALUES {expected})")),
+        3
+    );
 }
 
 /// Some jobs of every kind: completed, failed after several attempts, cancelled, waiting and scheduled.

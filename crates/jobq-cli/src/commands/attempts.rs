@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jobq_client::{Client, JobId, JobView};
 use tokio::time::Instant;
 
-use crate::output::cut;
+use crate::output::one_line;
 use crate::times;
 
 /// How often it is looked. Who waits for a retry waits for a second and more.
@@ -84,7 +84,10 @@ fn line(view: &JobView, said: u32, now: Duration) -> String {
         first if first < *attempts => format!("attempts {first} to {attempts}"),
         _ => format!("attempt {attempts}"),
     };
-    let reason = view.reason.as_deref().map(|reason| cut(reason, REASON_WIDTH));
+    let reason = view
+        .reason
+        .as_deref()
+        .map(|reason| one_line(reason, REASON_WIDTH));
     let how = match reason {
         _ if view.charges > 0 => "was lost with its worker".to_owned(),
         Some(reason) => format!("failed: {reason}"),
@@ -139,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_is_told_with_the_first_line_of_its_reason_and_the_time_of_the_next() {
+    fn a_failed_attempt_is_told_with_its_reason_in_one_line_and_the_time_of_the_next() {
         assert_eq!(
             line(&view(), 0, NOW),
-            "job 12: attempt 1 of 20 failed: no such file…; next in 16s"
+            "job 12: attempt 1 of 20 failed: no such file … at line 3; next in 16s"
         );
         let due = JobView {
             due: 0,

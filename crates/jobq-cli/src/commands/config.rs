@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::exit::Exit;
-use crate::output::{self, Output};
+use crate::output::{self, Column, Output, Table};
 use crate::settings::{Origin, Setting, Settings, SettingsError};
 use crate::usage;
 
@@ -73,16 +73,19 @@ pub(crate) fn run(args: &Args, global: &Global, settings: &Settings) -> anyhow::
             output.json(&object(setting))?;
         }
     } else {
-        let mut table = output::table();
-        table.set_header(["SETTING", "VALUE", "FROM"]);
-        table.add_rows(settings.iter().map(|setting| {
-            [
+        let mut table = Table::new([
+            Column::word("SETTING"),
+            Column::text("VALUE", usize::MAX),
+            Column::word("FROM"),
+        ]);
+        for setting in &settings {
+            table.row([
                 setting.key.clone(),
-                output::escape(&setting.values.join(", ")).into_owned(),
+                setting.values.join(", "),
                 output::escape(&from(&setting.origin)).into_owned(),
-            ]
-        }));
-        output.table(table)?;
+            ]);
+        }
+        output.table(&table)?;
     }
     output.finish()?;
     Ok(Exit::Ok)

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::Global;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::signals::Signals;
 use crate::times;
 use crate::values::number;
@@ -267,16 +267,17 @@ impl Played {
     }
 
     fn print(&self, out: &mut Output) -> anyhow::Result<()> {
-        out.table(self.tally.by_priority())?;
+        out.table(&self.tally.by_priority())?;
         if self.tally.failed() > 0 {
             out.line("")?;
-            out.table(self.tally.by_reason())?;
+            out.table(&self.tally.by_reason())?;
         }
         let seconds = self.time.as_secs_f64();
         let jobs = self.tally.jobs();
         out.line("")?;
         out.line(format_args!(
-            "{jobs} jobs in {seconds:.2} s, {:.0} a second; client, worker and server agree on every count",
+            "{} in {seconds:.2} s, {:.0} a second; client, worker and server agree on every count",
+            count(jobs, "job"),
             jobs as f64 / seconds.max(f64::MIN_POSITIVE)
         ))
     }

@@ -7,27 +7,30 @@ use super::selection::Selection;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output, note};
+use crate::output::{self, Column, Output, Table, note};
 use crate::values::number;
 use crate::{times, view};
 
 /// Most jobs in one page: what is in memory at a time, and the rows that share their columns' widths.
 const PAGE: u64 = 1_000;
 
-/// Most characters of a reason in a row; a terminal may have room for fewer.
-const DETAIL_WIDTH: usize = 120;
+/// Most columns of a reason in a row; a terminal may have room for fewer.
+const MAX_DETAIL: usize = 120;
 
 /// The flags of `jobq list`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 The newest job comes first. The last column says how far a running job has
-come, else why its last attempt failed. With --json, each job is one line with
-one object.
+come, else why its last attempt failed: the first and the last line of it. On a
+terminal that is too narrow for all columns, PRIORITY, USERNAME, CREATED,
+ATTEMPTS and DETAIL are left out, in this order. With --json, each job is one
+line with one object, which has all of it.
 
 Examples:
   jobq list --status failed --since 2h
   jobq list --name thumbnail --reason 'out of memory' --all
-  jobq list --name thumbnail --limit 1000 --json | jq -r .reason | sort | uniq -c")]
+  jobq list --status failed --all --json |
+    jq -r '.reason | split(\"\\n\") | last' | sort | uniq -c")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -91,19 +94,22 @@ async fn list(client: &Client, args: Args, mut filter: JobFilter) -> anyhow::Res
 }
 
 fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Result<()> {
-    let mut table = output::table();
-    if header {
-        table.set_header([
-            "ID", "NAME", "USERNAME", "PRIORITY", "STATUS", "ATTEMPTS", "CREATED", "DETAIL",
-        ]);
-    }
+    let mut table = Table::new([
+        Column::word("ID"),
+        Column::word("NAME"),
+        Column::word("USERNAME").dispensable(4),
+        Column::word("PRIORITY").dispensable(5),
+        Column::word("STATUS"),
+        Column::word("ATTEMPTS").dispensable(2),
+        Column::word("CREATED").dispensable(3),
+        Column::text("DETAIL", MAX_DETAIL).dispensable(1),
+    ]);
     for job in jobs {
         let detail = match (&job.progress, &job.reason) {
-            (Some(progress), _) => output::cut(&view::progress(progress), DETAIL_WIDTH),
-            (None, Some(reason)) => output::cut(reason, DETAIL_WIDTH),
-            (None, None) => String::new(),
+            (Some(progress), _) => view::progress(progress),
+            (None, reason) => reason.clone().unwrap_or_default(),
         };
-        table.add_row([
+        table.row([
             job.id.to_string(),
             output::escape(&job.name).into_owned(),
             output::escape(job.username.as_deref().unwrap_or("-")).into_owned(),
@@ -114,5 +120,9 @@ fn write_rows(output: &mut Output, jobs: &[JobView], header: bool) -> anyhow::Re
             detail,
         ]);
     }
-    output.table(table)
+    // Each page has its own columns, so people see a header on each, and a pipe has one.
+    if !header && !output.is_terminal() {
+        table = table.without_header();
+    }
+    output.table(&table)
 }

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output, count, note};
+use crate::output::{self, Column, Output, Table, count, note};
 use crate::signals::Signals;
 use crate::times;
 
@@ -18,7 +18,10 @@ use crate::times;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 CAP is the most jobs of a name that workers may have at a time, and in the last
-row of all names together, where there is such a cap.
+row of all names together, where there is such a cap. On a terminal that is too
+narrow for all columns, CAP, CANCELLED, SCHEDULED and COMPLETED are left out, in
+this order; with --watch, names that a low window has no room for are too. --json
+has all of it.
 
 Examples:
   jobq stats
@@ -38,6 +41,10 @@ pub(crate) struct Args {
 
 /// Shortest interval: a question costs the server little, and nobody reads faster.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What stands around the names: the header, the row of all, whether there are more, an empty line, two lines on the
+/// server, and the one of the cursor.
+const OTHER_ROWS: usize = 7;
 
 /// How long `--watch` waits for an answer before it asks again, and says once that there is none.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,6 +76,7 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<()> {
             &mut output,
             &stats.map_err(unanswered).context("failed to count jobs")?,
             args.json,
+            None,
         )?;
         return output.finish();
     }
@@ -93,11 +101,12 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<()> {
             Err(error) => return Err(unanswered(error)).context("failed to count jobs"),
         };
         silent = false;
-        let redraws = output.is_terminal() && !args.json;
+        let redraws = output.redraws() && !args.json;
+        let rows = output.size().filter(|_| redraws).map(|(_, rows)| rows);
         if redraws {
             output.clear()?;
         }
-        write(&mut output, &stats, args.json)?;
+        write(&mut output, &stats, args.json, rows)?;
         if !redraws && !args.json {
             output.line("")?;
         }
@@ -105,11 +114,12 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn write(output: &mut Output, stats: &Stats, as_json: bool) -> anyhow::Result<()> {
+/// Writes them; as a table into so many rows of a terminal, if that matters.
+fn write(output: &mut Output, stats: &Stats, as_json: bool, rows: Option<usize>) -> anyhow::Result<()> {
     if as_json {
         output.json(&object(stats))
     } else {
-        write_table(output, stats)
+        write_table(output, stats, rows)
     }
 }
 
@@ -140,17 +150,18 @@ fn counts(name: &NameStats) -> Value {
     })
 }
 
-fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
-    let mut table = output::table();
-    table.set_header([
-        "NAME",
-        "SCHEDULED",
-        "QUEUED",
-        "PROCESSING",
-        "COMPLETED",
-        "FAILED",
-        "CANCELLED",
-        "CAP",
+fn write_table(output: &mut Output, stats: &Stats, rows: Option<usize>) -> anyhow::Result<()> {
+    let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(OTHER_ROWS));
+    let shown = &stats.names[..stats.names.len().min(room)];
+    let mut table = Table::new([
+        Column::word("NAME"),
+        Column::number("SCHEDULED").dispensable(2),
+        Column::number("QUEUED"),
+        Column::number("PROCESSING"),
+        Column::number("COMPLETED").dispensable(1),
+        Column::number("FAILED"),
+        Column::number("CANCELLED").dispensable(3),
+        Column::number("CAP").dispensable(4),
     ]);
     let row = |label: &str, name: &NameStats, cap: Option<u64>| {
         let counts = [
@@ -168,14 +179,16 @@ fn write_table(output: &mut Output, stats: &Stats) -> anyhow::Result<()> {
             .chain([cap.map_or("-".to_owned(), |cap| cap.to_string())])
             .collect::<Vec<_>>()
     };
-    table.add_rows(stats.names.iter().map(|name| row(&name.name, name, name.cap)));
+    for name in shown {
+        table.row(row(&name.name, name, name.cap));
+    }
     // No job has this name: parentheses are not allowed in one.
-    table.add_row(row("(all)", &stats.total, stats.max_active));
-    output.table(table)?;
-    if stats.truncated {
+    table.row(row("(all)", &stats.total, stats.max_active));
+    output.table(&table)?;
+    if stats.truncated || shown.len() < stats.names.len() {
         output.line(format_args!(
             "There are more names than the {} above.",
-            stats.names.len()
+            shown.len()
         ))?;
     }
     output.line("")?;

@@ -13,12 +13,12 @@ use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::connect::{unanswered, unreachable};
 use crate::exit::Exit;
-use crate::output::{Output, count, cut, note};
+use crate::output::{Output, count, note, one_line};
 use crate::progress::Line;
 use crate::signals::Signals;
 use crate::{times, view};
 
-/// Most characters of a reason behind a job's end.
+/// Most columns of a reason behind a job's end.
 const REASON_WIDTH: usize = 200;
 
 /// The flags of `jobq wait`.
@@ -83,7 +83,7 @@ async fn wait(client: &Client, args: &Args, signals: &mut Signals) -> anyhow::Re
         match event {
             None => break None,
             Some(Ok(JobEvent::Progressed { id, progress, .. })) => {
-                line.say(cut(
+                line.say(one_line(
                     &format!("job {id}: {}", view::progress(&progress)),
                     REASON_WIDTH,
                 ));
@@ -173,7 +173,10 @@ impl Ends {
             }))?;
         } else {
             let status = outcome.status.as_str().to_lowercase();
-            let reason = outcome.reason.as_deref().map(|reason| cut(reason, REASON_WIDTH));
+            let reason = outcome
+                .reason
+                .as_deref()
+                .map(|reason| one_line(reason, REASON_WIDTH));
             let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             self.output.line(format_args!("{id}: {status}{reason}"))?;
         }

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::{count, is_dumb};
+
 /// Lines that are written where there is no terminal.
 const LINES: u64 = 10;
 
@@ -14,7 +16,7 @@ pub(super) enum Progress {
 
 impl Progress {
     pub(super) fn new(jobs: u64) -> Self {
-        if !io::stderr().is_terminal() {
+        if !io::stderr().is_terminal() || is_dumb() {
             return Self::Lines {
                 jobs,
                 next: jobs.div_ceil(LINES),
@@ -41,7 +43,8 @@ impl Progress {
                     // There is nobody to tell if this fails.
                     let _ = writeln!(
                         io::stderr(),
-                        "{ended} of {jobs} jobs have ended, {failed} of them failed"
+                        "{ended} of {} ended, {failed} failed",
+                        count(*jobs, "job")
                     );
                 }
             }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table};
 use jobq_client::{JobView, Outcome, Priority, Status};
 
-use crate::output;
+use crate::output::{Column, Table};
+
+/// Most columns of a reason.
+const MAX_REASON: usize = 120;
 
 /// Sums over all jobs.
 #[derive(Debug, Default)]
@@ -66,24 +68,20 @@ impl Tally {
 
     /// How many there were, and how long they waited and ran.
     pub(super) fn by_priority(&self) -> Table {
-        let mut table = output::table();
-        table.set_header([
-            "PRIORITY",
-            "JOBS",
-            "COMPLETED",
-            "FAILED",
-            "WAITED p50",
-            "p99",
-            "RAN p50",
-            "p99",
+        let mut table = Table::new([
+            Column::word("PRIORITY"),
+            Column::number("JOBS"),
+            Column::number("COMPLETED"),
+            Column::number("FAILED"),
+            Column::number("WAITED p50").dispensable(1),
+            Column::number("p99").dispensable(2),
+            Column::number("RAN p50").dispensable(3),
+            Column::number("p99").dispensable(4),
         ]);
         for (priority, times) in &self.priorities {
-            table.add_row(times.row(priority.as_str()));
+            table.row(times.row(priority.as_str()));
         }
-        table.add_row(self.all.row("all"));
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        table.row(self.all.row("all"));
         table
     }
 
@@ -91,13 +89,9 @@ impl Tally {
     pub(super) fn by_reason(&self) -> Table {
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let mut table = output::table();
-        table.set_header(["FAILED BECAUSE", "JOBS"]);
+        let mut table = Table::new([Column::text("FAILED BECAUSE", MAX_REASON), Column::number("JOBS")]);
         for (reason, count) in reasons {
-            table.add_row([output::escape(reason).into_owned(), count.to_string()]);
-        }
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+            table.row([reason.clone(), count.to_string()]);
         }
         table
     }

@@ -14,13 +14,16 @@ use crate::commands::attempts::Attempts;
 use crate::commands::wait::not_waited;
 use crate::connect::patiently;
 use crate::exit::Exit;
-use crate::output::{Output, cut, note};
+use crate::output::{Output, note, one_line};
 use crate::progress::Line;
 use crate::signals::Signals;
 use crate::view;
 
-/// Most characters of a progress report; the terminal may have room for fewer.
+/// Most columns of a progress report; the terminal may have room for fewer.
 const PROGRESS_WIDTH: usize = 200;
+
+/// Most columns of the reason of a job that failed; `jobq show` and `--json` have all of it.
+const REASON_WIDTH: usize = 200;
 
 /// Longest params as JSON; the server's limit counts their CBOR, which is shorter.
 const MAX_PARAMS: u64 = 16 * 1024 * 1024;
@@ -101,7 +104,7 @@ async fn wait(client: &Client, id: JobId) -> Result<Outcome, WaitError> {
                 } else {
                     String::new()
                 };
-                let text = cut(&view::progress(&progress), PROGRESS_WIDTH);
+                let text = one_line(&view::progress(&progress), PROGRESS_WIDTH);
                 line.say(format!("job {id}{again}: {text}"));
             }
             _ => {}
@@ -168,7 +171,7 @@ fn write_outcome(receipt: &Receipt, outcome: &Outcome, as_json: bool) -> anyhow:
     }
     let id = receipt.id;
     Err(exit.because(match &outcome.reason {
-        Some(reason) => anyhow!("job {id} {ended}: {reason}"),
+        Some(reason) => anyhow!("job {id} {ended}: {}", one_line(reason, REASON_WIDTH)),
         None => anyhow!("job {id} {ended}"),
     }))
 }

@@ -15,7 +15,7 @@ use crate::cli::LogFormat;
 use crate::output;
 use crate::times;
 
-/// Most characters of a reason in a line of the log; `jobq show` has all of it.
+/// Most columns of a reason in a line of the log; `jobq show` has all of it.
 const REASON_WIDTH: usize = 200;
 
 /// How often it is said that there is no server, at most.
@@ -206,5 +206,5 @@ fn record(run: &RunInfo<'_>, took: &str, outcome: &Outcome) {
 }
 
 fn reason(error: &JobError) -> String {
-    output::cut(error.reason(), REASON_WIDTH)
+    output::one_line(error.reason(), REASON_WIDTH)
 }
