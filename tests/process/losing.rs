@@ -1,12 +1,14 @@
 //! Workers that are killed while they run jobs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures::StreamExt;
 use jobq_client::{Client, JobId, JobRequest, Status};
 use jobq_proto::Fence;
 use jobq_tests::history::HandlerRun;
 use jobq_tests::{Chance, Contents, History, NamedPipe, ServerProcess, Via, WorkerProcess, check, soon};
+use rustix::process::Signal;
 
 use crate::fixture::{connect, directory, program, seed, submit};
 
@@ -14,6 +16,9 @@ const NAME: &str = "fragile";
 
 /// How often a worker is killed.
 const ROUNDS: usize = 20;
+
+/// How often a log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Jobs; each kill takes a few.
 const JOBS: u64 = 100;
@@ -32,6 +37,44 @@ if [ $((JOBQ_ID % 3)) -ne 0 ]; then sleep 0.5; fi
 
 /// Says that it runs, and ends.
 const BEGIN_AND_END: &str = r#"echo "$JOBQ_ID $JOBQ_FENCE $JOBQ_ATTEMPT" > "$1""#;
+
+#[tokio::test]
+async fn a_worker_that_stood_still_says_that_it_lost_its_job_and_blames_nobody() {
+    let directory = directory();
+    let place = directory.path();
+    let server = ServerProcess::start(&program(), place, Via::Tcp, &["--ttl", "1s"]).await;
+    let client = connect(server.address()).await;
+    submit(&client, &History::default(), vec![JobRequest::new(NAME)]).await;
+    let [first, second] = ["first", "second"].map(|name| {
+        let place = place.join(name);
+        std::fs::create_dir(&place).expect("it can be made");
+        place
+    });
+    let mut stopped = work(&server, &first, 1, "sleep 600", &first);
+    until_logged(&stopped, "started").await;
+    stopped.signal(Signal::STOP);
+    let other = work(&server, &second, 1, "sleep 600", &second);
+    until_logged(&other, "started").await;
+    stopped.signal(Signal::CONT);
+    until_logged(&stopped, "lost ").await;
+    stopped.terminate().await;
+    let log = stopped.log();
+    assert!(log.contains("0 given back, 1 lost"), "{log}");
+    assert!(
+        !log.contains("grace") && log.matches("given back").count() == 1,
+        "{log}"
+    );
+}
+
+/// Waits until a worker has said this.
+async fn until_logged(worker: &WorkerProcess, text: &str) {
+    let logged = async {
+        while !worker.log().contains(text) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    soon(&format!("{text:?} in a worker's log"), logged).await;
+}
 
 #[tokio::test]
 async fn every_job_ends_once_when_its_worker_is_killed_twenty_times() {

@@ -46,6 +46,16 @@ impl WorkerProcess {
         self.process.wait().await
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Waits for its end.
     pub async fn wait(&mut self) -> ExitStatus {
         self.process.wait().await

@@ -154,7 +154,7 @@ impl Engine {
                         called.control.cancel.cancel();
                     }
                 }
-                Command::Drop(fence) => self.drop_handler(fence),
+                Command::Drop { fence, overdue } => self.drop_handler(fence, overdue),
             }
         }
         self.link.calls.append(&mut self.calls);
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     pub(crate) fn report(&self, event: &Event) {
-        let (Event::Started(id) | Event::Ended(id, _)) = event;
+        let (Event::Started(id) | Event::Ended(id, _) | Event::TooLate(id)) = event;
         let name = self.machine.name(id.name);
         let run = RunInfo {
             id: id.job,
@@ -183,9 +183,17 @@ impl Engine {
                 }
             }
             Event::Ended(_, outcome) => {
-                log_end(&run, outcome);
+                self.log_end(&run, outcome);
                 if let Some(observer) = &self.observer {
                     observer.ended(&run, outcome);
+                }
+            }
+            Event::TooLate(_) => {
+                if let Some(observer) = &self.observer {
+                    observer.reported_too_late(&run);
+                } else {
+                    let why = "this was reported too late, when it was no longer this worker's";
+                    tracing::warn!(id = %run.id, name, attempt = run.attempt, "lost: {why}");
                 }
             }
         }
@@ -233,32 +241,39 @@ impl Engine {
         });
     }
 
-    fn drop_handler(&mut self, fence: Fence) {
+    fn drop_handler(&mut self, fence: Fence, overdue: bool) {
         if let Some(called) = self.called.get_mut(&fence) {
-            let name = self.machine.name(called.id.name);
-            tracing::warn!(
-                id = %called.id.job,
-                name,
-                attempt = called.id.attempt,
-                "a handler did not stop within its grace; its run is over, and its place stays taken until it returns \
-                 or waits for something"
-            );
-            called.overdue = true;
+            if overdue {
+                let name = self.machine.name(called.id.name);
+                tracing::warn!(
+                    id = %called.id.job,
+                    name,
+                    attempt = called.id.attempt,
+                    "a handler did not stop within its grace; its run is over, and its place stays taken until it \
+                     returns or waits for something"
+                );
+            }
+            called.overdue = overdue;
             called.control.drop.notify_one();
         }
     }
-}
 
-fn log_end(run: &RunInfo<'_>, outcome: &Outcome) {
-    let RunInfo {
-        id, name, attempt, ..
-    } = run;
-    match outcome {
-        Outcome::Completed => tracing::debug!(%id, name, attempt, "completed"),
-        Outcome::Failed(_) => tracing::debug!(%id, name, attempt, "failed"),
-        Outcome::Released => tracing::debug!(%id, name, attempt, "released"),
-        Outcome::GivenUp => {
-            tracing::warn!(%id, name, attempt, "given up: the run is no longer this worker's")
+    /// Lost runs are worth a warning, unless somebody else tells of them.
+    fn log_end(&self, run: &RunInfo<'_>, outcome: &Outcome) {
+        let RunInfo {
+            id, name, attempt, ..
+        } = run;
+        let lost = match outcome {
+            Outcome::Completed => return tracing::debug!(%id, name, attempt, "completed"),
+            Outcome::Failed(_) => return tracing::debug!(%id, name, attempt, "failed"),
+            Outcome::Released => return tracing::debug!(%id, name, attempt, "released"),
+            Outcome::Lost => "its lease ran out while this worker was away",
+            Outcome::GivenUp => "it is no longer this worker's",
+        };
+        if self.observer.is_none() {
+            tracing::warn!(%id, name, attempt, "lost: {lost}");
+        } else {
+            tracing::debug!(%id, name, attempt, "lost: {lost}");
         }
     }
 }

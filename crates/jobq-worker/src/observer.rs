@@ -22,6 +22,10 @@ pub trait Observer: Send + Sync + 'static {
     /// A run is over for this worker. What the server makes of it is counted in the
     /// [`Summary`](crate::Summary).
     fn ended(&self, _run: &RunInfo<'_>, _outcome: &Outcome) {}
+
+    /// How a run ended was told too late: the server had given it to somebody else, or ended it. Follows
+    /// [`Observer::ended`].
+    fn reported_too_late(&self, _run: &RunInfo<'_>) {}
 }
 
 /// A connection that came about.

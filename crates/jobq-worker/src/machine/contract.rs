@@ -50,8 +50,13 @@ pub enum Command {
     Start(Start),
     /// Ask the handler of this run to stop.
     Cancel(Fence),
-    /// Its time to stop is over: drop the handler of this run where it stands, if that is possible.
-    Drop(Fence),
+    /// Drop the handler of this run where it stands, if that is possible: its time to stop is over, or there is none.
+    Drop {
+        /// The run.
+        fence: Fence,
+        /// It was told to stop, and had time for it.
+        overdue: bool,
+    },
 }
 
 /// A handler to call.
@@ -70,6 +75,8 @@ pub enum Event {
     Started(RunId),
     /// A run is over for this worker.
     Ended(RunId, Outcome),
+    /// How a run ended was told too late: the server had given it to somebody else, or ended it.
+    TooLate(RunId),
 }
 
 /// How a run ended, as far as this worker knows.
@@ -81,6 +88,9 @@ pub enum Outcome {
     Failed(JobError),
     /// It was given back unfinished.
     Released,
+    /// This worker did not get to run until its lease had run out, as when it was stopped or its machine asleep. The
+    /// server gives such a run to somebody else.
+    Lost,
     /// The server had given it to somebody else, or ended it; what comes of it is not reported.
     GivenUp,
 }
@@ -94,6 +104,6 @@ pub struct Summary {
     pub failed: u64,
     /// Runs that were given back unfinished.
     pub released: u64,
-    /// Runs whose report came too late, or that were given up before there was one.
+    /// Runs that were lost or given up, and those whose report came too late.
     pub stale: u64,
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jobq_client::BootTime;
 
-use super::{Machine, Stop};
+use jobq_proto::Fence;
+
+use super::{Command, Machine, Report, Run, State, Stop};
 
 /// Of the time-to-live, this part is left to handlers to stop in, after they were told to.
 const MARGIN_DIVISOR: u32 = 5;
@@ -59,9 +61,49 @@ impl Machine {
     /// same is reported; the rest is given back, which the server may know by then.
     pub(super) fn give_back_all(&mut self, now: BootTime) {
         self.lease.over = true;
-        self.release_waiting();
         let ttl = self.lease.ttl;
         let end = self.lease.sent.unwrap_or(now) + (ttl - ttl / SAFETY_DIVISOR);
+        if end <= now {
+            // It is noticed too late, so this process was stopped, or the machine asleep.
+            return self.lose_all(now);
+        }
+        self.release_waiting();
         self.stop_running(Stop::GiveBack, end.min(now + self.config.cancel_grace));
+    }
+
+    /// The lease ran out unnoticed: the runs are somebody else's by now, and there is no time for handlers to stop in.
+    fn lose_all(&mut self, now: BootTime) {
+        for fence in self.slots.leave_all() {
+            self.end(fence, Report::Lost);
+        }
+        for fence in self.running_fences() {
+            self.lose(now, fence);
+        }
+    }
+
+    fn lose(&mut self, now: BootTime, fence: Fence) {
+        let Some(Run {
+            id,
+            state: State::Running { stop, due, .. },
+        }) = self.runs.get(&fence)
+        else {
+            return;
+        };
+        let (name, told) = (id.name, stop.is_some());
+        if let Some(due) = due {
+            self.timers.remove(&(*due, fence));
+        }
+        if !told {
+            self.commands.push_back(Command::Cancel(fence));
+        }
+        self.commands.push_back(Command::Drop {
+            fence,
+            overdue: false,
+        });
+        // It is said by then if the handler goes on all the same.
+        self.timers.insert((now + self.config.cancel_grace, fence));
+        self.slots.stray(name);
+        self.strays.insert(fence, name);
+        self.end(fence, Report::Lost);
     }
 }

@@ -338,7 +338,12 @@ impl Machine {
                         (true, Report::Completed { .. }) => self.summary.completed += 1,
                         (true, Report::Failed { .. }) => self.summary.failed += 1,
                         (true, Report::Released) => self.summary.released += 1,
-                        (false, _) => self.summary.stale += 1,
+                        // That it is lost was said already.
+                        (_, Report::Lost) => self.summary.stale += 1,
+                        (false, _) => {
+                            self.summary.stale += 1;
+                            self.events.push_back(Event::TooLate(run.id));
+                        }
                     }
                     self.outbox.settled(fence);
                     self.runs.remove(&fence);
@@ -389,7 +394,7 @@ impl Machine {
     /// A timer of this run has gone off.
     fn handle_due(&mut self, now: BootTime, fence: Fence) {
         if self.strays.contains_key(&fence) {
-            self.commands.push_back(Command::Drop(fence));
+            self.commands.push_back(Command::Drop { fence, overdue: true });
             return;
         }
         let Some(Run {
@@ -413,7 +418,7 @@ impl Machine {
         };
         // The grace is over. What becomes of the job does not wait for a handler that does not listen.
         let (name, ran) = (id.name, now.since(*since));
-        self.commands.push_back(Command::Drop(fence));
+        self.commands.push_back(Command::Drop { fence, overdue: true });
         self.slots.stray(name);
         self.strays.insert(fence, name);
         self.end(fence, Report::of(End::Dropped, ran, Some(reason)));
@@ -430,6 +435,7 @@ impl Machine {
             Report::Completed { .. } => Outcome::Completed,
             Report::Failed { error, .. } => Outcome::Failed(error.clone()),
             Report::Released => Outcome::Released,
+            Report::Lost => Outcome::Lost,
         };
         self.events.push_back(Event::Ended(run.id, outcome));
         run.state = State::Ended(report);
@@ -475,6 +481,13 @@ impl Machine {
     }
 
     fn stop_running(&mut self, reason: Stop, grace_ends: BootTime) {
+        for fence in self.running_fences() {
+            self.stop(fence, reason, grace_ends);
+        }
+    }
+
+    /// The runs whose handlers run, in order.
+    fn running_fences(&self) -> Vec<Fence> {
         let running = self
             .runs
             .values()
@@ -482,8 +495,6 @@ impl Machine {
         let mut running: Vec<Fence> = running.map(|run| run.id.fence).collect();
         running.sort_unstable();
         running
-            .into_iter()
-            .for_each(|fence| self.stop(fence, reason, grace_ends));
     }
 
     fn credit(&self) -> (u32, Vec<u32>) {

@@ -71,9 +71,17 @@ pub(super) enum State {
 /// How a run ended, as the server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
-    Completed { ran: Duration, result: Option<Bytes> },
-    Failed { ran: Duration, error: JobError },
+    Completed {
+        ran: Duration,
+        result: Option<Bytes>,
+    },
+    Failed {
+        ran: Duration,
+        error: JobError,
+    },
     Released,
+    /// Told as released, in case that the server still takes it for ours.
+    Lost,
 }
 
 impl Run {
@@ -146,7 +154,7 @@ impl Run {
     }
 
     pub(super) fn released(&self) -> Option<RunRef> {
-        matches!(self.state, State::Ended(Report::Released)).then(|| self.reference())
+        matches!(self.state, State::Ended(Report::Released | Report::Lost)).then(|| self.reference())
     }
 }
 
@@ -163,7 +171,7 @@ impl Report {
         match self {
             Self::Completed { .. } => ReportKind::Completed,
             Self::Failed { .. } => ReportKind::Failed,
-            Self::Released => ReportKind::Released,
+            Self::Released | Self::Lost => ReportKind::Released,
         }
     }
 

@@ -224,7 +224,7 @@ impl TestWorker {
                     Outcome::Completed => TestOutcome::Completed(job.result.take()),
                     Outcome::Failed(error) => TestOutcome::Failed(error),
                     Outcome::Released => TestOutcome::Released,
-                    Outcome::GivenUp => TestOutcome::GivenUp,
+                    Outcome::Lost | Outcome::GivenUp => TestOutcome::GivenUp,
                 });
             }
         }

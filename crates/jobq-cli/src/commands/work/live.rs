@@ -28,7 +28,7 @@ pub(super) enum State {
     Completed,
     Failed,
     GivenBack,
-    GivenUp,
+    Lost,
     Stopping,
     Stopped,
 }
@@ -59,7 +59,7 @@ impl State {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::GivenBack => "given back",
-            Self::GivenUp => "given up",
+            Self::Lost => "lost",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
         }
@@ -69,7 +69,7 @@ impl State {
         let colour = match self {
             Self::Completed => AnsiColor::Green,
             Self::Failed => AnsiColor::Red,
-            Self::Waiting | Self::GivenBack | Self::GivenUp => AnsiColor::Yellow,
+            Self::Waiting | Self::GivenBack | Self::Lost => AnsiColor::Yellow,
             Self::Started => AnsiColor::Cyan,
             Self::Working | Self::Connected | Self::Stopping | Self::Stopped => return Style::new().bold(),
         };

@@ -262,7 +262,7 @@ fn ended(result: Result<Summary, RuntimeError>, log: &Log) -> anyhow::Result<Exi
                 stale,
             } = summary;
             let late = if stale > 0 {
-                format!(", {stale} reported too late")
+                format!(", {stale} lost")
             } else {
                 String::new()
             };

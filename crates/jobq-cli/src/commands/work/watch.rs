@@ -18,6 +18,15 @@ use crate::times;
 /// Most columns of a reason in a line of the log; `jobq show` has all of it.
 const REASON_WIDTH: usize = 200;
 
+/// Why a run was lost: nobody was here to keep it.
+const AWAY: &str = "its lease ran out while this worker was away";
+
+/// Why a run was lost: the server said so.
+const TAKEN: &str = "it is no longer this worker's";
+
+/// Why a run was lost whose end was said before.
+const TOO_LATE: &str = "this was reported too late, when it was no longer this worker's";
+
 /// How often it is said that there is no server, at most.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -154,6 +163,16 @@ impl Observer for Watch {
             Log::Quiet => {}
         }
     }
+
+    fn reported_too_late(&self, run: &RunInfo<'_>) {
+        match &*self.log {
+            Log::Live(live) => live.say(State::Lost, format_args!("{}: {TOO_LATE}", Shown(run))),
+            Log::Events => {
+                tracing::warn!(id = %run.id, name = run.name, attempt = run.attempt, "lost: {TOO_LATE}")
+            }
+            Log::Quiet => {}
+        }
+    }
 }
 
 /// What stands on a line for every run.
@@ -184,10 +203,8 @@ fn show(live: &Live, run: &RunInfo<'_>, took: &str, outcome: &Outcome) {
             );
         }
         Outcome::Released => live.say(State::GivenBack, format_args!("{run}, {took}")),
-        Outcome::GivenUp => live.say(
-            State::GivenUp,
-            format_args!("{run}, {took}: it is no longer this worker's"),
-        ),
+        Outcome::Lost => live.say(State::Lost, format_args!("{run}, {took}: {AWAY}")),
+        Outcome::GivenUp => live.say(State::Lost, format_args!("{run}, {took}: {TAKEN}")),
     }
 }
 
@@ -199,9 +216,8 @@ fn record(run: &RunInfo<'_>, took: &str, outcome: &Outcome) {
         Outcome::Completed => tracing::info!(%id, name, attempt, took, "completed"),
         Outcome::Failed(error) => tracing::warn!(%id, name, attempt, took, reason = reason(error), "failed"),
         Outcome::Released => tracing::info!(%id, name, attempt, took, "given back"),
-        Outcome::GivenUp => {
-            tracing::warn!(%id, name, attempt, took, "given up: it is no longer this worker's")
-        }
+        Outcome::Lost => tracing::warn!(%id, name, attempt, took, "lost: {AWAY}"),
+        Outcome::GivenUp => tracing::warn!(%id, name, attempt, took, "lost: {TAKEN}"),
     }
 }
 

@@ -45,6 +45,7 @@ enum Out {
     Call(u64),
     Cancel(u64),
     Drop(u64),
+    DropAtOnce(u64),
 }
 
 impl Sim {
@@ -167,11 +168,21 @@ impl Sim {
             out.push(match command {
                 Command::Start(start) => Out::Call(start.id.job.0),
                 Command::Cancel(fence) => Out::Cancel(fence.seq),
-                Command::Drop(fence) => Out::Drop(fence.seq),
+                Command::Drop { fence, overdue: true } => Out::Drop(fence.seq),
+                Command::Drop { fence, .. } => Out::DropAtOnce(fence.seq),
             });
         }
         out
     }
+}
+
+fn ended(sim: &mut Sim) -> Vec<(u64, Outcome)> {
+    let events = std::iter::from_fn(|| sim.machine.poll_event());
+    let ended = events.filter_map(|event| match event {
+        Event::Ended(id, outcome) => Some((id.job.0, outcome)),
+        _ => None,
+    });
+    ended.collect()
 }
 
 fn said(message: ServerMessage) -> Out {

@@ -205,6 +205,58 @@ fn runs_stop_before_the_server_gives_them_away() {
 }
 
 #[test]
+fn runs_whose_lease_ran_out_while_the_worker_was_away_are_lost_and_nobody_is_blamed() {
+    let mut sim = Sim::connected(1);
+    sim.order([timed(1, SECOND), job(2, "a")]);
+    sim.out();
+    // Stopped, and let go on: no timer goes off on the way.
+    sim.now = sim.now + TTL + 10 * SECOND;
+    sim.machine.handle_timeout(sim.now);
+    assert_eq!(ended(&mut sim), [(2, Outcome::Lost), (1, Outcome::Lost)]);
+    let out = sim.out();
+    assert!(
+        out.contains(&Out::Released(vec![2, 1])),
+        "in case the server was away too: {out:?}"
+    );
+    assert_eq!(
+        out[out.len() - 2..],
+        [Out::Cancel(1), Out::DropAtOnce(1)],
+        "{out:?}"
+    );
+    sim.settle([1], SettleOutcome::Stale);
+    sim.settle([2], SettleOutcome::Applied);
+    sim.end(1, End::Dropped);
+    let summary = sim.machine.summary();
+    assert_eq!((summary.stale, summary.released), (2, 0), "as was said");
+    assert_eq!(sim.machine.poll_event(), None, "it is said once");
+    assert!(sim.machine.is_idle());
+}
+
+#[test]
+fn a_lost_handler_that_goes_on_is_said_to_after_its_grace() {
+    let mut sim = Sim::connected(1);
+    sim.order([job(1, "a")]);
+    sim.now = sim.now + TTL;
+    sim.machine.handle_timeout(sim.now);
+    sim.out();
+    sim.pass(GRACE);
+    assert_eq!(sim.out(), [Out::Drop(1)]);
+}
+
+#[test]
+fn a_report_that_comes_too_late_is_said_to() {
+    let mut sim = Sim::connected(1);
+    sim.order([job(1, "a")]);
+    sim.complete([1]);
+    sim.out();
+    assert_eq!(ended(&mut sim), [(1, Outcome::Completed)]);
+    sim.settle([1], SettleOutcome::Stale);
+    assert!(matches!(sim.machine.poll_event(), Some(Event::TooLate(_))));
+    let summary = sim.machine.summary();
+    assert_eq!((summary.completed, summary.stale), (0, 1));
+}
+
+#[test]
 fn an_answered_beat_counts_from_when_it_was_sent() {
     let mut sim = Sim::connected(1);
     sim.order([job(1, "a")]);
