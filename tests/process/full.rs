@@ -34,6 +34,9 @@ const WAITING: usize = 3;
 /// What the server logs when a batch finds no room even without the ballast.
 const WAITS: &str = "what ends waits until there is room";
 
+/// What `jobq stats` says meanwhile.
+const FULL: &str = "the disk of the server is full: nothing is taken or handed out until there is room";
+
 const SKIPPED: &str =
     "skipped: no file system can be mounted here, which takes `unshare` and root or user namespaces";
 
@@ -62,6 +65,7 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
         ErrorCode::StorageFull,
         "the server still answers"
     );
+    assert!(stats(&program, &server).await.contains(FULL));
 
     drop(filler);
     completed(&client, &running).await;
@@ -70,6 +74,7 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
     completed(&client, &[submit_when_there_is_room(&client).await]).await;
     logged(&server, "there is room on the disk again").await;
     assert!(ballast.exists(), "it is made again");
+    assert!(!stats(&program, &server).await.contains(FULL));
     worker.stop().await;
     drop(client);
     assert!(server.terminate().await.success());
@@ -205,6 +210,13 @@ async fn logged(server: &ServerProcess, what: &str) {
         }
     })
     .await;
+}
+
+async fn stats(program: &Program, server: &ServerProcess) -> String {
+    program
+        .run(["stats", "--server", server.address()])
+        .await
+        .success()
 }
 
 async fn submit(client: &Client, count: usize) -> Vec<JobId> {

@@ -132,6 +132,7 @@ fn object(stats: &Stats) -> Value {
         "submitted": stats.submitted,
         "settled": stats.settled,
         "lost": stats.lost,
+        "storage_full": stats.storage_full,
         "total": counts(&stats.total),
         "names": stats.names.iter().map(|name| (name.name.clone(), counts(name))).collect::<serde_json::Map<_, _>>(),
         "truncated": stats.truncated,
@@ -203,5 +204,9 @@ fn write_table(output: &mut Output, stats: &Stats, rows: Option<usize>) -> anyho
         count(stats.submitted, "job"),
         count(stats.settled, "run"),
         count(stats.lost, "lease")
-    ))
+    ))?;
+    if stats.storage_full {
+        output.line("the disk of the server is full: nothing is taken or handed out until there is room")?;
+    }
+    Ok(())
 }

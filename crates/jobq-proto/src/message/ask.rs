@@ -355,6 +355,9 @@ pub struct Stats {
     pub settled: u64,
     /// Leases that were lost since the server's start.
     pub lost: u64,
+    /// The server's disk is full: no job is taken or handed out until there is room.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub storage_full: bool,
     /// Each name's jobs, by name. At most [`Stats::MAX_NAMES`] of them.
     pub names: Vec<NameStats>,
     /// There are more names than are listed here.

@@ -69,6 +69,7 @@ impl Machine {
             submitted: self.totals.submitted,
             settled: self.totals.settled,
             lost: self.totals.lost,
+            storage_full: !self.space.takes_jobs(),
             names,
             truncated,
             total,

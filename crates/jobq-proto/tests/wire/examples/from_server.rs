@@ -358,6 +358,7 @@ fn jobs() -> Vec<(&'static str, C)> {
             "Stats.full",
             C::Stats(Stats {
                 max_active: Some(4),
+                storage_full: true,
                 names: vec![name("thumbnail")],
                 truncated: true,
                 total: name(""),
