@@ -3,8 +3,8 @@
 use jobq_client::{JobRequest, Status};
 use jobq_proto::limits::MAX_REASON;
 use jobq_tests::program::{finish, without_variables};
-use jobq_tests::{History, Process, soon};
-use serde_json::json;
+use jobq_tests::{History, Process, Terminal, soon};
+use serde_json::{Value, json};
 
 use crate::fixture::{completed, program, submit, text};
 use crate::workshop::{Workshop, gone};
@@ -91,6 +91,54 @@ async fn output_that_is_no_text_is_kept_byte_by_byte() {
     let id = shop.submit("x", &()).await;
     let result = shop.outcome(id).await.result.expect("there is one");
     assert_eq!(result[..], [0x43, 0xff, 0x00, 0xfe], "a byte string of CBOR");
+}
+
+#[tokio::test]
+async fn a_result_that_is_no_text_is_written_as_it_is_and_named_as_bytes_in_json() {
+    let shop = Workshop::open().await;
+    let _worker = shop.work_by("x", r"printf '\377\000\376'", &[]);
+    let at = ["--server", shop.server.address()];
+    let command = |arguments: &[&str]| program().command(arguments.iter().chain(&at));
+    let raw = command(&["submit", "x", "--wait"]).output();
+    let raw = soon("the result", raw).await.expect("it can be run");
+    assert_eq!(raw.stdout, [0xff, 0x00, 0xfe], "{raw:?}");
+    for arguments in [
+        &["submit", "x", "--wait", "--json"][..],
+        &["show", "1", "--result", "--json"],
+        &["wait", "1", "--json"],
+    ] {
+        let said = program().run(arguments.iter().chain(&at)).await.success();
+        let said: Value = serde_json::from_str(&said).expect("it is JSON");
+        assert_eq!(
+            (&said["result"], &said["result_encoding"]),
+            (&"_wD-".into(), &"base64url".into())
+        );
+    }
+    let shown = program()
+        .run(["show", "1", "--result"].iter().chain(&at))
+        .await
+        .success();
+    assert!(
+        shown.contains("3 bytes that are no text, in base64url: \"_wD-\""),
+        "{shown}"
+    );
+    let mut terminal = Terminal::start(command(&["submit", "x", "--wait"]), 100);
+    terminal
+        .until("a result of 3 bytes that is no text; write it to a file")
+        .await;
+    assert!(terminal.end().await.0.success());
+}
+
+#[tokio::test]
+async fn a_text_that_looks_like_bytes_is_no_bytes() {
+    let shop = Workshop::open().await;
+    let _worker = shop.work_by("x", "printf _wD-", &[]);
+    let at = ["--server", shop.server.address()];
+    let said = program()
+        .run(["submit", "x", "--wait", "--json"].iter().chain(&at))
+        .await
+        .success();
+    assert!(said.contains("\"_wD-\"") && !said.contains("encoding"), "{said}");
 }
 
 #[tokio::test]

@@ -61,6 +61,11 @@ impl Output {
         check(write!(self.inner, "{shown}{end}"))
     }
 
+    /// Writes bytes as they are, and nothing else.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        check(self.inner.write_all(bytes))
+    }
+
     /// Writes a table; on a terminal, no wider than that.
     pub(crate) fn table(&mut self, table: &Table) -> anyhow::Result<()> {
         let lines = table.lines(self.size().map(|(columns, _)| columns));

@@ -123,6 +123,27 @@ pub(crate) fn run_lines(view: &JobView) -> Option<String> {
     (!runs.is_empty()).then(|| runs.join("\n"))
 }
 
+/// Adds params or a result to an object. Where it is bytes, and not a text that looks the same, a field beside it says
+/// how they are written: `"result_encoding": "base64url"`.
+pub(crate) fn put_payload(object: &mut Map<String, Value>, key: &str, item: Option<&Bytes>) {
+    object.insert(key.to_owned(), payload(item));
+    if item.is_some_and(|item| json::byte_string(item).is_some()) {
+        object.insert(format!("{key}_encoding"), "base64url".into());
+    }
+}
+
+/// Params or a result in a line, for people. Bytes say that they are that.
+pub(crate) fn payload_line(item: Option<&Bytes>) -> String {
+    let text = payload(item);
+    match item.and_then(|item| json::byte_string(item)) {
+        Some(bytes) => format!(
+            "{} that are no text, in base64url: {text}",
+            count(bytes.len() as u64, "byte")
+        ),
+        None => text.to_string(),
+    }
+}
+
 /// Params or a result as JSON. What is no CBOR is shown as its bytes, as text.
 pub(crate) fn payload(item: Option<&Bytes>) -> Value {
     let Some(item) = item else { return Value::Null };

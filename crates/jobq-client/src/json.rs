@@ -223,6 +223,20 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
+/// What a CBOR item holds that is one byte string, and so no value of JSON's: [`from_cbor`] writes it as text, which
+/// cannot be told from a text. None for any other item.
+///
+/// ```
+/// assert_eq!(jobq_client::json::byte_string(&[0x42, 0xff, 0x00]), Some(vec![0xff, 0x00]));
+/// assert_eq!(jobq_client::json::byte_string(&[0x61, b'a']), None);
+/// ```
+pub fn byte_string(item: &[u8]) -> Option<Vec<u8>> {
+    match params::decode::<Cbor>(item) {
+        Ok(Cbor::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
 /// The JSON text of one CBOR item, for people: compact, in one line. What is no CBOR is shown as its bytes.
 pub fn show(item: &[u8]) -> String {
     match from_cbor(item) {

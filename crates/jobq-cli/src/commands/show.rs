@@ -17,6 +17,9 @@ Beside the job's state it shows how far a run has come, and the runs that
 failed or were lost, the earliest first, each with its reason; those that gave
 the job back are not among them.
 
+A result that is no text, nor any other JSON, is shown in base64url; with --json
+a field \"result_encoding\" beside it says so, and so does \"params_encoding\".
+
 Examples:
   jobq show 7
   jobq show 7 --json | jq -r '.runs[].reason'
@@ -56,10 +59,10 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<Exit> {
         let mut object = view::job(&view);
         object.insert("runs".to_owned(), view::runs(&view));
         if args.params {
-            object.insert("params".to_owned(), view::payload(view.params.as_ref()));
+            view::put_payload(&mut object, "params", view.params.as_ref());
         }
         if args.result {
-            object.insert("result".to_owned(), view::payload(view.result.as_ref()));
+            view::put_payload(&mut object, "result", view.result.as_ref());
         }
         output.json(&object)?;
     } else {
@@ -84,10 +87,10 @@ fn write(output: &mut Output, view: &JobView, args: &Args) -> anyhow::Result<()>
     let mut lines = view::lines(view);
     lines.extend(view::run_lines(view).map(|runs| ("runs", runs)));
     if args.params {
-        lines.push(("params", view::payload(view.params.as_ref()).to_string()));
+        lines.push(("params", view::payload_line(view.params.as_ref())));
     }
     if args.result {
-        lines.push(("result", view::payload(view.result.as_ref()).to_string()));
+        lines.push(("result", view::payload_line(view.result.as_ref())));
     }
     for (label, text) in lines {
         let mut rows = text.trim_end().lines();

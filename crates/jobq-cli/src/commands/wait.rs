@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use futures::StreamExt;
 use jobq_client::{Client, JobEvent, JobId, Outcome, Status, WaitError};
-use serde_json::json;
+use serde_json::Map;
 
 use super::attempts::Attempts;
 use super::job_ref::JobRef;
@@ -165,12 +165,12 @@ impl Ends {
         });
         let id = outcome.id;
         if self.json {
-            self.output.json(&json!({
-                "id": id.0,
-                "status": outcome.status.as_str(),
-                "reason": outcome.reason,
-                "result": view::payload(outcome.result.as_ref()),
-            }))?;
+            let mut object = Map::new();
+            object.insert("id".to_owned(), id.0.into());
+            object.insert("status".to_owned(), outcome.status.as_str().into());
+            object.insert("reason".to_owned(), outcome.reason.as_deref().into());
+            view::put_payload(&mut object, "result", outcome.result.as_ref());
+            self.output.json(&object)?;
         } else {
             let status = outcome.status.as_str().to_lowercase();
             let reason = outcome

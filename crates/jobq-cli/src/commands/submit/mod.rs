@@ -26,10 +26,11 @@ use fields::Fields;
 #[command(after_long_help = "\
 It prints the job's number once the job is on the server's disk; with --wait,
 it waits for the job's end and prints its result: a text as it is, with a line
-break at its end if it has none, and anything else as JSON. With --json a text
-is JSON too, as it is to the last byte. Meanwhile standard error tells of each
-attempt that fails and is to be repeated, and a terminal shows how far the job
-has come.
+break at its end if it has none, bytes that are no text as they are (into a file
+or pipe, not onto a terminal), and anything else as JSON. With --json a text is
+JSON too, as it is to the last byte, and bytes are in base64url, which a field
+\"result_encoding\" says. Meanwhile standard error tells of each attempt that
+fails and is to be repeated, and a terminal shows how far the job has come.
 
 Params are any JSON by --params, or an object made of words: KEY=VALUE for a
 text, KEY:=JSON for anything else. A backslash takes their meaning from '=',

@@ -14,7 +14,7 @@ use crate::commands::attempts::Attempts;
 use crate::commands::wait::not_waited;
 use crate::connect::patiently;
 use crate::exit::Exit;
-use crate::output::{Output, note, one_line};
+use crate::output::{Output, count, note, one_line};
 use crate::progress::Line;
 use crate::signals::Signals;
 use crate::view;
@@ -151,13 +151,11 @@ fn write_outcome(receipt: &Receipt, outcome: &Outcome, as_json: bool) -> anyhow:
         let mut object = object(receipt);
         object.insert("status".to_owned(), outcome.status.as_str().into());
         object.insert("reason".to_owned(), outcome.reason.as_deref().into());
-        object.insert("result".to_owned(), view::payload(outcome.result.as_ref()));
+        view::put_payload(&mut object, "result", outcome.result.as_ref());
         output.json(&object)?;
     } else if outcome.status == Status::Completed {
-        match outcome.result.as_ref().map(|result| view::payload(Some(result))) {
-            None => {}
-            Some(Value::String(text)) => output.foreign(&text)?,
-            Some(value) => output.line(value)?,
+        if let Some(result) = &outcome.result {
+            write_result(&mut output, result)?;
         }
     }
     output.finish()?;
@@ -174,6 +172,24 @@ fn write_outcome(receipt: &Receipt, outcome: &Outcome, as_json: bool) -> anyhow:
         Some(reason) => anyhow!("job {id} {ended}: {}", one_line(reason, REASON_WIDTH)),
         None => anyhow!("job {id} {ended}"),
     }))
+}
+
+/// For a person or a program that knows what to expect: a text as it is, bytes as they are, the rest as JSON.
+fn write_result(output: &mut Output, result: &Bytes) -> anyhow::Result<()> {
+    match json::byte_string(result) {
+        Some(bytes) if output.is_terminal() => {
+            note(&format!(
+                "a result of {} that is no text; write it to a file",
+                count(bytes.len() as u64, "byte")
+            ));
+            Ok(())
+        }
+        Some(bytes) => output.bytes(&bytes),
+        None => match view::payload(Some(result)) {
+            Value::String(text) => output.foreign(&text),
+            value => output.line(value),
+        },
+    }
 }
 
 fn object(receipt: &Receipt) -> Map<String, Value> {

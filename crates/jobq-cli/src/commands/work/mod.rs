@@ -117,7 +117,7 @@ Examples:
 /// What becomes of a command's standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum ResultKind {
-    /// The result is the text; bytes where it is not UTF-8.
+    /// The result is the text; where it is not UTF-8 it is the bytes, which `submit --wait` writes as they are.
     Text,
     /// It is JSON, and the result is what it says.
     Json,
