@@ -21,6 +21,14 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str = "\
+Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
+JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE and JOBQ_CONFIG, those of a command
+by the command's name and the flag's, as in JOBQ_SERVE_DATA or
+JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file, jobq.toml. A flag counts for more than
+a variable, a variable for more than the file. `jobq config` prints what is set
+and where, and its help tells about the file. The token itself is read from
+JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.
+
 Examples:
   jobq serve
   jobq work thumbnail -j 4 -- ./thumbnail.sh
@@ -28,15 +36,7 @@ Examples:
   jobq list --status failed
 
 The first keeps its jobs in ./jobq-data and listens on tcp://127.0.0.1:7420,
-where the others look for it. `jobq COMMAND --help` has more.
-
-Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
-JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE and JOBQ_CONFIG, those of a command
-by the command's name and the flag's, as in JOBQ_SERVE_DATA or
-JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file, jobq.toml. A flag counts for more than
-a variable, a variable for more than the file. `jobq config` prints what is set
-and where, and its help tells about the file. The token itself is read from
-JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.";
+where the others look for it. `jobq COMMAND --help` has more.";
 
 /// What all commands have in common.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,9 +1,11 @@
 //! `jobq man`: the manual pages.
 
-use std::path::PathBuf;
+mod page;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap_mangen::Man;
+use clap::Command;
 
 use crate::cli::definition;
 use crate::exit::Exit;
@@ -25,18 +27,30 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let mut root = definition().disable_help_subcommand(true);
+    root.build();
     let Some(directory) = &args.directory else {
-        let mut page = Vec::new();
-        Man::new(definition())
-            .render(&mut page)
-            .context("failed to write the manual page")?;
         let mut output = Output::new();
-        output.line(String::from_utf8_lossy(&page).trim_end())?;
+        output.line(String::from_utf8_lossy(&page(&root, &root)?).trim_end())?;
         output.finish()?;
         return Ok(Exit::Ok);
     };
-    std::fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(definition(), directory))
-        .with_context(|| format!("failed to write the manual pages into {}", directory.display()))?;
+    let written = write_all(&root, directory);
+    written.with_context(|| format!("failed to write the manual pages into {}", directory.display()))?;
     Ok(Exit::Ok)
+}
+
+fn write_all(root: &Command, directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for command in root.get_subcommands().chain([root]) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        std::fs::write(directory.join(format!("{name}.1")), page(root, command)?)?;
+    }
+    Ok(())
+}
+
+fn page(root: &Command, command: &Command) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    page::render(command, root.get_version().unwrap_or_default(), &mut page)?;
+    Ok(page)
 }
