@@ -87,7 +87,7 @@ async fn jobs_are_found_by_their_time_and_the_text_of_their_reason() {
 }
 
 #[tokio::test]
-async fn a_job_is_shown_with_the_runs_that_failed() {
+async fn a_job_is_shown_with_the_runs_that_failed_and_the_one_that_completed_it() {
     let directory = directory();
     let place = directory.path();
     let server = ServerProcess::start(&program(), place, Via::Unix, &[]).await;
@@ -99,8 +99,9 @@ async fn a_job_is_shown_with_the_runs_that_failed() {
     let shown = jobq(&server, &["show", "1", "--json"]).await.success();
     let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
     let runs = shown["runs"].as_array().expect("they are listed");
-    assert_eq!(runs.len(), 2, "{shown}");
-    for (number, run) in runs.iter().enumerate() {
+    assert_eq!(runs.len(), 3, "{shown}");
+    assert_eq!(runs[2]["end"], "Completed", "{shown}");
+    for (number, run) in runs[..2].iter().enumerate() {
         assert_eq!(run["end"], "Failed", "{run}");
         let reason = format!("attempt {} broke", number + 1);
         assert!(
@@ -110,7 +111,7 @@ async fn a_job_is_shown_with_the_runs_that_failed() {
     }
     let shown = jobq(&server, &["show", "1"]).await.success();
     assert!(
-        shown.contains("attempt 1 broke") && shown.contains("  failed\n"),
+        shown.contains("attempt 1 broke") && shown.contains("  failed\n") && shown.contains("  completed\n"),
         "{shown}"
     );
 }

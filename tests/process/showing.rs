@@ -152,13 +152,45 @@ async fn completions_and_manual_pages_know_every_command_and_flag() {
     for command in commands.filter(|command| *command != "help") {
         let page = std::fs::read_to_string(pages.join(format!("jobq-{command}.1")));
         let page = page.unwrap_or_else(|error| panic!("the page of {command} is missing: {error}"));
-        assert!(page.contains("Exit codes"), "{command}: {page}");
+        for section in ["SYNOPSIS", "EXAMPLES\n.nf\n  jobq", "\"EXIT STATUS\"\n.nf\n"] {
+            assert!(page.contains(&format!(".SH {section}")), "{command}: {page}");
+        }
+        assert!(!page.contains("EXTRA"), "{command}: {page}");
+        let title = format!(".TH jobq-{command} 1 \"\" \"jobq {}\"", env!("CARGO_PKG_VERSION"));
+        assert!(page.contains(&title), "{command}: {page}");
     }
     let page = program().run(["man"]).await.success();
     assert!(
         page.starts_with(".ie") || page.starts_with(".TH") || page.contains(".TH jobq"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_the_guard() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = program().run(["completions", shell]).await.success();
+        assert!(!script.contains("work-guard"), "{shell}");
+    }
+    let said = program().run(["help", "work-guard"]).await.failure(2);
+    assert!(said.contains("unrecognized subcommand"), "{said}");
+    let said = program().run(["work-guar"]).await.failure(2);
+    assert!(!said.contains("work-guard"), "{said}");
+}
+
+#[tokio::test]
+async fn a_job_without_a_result_is_said_to_have_none() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let run = async |arguments: &[&str]| {
+        let at = ["--server", server.address()];
+        program().run(arguments.iter().chain(&at)).await
+    };
+    run(&["submit", "x"]).await.success();
+    let said = run(&["show", "1", "--result"]).await;
+    assert!(!said.stdout.contains("result"), "{said}");
+    let stderr = said.failure(4);
+    assert_eq!(stderr, "jobq: no result: the job is Queued\n");
 }
 
 #[tokio::test]

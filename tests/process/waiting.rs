@@ -68,6 +68,38 @@ async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
 }
 
 #[tokio::test]
+async fn the_exit_code_is_that_of_what_came_of_it_when_nobody_reads_the_output() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let unread = async |arguments: &[&str]| {
+        let at = ["--server", server.address()];
+        let mut command = program().command(arguments.iter().chain(&at));
+        let (reader, writer) = std::io::pipe().expect("there are pipes left");
+        drop(reader);
+        command.stdout(writer).stderr(std::process::Stdio::null());
+        let status = soon("the end of a command", command.status()).await;
+        status.expect("it can be started").code()
+    };
+    let at = ["--server", server.address()];
+    program().run(["submit", "x"].iter().chain(&at)).await.success();
+    program().run(["cancel", "1"].iter().chain(&at)).await.success();
+    assert_eq!(unread(&["wait", "1"]).await, Some(6));
+    assert_eq!(unread(&["cancel", "99"]).await, Some(4));
+    assert_eq!(unread(&["list"]).await, Some(0));
+    let lines = directory.path().join("lines");
+    std::fs::write(&lines, "{\"name\": \"x\"}\n{broken\n").expect("it can be written");
+    let mut command = program().command(["submit", "--stdin"].iter().chain(&at));
+    let (reader, writer) = std::io::pipe().expect("there are pipes left");
+    drop(reader);
+    command
+        .stdin(std::fs::File::open(&lines).expect("it is there"))
+        .stdout(writer)
+        .stderr(std::process::Stdio::null());
+    let status = soon("the end of a command", command.status()).await;
+    assert_eq!(status.expect("it can be started").code(), Some(4));
+}
+
+#[tokio::test]
 async fn a_job_that_does_not_exist_is_named_and_the_others_are_waited_for() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;

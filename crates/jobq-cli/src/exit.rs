@@ -42,7 +42,7 @@ impl Exit {
     /// What the help prints below each command.
     pub(crate) const TABLE: &'static str = "\
 Exit codes:
-    0  done
+    0  done, or as much of it as was read of a listing
     1  failed
     2  the command line or its input makes no sense
     3  no server answers, or it refuses this client, or takes nothing for now

@@ -1,27 +1,32 @@
 //! The program's log, on standard error.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
 
 use anyhow::Context;
 use jiff::{Timestamp, Zoned};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::cli::{Global, LogFormat};
-use crate::output::is_dumb;
+use crate::commands::Command;
+use crate::output::{escape, is_dumb};
 
 /// Starts logging.
 ///
 /// # Errors
 /// The filter is none.
-pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
+pub(crate) fn start(global: &Global, command: &Command) -> anyhow::Result<()> {
     let asked = global
         .log
         .as_deref()
         .filter(|filter| !filter.is_empty())
-        .unwrap_or(default);
+        .unwrap_or_else(|| command.default_log(global));
     let filter = EnvFilter::builder()
         .parse(asked)
         .with_context(|| format!("failed to read the log filter {asked:?}"))?;
@@ -31,6 +36,7 @@ pub(crate) fn start(global: &Global, default: &str) -> anyhow::Result<()> {
         // It would complain where the log went, and end the program if nobody reads that any more.
         .log_internal_errors(false);
     match global.log_format {
+        LogFormat::Text if !command.keeps_log() && global.log.is_none() => log.event_format(Notes).init(),
         LogFormat::Text => log
             .with_target(false)
             .with_ansi(wants_colour())
@@ -63,6 +69,44 @@ impl fmt::Display for Clock {
 impl FormatTime for Clock {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
         write!(w, "{self}")
+    }
+}
+
+/// Events in the form of what else a command says: "jobq: disconnected; trying to come back: …".
+struct Notes;
+
+impl<S, N> FormatEvent<S, N> for Notes
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut note = Note::default();
+        event.record(&mut note);
+        writeln!(writer, "jobq: {}", escape(&(note.message + &note.rest)))
+    }
+}
+
+/// An event's message, and what else it has.
+#[derive(Default)]
+struct Note {
+    message: String,
+    rest: String,
+}
+
+impl Visit for Note {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            "error" => write!(self.rest, ": {value:?}"),
+            name => write!(self.rest, ", {name} {value:?}"),
+        };
     }
 }
 

@@ -23,19 +23,31 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
 
 use cli::Cli;
+use commands::guard;
 use exit::Exit;
 use output::OutputClosed;
 use settings::{Settings, SettingsError};
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == guard::COMMAND)
+    {
+        return end(keep_guard());
+    }
     let (cli, settings) = match settings::read(std::env::args_os().collect()) {
         Ok(read) => read,
         Err(SettingsError::Arguments { layer, error }) => return usage::print(*error, layer).into(),
         Err(error) => return fail(&Exit::Usage.because(error)),
     };
-    match run(cli, &settings) {
+    end(run(cli, &settings))
+}
+
+fn end(result: anyhow::Result<Exit>) -> ExitCode {
+    match result {
         Ok(exit) => exit.into(),
         // Whoever read the output has seen enough, as in `jobq list | head`.
         Err(error) if error.is::<OutputClosed>() => Exit::Ok.into(),
@@ -52,15 +64,25 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 fn run(cli: Cli, settings: &Settings) -> anyhow::Result<Exit> {
-    log::start(&cli.global, cli.command.default_log(&cli.global))?;
-    // One thread: the server's work is one loop beside its connections, and handing each message from one thread to
-    // the next costs more than it saves. The store, a worker's session and whatever blocks have threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
+    log::start(&cli.global, &cli.command)?;
+    let runtime = runtime()?;
     let result = runtime.block_on(cli.command.run(&cli.global, settings));
     // A thread may be reading standard input, and nobody can end that.
     runtime.shutdown_background();
     result
+}
+
+/// One thread: the server's work is one loop beside its connections, and handing each message from one thread to the
+/// next costs more than it saves. The store, a worker's session and whatever blocks have threads of their own.
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.context("failed to start the runtime")
+}
+
+/// Is the guard of a worker.
+fn keep_guard() -> anyhow::Result<Exit> {
+    let runtime = runtime()?;
+    // It listens for signals.
+    let _entered = runtime.enter();
+    guard::run()
 }

@@ -22,6 +22,8 @@ pub(crate) struct OutputClosed;
 pub(crate) struct Output {
     inner: BufWriter<Stdout>,
     terminal: bool,
+    /// Nobody needs to read it.
+    optional: bool,
 }
 
 impl Output {
@@ -31,12 +33,23 @@ impl Output {
         Self {
             inner: BufWriter::new(stdout),
             terminal,
+            optional: false,
+        }
+    }
+
+    /// The output of a command that does what it was told to, and ends with its exit code, whether or not somebody
+    /// reads this.
+    pub(crate) fn optional() -> Self {
+        Self {
+            optional: true,
+            ..Self::new()
         }
     }
 
     /// Writes one line.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> anyhow::Result<()> {
-        check(writeln!(self.inner, "{line}"))
+        let written = writeln!(self.inner, "{line}");
+        self.check(written)
     }
 
     /// Writes one value as a line of JSON.
@@ -58,7 +71,8 @@ impl Output {
         } else {
             "\n"
         };
-        check(write!(self.inner, "{shown}{end}"))
+        let written = write!(self.inner, "{shown}{end}");
+        self.check(written)
     }
 
     /// Writes bytes as they are, and nothing else.
@@ -84,12 +98,14 @@ impl Output {
 
     /// Clears the terminal, for what is to be drawn anew.
     pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
-        check(write!(self.inner, "\x1b[H\x1b[J"))
+        let written = write!(self.inner, "\x1b[H\x1b[J");
+        self.check(written)
     }
 
     /// Writes what is buffered by now.
     pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
-        check(self.inner.flush())
+        let written = self.inner.flush();
+        self.check(written)
     }
 
     /// How many columns and rows the terminal has, if it is one.
@@ -103,7 +119,14 @@ impl Output {
 
     /// Writes what is still buffered.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
-        check(self.inner.flush())
+        self.flush()
+    }
+
+    fn check(&self, result: io::Result<()>) -> anyhow::Result<()> {
+        match check(result) {
+            Err(error) if self.optional && error.is::<OutputClosed>() => Ok(()),
+            checked => checked,
+        }
     }
 }
 

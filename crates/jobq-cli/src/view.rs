@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobq_client::{EndedRun, JobProgress, JobView, json};
+use jobq_client::{EndedRun, JobProgress, JobView, Status, json};
 use serde_json::{Map, Value, json};
 
 use crate::output::count;
@@ -93,7 +93,8 @@ pub(crate) fn progress_object(progress: &JobProgress) -> Value {
     json!({ "part": progress.fraction(), "text": progress.text })
 }
 
-/// A job's ended runs, as far as the server sent them: those that neither completed it nor gave it back.
+/// A job's ended runs, as far as the server sent them: those that did not give it back. The one that completed it has
+/// no fence.
 pub(crate) fn runs(view: &JobView) -> Value {
     let run = |run: &EndedRun| {
         json!({
@@ -103,7 +104,14 @@ pub(crate) fn runs(view: &JobView) -> Value {
             "reason": run.reason,
         })
     };
-    view.runs.iter().map(run).collect()
+    let completed = completed(view)
+        .map(|at| json!({ "fence": null, "end": "Completed", "at": times::rfc3339(at), "reason": null }));
+    view.runs.iter().map(run).chain(completed).collect()
+}
+
+/// When a job's last run completed it; the server keeps that with the job.
+fn completed(view: &JobView) -> Option<i64> {
+    view.ended.filter(|_| view.status == Status::Completed)
 }
 
 /// The same for people: one paragraph a run, its reason below it.
@@ -119,7 +127,8 @@ pub(crate) fn run_lines(view: &JobView) -> Option<String> {
         let reason: String = reason.map(|line| format!("\n  {line}")).collect();
         format!("{}  {end}{reason}", times::local(run.at))
     };
-    let runs: Vec<String> = view.runs.iter().map(run).collect();
+    let completed = completed(view).map(|at| format!("{}  completed", times::local(at)));
+    let runs: Vec<String> = view.runs.iter().map(run).chain(completed).collect();
     (!runs.is_empty()).then(|| runs.join("\n"))
 }
 

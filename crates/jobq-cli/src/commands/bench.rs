@@ -162,7 +162,7 @@ async fn measure(args: &Args, global: &Global) -> anyhow::Result<()> {
 }
 
 fn print(report: &Report, json: bool, apart: bool) -> anyhow::Result<()> {
-    let mut out = Output::new();
+    let mut out = Output::optional();
     if json {
         out.json(&report.json())?;
     } else {

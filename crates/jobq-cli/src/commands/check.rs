@@ -88,7 +88,7 @@ fn cannot_check(directory: &Path, error: &StoreError) -> anyhow::Error {
 }
 
 fn write(args: &Args, report: &CheckReport) -> anyhow::Result<()> {
-    let mut output = Output::new();
+    let mut output = Output::optional();
     if args.json {
         output.json(&json!({
             "directory": args.directory.display().to_string(),

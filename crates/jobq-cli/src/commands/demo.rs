@@ -90,7 +90,7 @@ pub(crate) async fn run(args: Args, _global: &Global) -> anyhow::Result<Exit> {
         return Ok(Exit::Interrupted);
     };
     played.check(&stopped?)?;
-    let mut out = Output::new();
+    let mut out = Output::optional();
     played.print(&mut out)?;
     out.finish()?;
     Ok(Exit::Ok)

@@ -20,6 +20,8 @@ mod submit;
 mod wait;
 mod work;
 
+pub(crate) use work::guard;
+
 use clap::Subcommand;
 
 use crate::cli::Global;
@@ -59,9 +61,6 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Measure how many jobs this machine takes and runs a second.
     Bench(bench::Args),
-    /// Kill the commands of a worker that is gone; `jobq work` starts it for itself.
-    #[command(name = work::guard::COMMAND, hide = true)]
-    WorkGuard,
 }
 
 impl Command {
@@ -72,6 +71,11 @@ impl Command {
             Self::Work(args) => args.default_log(global),
             _ => "warn",
         }
+    }
+
+    /// Whether it runs on, and has a log with times.
+    pub(crate) fn keeps_log(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Work(_))
     }
 
     /// Does it.
@@ -92,7 +96,6 @@ impl Command {
             Self::Man(args) => man::run(&args),
             Self::Demo(args) => demo::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
-            Self::WorkGuard => work::guard::run(),
         }
     }
 }

@@ -1,21 +1,22 @@
 //! `jobq show`: everything about one job.
 
 use anyhow::{Context, anyhow};
-use jobq_client::{AskError, Client, Include, JobView};
+use jobq_client::{AskError, Client, Include, JobView, Status};
 
 use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::connect::unanswered;
 use crate::exit::Exit;
-use crate::output::{self, Output};
+use crate::output::{self, Output, note};
 use crate::view;
 
 /// The flags of `jobq show`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Beside the job's state it shows how far a run has come, and the runs that
-failed or were lost, the earliest first, each with its reason; those that gave
-the job back are not among them.
+Beside the job's state it shows how far a run has come, and the runs that have
+ended, the earliest first, each with its reason if it failed or was lost; those
+that gave the job back are not among them. With --result, the exit code is 4 if
+the job has not completed.
 
 A result that is no text, nor any other JSON, is shown in base64url; with --json
 a field \"result_encoding\" beside it says so, and so does \"params_encoding\".
@@ -69,6 +70,10 @@ async fn show(client: &Client, args: &Args) -> anyhow::Result<Exit> {
         write(&mut output, &view, args)?;
     }
     output.finish()?;
+    if args.result && view.status != Status::Completed {
+        note(&format!("no result: the job is {}", view.status));
+        return Ok(Exit::Partial);
+    }
     Ok(Exit::Ok)
 }
 
@@ -89,7 +94,7 @@ fn write(output: &mut Output, view: &JobView, args: &Args) -> anyhow::Result<()>
     if args.params {
         lines.push(("params", view::payload_line(view.params.as_ref())));
     }
-    if args.result {
+    if args.result && view.status == Status::Completed {
         lines.push(("result", view::payload_line(view.result.as_ref())));
     }
     for (label, text) in lines {

@@ -151,7 +151,7 @@ struct Ends {
 impl Ends {
     fn new(json: bool) -> Self {
         Self {
-            output: Output::new(),
+            output: Output::optional(),
             json,
             exit: Exit::Ok,
         }

@@ -73,8 +73,11 @@ fn beyond(
 ) -> Option<String> {
     if let Some(max) = max_jobs.filter(|max| used.jobs >= *max) {
         return Some(format!(
-            "the queue is full: {} jobs{of} have not ended, and at most {max} may be queued",
-            used.jobs
+            "the queue is full: {} not ended, and at most {max} may be queued",
+            match used.jobs {
+                1 => format!("1 job{of} has"),
+                jobs => format!("{jobs} jobs{of} have"),
+            }
         ));
     }
     let max = max_bytes.filter(|max| used.jobs > 0 && used.bytes + u64::from(bytes) > *max)?;

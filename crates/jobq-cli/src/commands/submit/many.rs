@@ -264,7 +264,7 @@ impl Counts {
     }
 
     fn write(&self, as_json: bool) -> anyhow::Result<()> {
-        let mut output = Output::new();
+        let mut output = Output::optional();
         if as_json {
             output.json(&json!({
                 "accepted": self.accepted,

@@ -68,7 +68,7 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
         };
         return write_outcome(&receipt, &outcome, args.json);
     }
-    let mut output = Output::new();
+    let mut output = Output::optional();
     if args.json {
         output.json(&object(&receipt))?;
     } else {
@@ -146,17 +146,17 @@ fn read_all(source: impl Read) -> anyhow::Result<Vec<u8>> {
 }
 
 fn write_outcome(receipt: &Receipt, outcome: &Outcome, as_json: bool) -> anyhow::Result<Exit> {
-    let mut output = Output::new();
+    let mut output = Output::optional();
     if as_json {
         let mut object = object(receipt);
         object.insert("status".to_owned(), outcome.status.as_str().into());
         object.insert("reason".to_owned(), outcome.reason.as_deref().into());
         view::put_payload(&mut object, "result", outcome.result.as_ref());
         output.json(&object)?;
-    } else if outcome.status == Status::Completed {
-        if let Some(result) = &outcome.result {
-            write_result(&mut output, result)?;
-        }
+    } else if outcome.status == Status::Completed
+        && let Some(result) = &outcome.result
+    {
+        write_result(&mut output, result)?;
     }
     output.finish()?;
     let (exit, ended) = match outcome.status {

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::exit::Exit;
 use crate::signals::Signals;
 
-/// The command that a guard is started by.
+/// The argument that a guard is started by. It is no command of the command line, so nobody is told of it.
 pub(crate) const COMMAND: &str = "work-guard";
 
 /// The worker's side of its guard. Dropped, it lets the guard end.

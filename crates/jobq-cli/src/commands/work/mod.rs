@@ -8,7 +8,7 @@ mod capture;
 mod child;
 mod descriptors;
 mod group;
-pub(super) mod guard;
+pub(crate) mod guard;
 mod live;
 mod names;
 mod program;
