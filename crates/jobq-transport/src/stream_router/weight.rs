@@ -113,6 +113,7 @@ mod tests {
             lost: MAX,
             names: vec![name.clone(); Stats::MAX_NAMES],
             truncated: true,
+            storage_full: true,
             total: name,
         }
     }
