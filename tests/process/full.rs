@@ -145,6 +145,55 @@ async fn runs_go_on_although_more_has_ended_than_a_stuck_server_takes() {
     assert!(server.terminate().await.success());
 }
 
+#[tokio::test]
+async fn jobs_are_cancelled_on_a_full_disk_whose_log_has_no_room_to_be_folded_and_after_a_restart_too() {
+    const JOBS: usize = 2_000;
+    /// Together more than the ballast has, as the reserve is below.
+    const PARAMS: usize = 2_000;
+    const ONE_BY_ONE: usize = 3;
+    const FREED: u64 = 1024 * 1024;
+
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory, DISK).await else {
+        return eprintln!("{SKIPPED}");
+    };
+    let arguments = ["--reserve", "10MB"];
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &arguments).await;
+    let client = connect(server.address()).await;
+    let disk = KeptDisk::of(&server, &directory);
+    let params = "x".repeat(PARAMS);
+    let job = |_| JobRequest::new(NAME).params(&params).expect("it is text");
+    let mut jobs = submit_all(&client, (0..JOBS).map(job).collect())
+        .await
+        .into_iter();
+    let mut cancel = async || {
+        for id in jobs.by_ref().take(ONE_BY_ONE) {
+            let answers = client.cancel(&[id]).await.expect("it is answered");
+            assert_eq!(answers.len(), 1);
+        }
+    };
+    let mut filler = Filler::fill(&server, &directory);
+    not_folded(&server, &directory, 0).await;
+    cancel().await;
+
+    // What the ballast gave is used up by others too.
+    filler.grow();
+    server.kill().await;
+    filler.shrink(FREED);
+    let logged_before = server.log().len();
+    server.restart().await;
+    filler.seen_by(&server, &directory);
+    not_folded(&server, &directory, logged_before).await;
+    cancel().await;
+
+    drop(filler);
+    drop(disk);
+    submit_when_there_is_room(&client).await;
+    cancel().await;
+    drop(client);
+    assert!(server.terminate().await.success());
+}
+
 /// The binary, run with a file system of its own where its data goes; none where that cannot be.
 async fn with_small_disk(directory: &TempDir, disk: &str) -> Option<Program> {
     let data = directory.path().join("data");
@@ -153,11 +202,13 @@ async fn with_small_disk(directory: &TempDir, disk: &str) -> Option<Program> {
     // Who is not root becomes root in a user namespace of its own.
     let lines = format!(
         "#!/bin/sh\n\
+         [ -e {kept} ] && exec nsenter $(cat {kept}) {program} \"$@\"\n\
          map=-r\n\
          [ \"$(id -u)\" = 0 ] && map=\n\
-         exec unshare $map -m sh -c 'mount -t tmpfs -o size={disk} tmpfs {} && exec {} \"$@\"' sh \"$@\"\n",
-        text(&data),
-        text(program().path())
+         exec unshare $map -m sh -c 'mount -t tmpfs -o size={disk} tmpfs {data} && exec {program} \"$@\"' sh \"$@\"\n",
+        kept = text(&directory.path().join(KEPT)),
+        data = text(&data),
+        program = text(program().path())
     );
     std::fs::write(&script, lines).expect("a script can be written");
     let executable = std::fs::Permissions::from_mode(0o755);
@@ -177,29 +228,110 @@ fn seen_by(server: &ServerProcess, directory: &TempDir) -> PathBuf {
     Path::new("/proc").join(id).join("root").join(inside)
 }
 
+/// How `nsenter` finds a disk that is kept.
+const KEPT: &str = "kept";
+
+/// Keeps a server's disk beyond the server's life, for the next one.
+struct KeptDisk {
+    file: PathBuf,
+    _namespaces: Vec<File>,
+}
+
+impl KeptDisk {
+    fn of(server: &ServerProcess, directory: &TempDir) -> Self {
+        let id = server.id().expect("it runs").to_string();
+        let namespaces = |process: &str| Path::new("/proc").join(process).join("ns");
+        let mut kept = Vec::new();
+        let mut options = String::new();
+        for (name, option) in [("user", "--preserve-credentials --user"), ("mnt", "--mount")] {
+            let theirs = namespaces(&id).join(name);
+            let read = |path: &Path| std::fs::read_link(path).expect("it is a link");
+            if read(&theirs) == read(&namespaces("self").join(name)) {
+                continue;
+            }
+            let file = File::open(theirs).expect("it is ours");
+            let at = std::os::fd::AsRawFd::as_raw_fd(&file);
+            options += &format!("{option}=/proc/{}/fd/{at} ", std::process::id());
+            kept.push(file);
+        }
+        let file = directory.path().join(KEPT);
+        std::fs::write(&file, options).expect("it can be written");
+        Self {
+            file,
+            _namespaces: kept,
+        }
+    }
+}
+
+impl Drop for KeptDisk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
 /// A file that takes all room of a server's disk. Dropped, the room is there again.
-struct Filler(PathBuf);
+struct Filler {
+    path: PathBuf,
+    file: File,
+}
 
 impl Filler {
     fn fill(server: &ServerProcess, directory: &TempDir) -> Self {
-        let path = seen_by(server, directory).join("filler");
-        let mut file = File::create(&path).expect("there is room for its name");
+        let path = Self::path(server, directory);
+        let file = File::create(&path).expect("there is room for its name");
+        let mut filler = Self { path, file };
+        filler.grow();
+        filler
+    }
+
+    fn path(server: &ServerProcess, directory: &TempDir) -> PathBuf {
+        seen_by(server, directory).join("filler")
+    }
+
+    /// Takes what room there is.
+    fn grow(&mut self) {
         let block = [7; 4096];
         let full = loop {
-            if let Err(error) = file.write_all(&block) {
+            if let Err(error) = self.file.write_all(&block) {
                 break error;
             }
         };
         assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
-        Self(path)
+    }
+
+    /// Gives so many bytes back, with or without a server.
+    fn shrink(&self, bytes: u64) {
+        let length = self.file.metadata().expect("it is open").len();
+        self.file.set_len(length - bytes).expect("it gets shorter");
+    }
+
+    /// The server is another.
+    fn seen_by(&mut self, server: &ServerProcess, directory: &TempDir) {
+        self.path = Self::path(server, directory);
     }
 }
 
 impl Drop for Filler {
     fn drop(&mut self) {
         // Its disk is gone with its server, if that was first.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Waits until this server found out that its log cannot be folded, or has folded it, if it did so before its disk was
+/// full. Its log file begins with so many bytes of the life before.
+async fn not_folded(server: &ServerProcess, directory: &TempDir, before: usize) {
+    const FOLDED: u64 = 1_000_000;
+
+    let database = seen_by(server, directory).join("jobq.db");
+    soon("the log to be folded or not", async {
+        while !server.log()[before..].contains("the log is not folded")
+            && database.metadata().expect("it is there").len() < FOLDED
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// Waits until the server has logged something.
@@ -220,7 +352,10 @@ async fn stats(program: &Program, server: &ServerProcess) -> String {
 }
 
 async fn submit(client: &Client, count: usize) -> Vec<JobId> {
-    let jobs = (0..count).map(|_| JobRequest::new(NAME)).collect();
+    submit_all(client, (0..count).map(|_| JobRequest::new(NAME)).collect()).await
+}
+
+async fn submit_all(client: &Client, jobs: Vec<JobRequest>) -> Vec<JobId> {
     let receipts = client.submit_many(jobs).await.expect("the client is not closed");
     receipts
         .into_iter()

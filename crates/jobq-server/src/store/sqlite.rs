@@ -129,9 +129,9 @@ impl SqliteStore {
     /// commits that were reported and that loss is not accepted.
     pub fn open_with(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Self, StoreError> {
         let mut reserve = Reserve::new(dir, settings.reserve);
-        let opened = match open::open(dir, birth, settings) {
+        let opened = match open::open(dir, birth, settings, &reserve) {
             // What is under way has to end on a full disk too.
-            Err(error) if reserve.ran_out(&error) => open::open(dir, birth, settings),
+            Err(error) if reserve.ran_out(&error) => open::open(dir, birth, settings, &reserve),
             opened => opened,
         };
         let Opened {

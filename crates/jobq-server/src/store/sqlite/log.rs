@@ -1,12 +1,19 @@
 //! The write-ahead log, as far as the writer needs to know it.
+//!
+//! A log that was folded into the database as a whole is written from its start again, so that commits need no new
+//! room. Each page by which the database grew was in the log before, so such a fold costs less room than it gives back.
+//! A fold that stops half-way costs room and gives back none. So it is done whole or not at all, and before the log
+//! takes the room that is needed for it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::reserve::Reserve;
-use super::schema::{BUSY_TIMEOUT, LOG_KEPT};
+use super::schema::{self, BUSY_TIMEOUT, LOG_KEPT};
+use super::suspect;
 use super::values::During;
 use crate::store::StoreError;
 
@@ -14,32 +21,52 @@ use crate::store::StoreError;
 /// could not begin anew at once, since a reader still needed it, rarely has to grow.
 const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
 
+/// What a large commit takes. While there is less than this beyond what folding needs, the log is folded before it
+/// grows.
+const LARGE_COMMIT: u64 = 4 * 1024 * 1024;
+
+/// What a page in the log has beside its bytes.
+const FRAME_HEADER: u64 = 24;
+
 /// How long a start waits for visitors that read what the log was before: what it cannot fold the next start does.
 const FOLD_WAIT: Duration = Duration::from_millis(500);
 
 /// The log of the writer's connection.
 pub(super) struct Log<'db> {
     db: &'db Connection,
+    database: PathBuf,
+    file: PathBuf,
     page_bytes: u64,
+    /// Bytes that were written since the log was last begun anew.
+    used: u64,
     /// Bytes that are not in the database yet.
     unfolded: u64,
     /// Whether something was committed since it was last folded.
     dirty: bool,
+    /// Whether it was last kept from being folded for want of room.
+    is_kept: bool,
 }
 
 impl<'db> Log<'db> {
-    pub(super) fn new(db: &'db Connection) -> Result<Self, StoreError> {
-        let page_bytes: u32 = db
-            .pragma_query_value(None, "page_size", |row| row.get(0))
-            .during("be read")?;
+    /// The log of the database in `dir`.
+    pub(super) fn new(db: &'db Connection, dir: &Path) -> Result<Self, StoreError> {
         let mut log = Self {
             db,
-            page_bytes: page_bytes.into(),
+            database: dir.join(schema::FILE),
+            file: suspect::log(dir),
+            page_bytes: page_bytes(db)?,
+            used: 0,
             unfolded: 0,
             dirty: true,
+            is_kept: false,
         };
         log.checkpoint("NOOP")?;
         Ok(log)
+    }
+
+    /// The connection that writes it.
+    pub(super) fn db(&self) -> &'db Connection {
+        self.db
     }
 
     pub(super) fn is_clean(&self) -> bool {
@@ -51,22 +78,34 @@ impl<'db> Log<'db> {
         self.unfolded
     }
 
-    /// Something was committed and reported: a good moment to fold the log if it is full.
+    /// Something was committed and reported: a good moment to fold the log if it is full, or if the next commit may take
+    /// the room for that.
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
         self.checkpoint("NOOP")?;
-        if self.unfolded >= LOG_FULL {
+        if self.unfolded >= LOG_FULL || self.is_tight(reserve)? {
             self.fold(reserve)?;
         }
         Ok(())
     }
 
-    /// Copies the log into the database, as far as readers and the disk allow; the next commit then writes it from its
-    /// start.
+    /// Copies the log into the database, as far as readers allow, if there is room for all of it; the next commit then
+    /// writes it from its start.
     pub(super) fn fold(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
+        // What is in the log is safe there, and is tried again.
+        let growth = self.growth()?;
+        if !reserve.has_room_for(growth) {
+            if !std::mem::replace(&mut self.is_kept, true) {
+                tracing::warn!(
+                    growth,
+                    "the log is not folded into the database, which would grow by more than there is room for"
+                );
+            }
+            return Ok(());
+        }
+        self.is_kept = false;
         match self.checkpoint("PASSIVE") {
-            // What is in the log is safe there, and is tried again.
-            Err(error) if reserve.ran_out(&error) => Ok(()),
+            Err(error) if reserve.ran_short(&error) => Ok(()),
             folded => {
                 self.dirty = false;
                 folded
@@ -74,11 +113,50 @@ impl<'db> Log<'db> {
         }
     }
 
+    /// Whether another commit may take, for the log, the room that folding it needs.
+    fn is_tight(&self, reserve: &Reserve) -> Result<bool, StoreError> {
+        let Some(free) = reserve.free() else {
+            return Ok(false);
+        };
+        if free >= self.unfolded.saturating_add(LARGE_COMMIT) {
+            return Ok(false);
+        }
+        let spare = file_bytes(&self.file).saturating_sub(self.used);
+        Ok(free.saturating_add(spare) < self.growth()?.saturating_add(LARGE_COMMIT))
+    }
+
+    /// How many bytes the database grows by when all of the log is folded into it.
+    fn growth(&self) -> Result<u64, StoreError> {
+        growth(self.db, &self.database, self.page_bytes)
+    }
+
     fn checkpoint(&mut self, mode: &str) -> Result<(), StoreError> {
         let folding = checkpoint(self.db, mode)?;
+        self.used = folding.pages * (self.page_bytes + FRAME_HEADER);
         self.unfolded = folding.pages.saturating_sub(folding.folded) * self.page_bytes;
         Ok(())
     }
+}
+
+fn page_bytes(db: &Connection) -> Result<u64, StoreError> {
+    let bytes: u32 = db
+        .pragma_query_value(None, "page_size", |row| row.get(0))
+        .during("be read")?;
+    Ok(bytes.into())
+}
+
+/// How many bytes the database in this file lacks of what it is with its log.
+fn growth(db: &Connection, file: &Path, page_bytes: u64) -> Result<u64, StoreError> {
+    let pages: u32 = db
+        .prepare_cached("PRAGMA page_count")
+        .and_then(|mut pragma| pragma.query_row([], |row| row.get(0)))
+        .during("be read")?;
+    Ok((u64::from(pages) * page_bytes).saturating_sub(file_bytes(file)))
+}
+
+/// A file's length; 0 for one that is not there.
+fn file_bytes(file: &Path) -> u64 {
+    file.metadata().map_or(0, |file| file.len())
 }
 
 /// How far a checkpoint came.
@@ -105,9 +183,12 @@ fn checkpoint(db: &Connection, mode: &str) -> Result<Folding, StoreError> {
     })
 }
 
-/// Folds all of the log, so that it and the database are on the disk; false where a visitor keeps some of it from being
-/// folded for longer than a moment.
-pub(super) fn fold_all(db: &Connection) -> Result<bool, StoreError> {
+/// Folds all of the log of the database in `dir`, so that it and the database are on the disk; false where there is no
+/// room for that, or a visitor keeps some of it from being folded for longer than a moment.
+pub(super) fn fold_all(db: &Connection, dir: &Path, reserve: &Reserve) -> Result<bool, StoreError> {
+    if !reserve.has_room_for(growth(db, &dir.join(schema::FILE), page_bytes(db)?)?) {
+        return Ok(false);
+    }
     db.busy_timeout(FOLD_WAIT).during("be set up to fold its log")?;
     let folding = checkpoint(db, "TRUNCATE")?;
     db.busy_timeout(BUSY_TIMEOUT).during("be set up")?;
@@ -116,16 +197,113 @@ pub(super) fn fold_all(db: &Connection) -> Result<bool, StoreError> {
 
 /// Folds all of the log and closes the database; where no visitor reads it, only `jobq.db` is left. On a full disk the
 /// log stays, for the next start.
-pub(super) fn close(db: Connection, reserve: &mut Reserve) -> Result<(), StoreError> {
-    match checkpoint(&db, "TRUNCATE") {
-        Err(error) if reserve.ran_out(&error) => {
-            tracing::warn!("the log stays beside the database until there is room: {error}");
-        }
-        folded => {
-            folded?;
-            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-                .during("be closed")?;
-        }
+pub(super) fn close(db: Connection, dir: &Path, reserve: &mut Reserve) -> Result<(), StoreError> {
+    let has_room = reserve.has_room_for(growth(&db, &dir.join(schema::FILE), page_bytes(&db)?)?);
+    let is_folded = has_room
+        && match checkpoint(&db, "TRUNCATE") {
+            Err(error) if reserve.ran_short(&error) => false,
+            folded => folded.map(|_| true)?,
+        };
+    if is_folded {
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .during("be closed")?;
+    } else {
+        tracing::warn!("the disk is full: the log stays beside the database until there is room");
     }
     db.close().map_err(|(_, error)| error).during("be closed")
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::sqlite::SqliteSettings;
+    use crate::store::sqlite::open::{self, Opened};
+    use crate::store::{Birth, Space};
+    use crate::time::Wall;
+
+    const FILLER: u64 = 1_000_000;
+
+    /// A file system that has no room.
+    fn without_room() -> Reserve {
+        Reserve::new(Path::new("/proc"), 0)
+    }
+
+    fn database(dir: &Path) -> Connection {
+        let birth = Birth {
+            identity: Uuid::nil(),
+            now: Wall(1_000),
+        };
+        let Opened { db, .. } =
+            open::open(dir, birth, SqliteSettings::BARE, &Reserve::new(dir, 0)).expect("it opens");
+        db
+    }
+
+    fn fill(db: &Connection) {
+        db.execute_batch(&format!(
+            "CREATE TABLE filler (y); INSERT INTO filler VALUES (zeroblob({FILLER})); CREATE TABLE counter AS SELECT 0 x"
+        ))
+        .expect("it is filled");
+    }
+
+    #[test]
+    fn a_log_that_has_no_room_in_the_database_stays_whole_until_there_is_some() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        let size = || file_bytes(&dir.path().join(schema::FILE));
+        let (before, growth) = (size(), log.growth().expect("it is read"));
+        assert!(growth > FILLER, "{growth}");
+
+        let mut none = without_room();
+        log.fold(&mut none).expect("it is let be");
+        log.committed(&mut none).expect("it is let be");
+        assert_eq!((size(), log.is_clean()), (before, false));
+        assert_eq!(none.space(), Space::Enough, "that is for the next look to say");
+        let is_whole = fold_all(&db, dir.path(), &none).expect("it is let be");
+        assert_eq!((is_whole, size()), (false, before));
+
+        log.fold(&mut Reserve::new(dir.path(), 0)).expect("it is folded");
+        assert_eq!(size(), before + growth);
+        assert_eq!((log.unfolded(), log.growth().expect("it is read")), (0, 0));
+    }
+
+    #[test]
+    fn where_there_is_little_room_the_log_is_folded_before_it_grows() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut roomy = Reserve::new(dir.path(), 0);
+        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        log.committed(&mut roomy).expect("it waits for more");
+        assert!(log.unfolded() > 0);
+        log.fold(&mut roomy).expect("it is folded");
+
+        let length = file_bytes(&log.file);
+        for x in 1..=100 {
+            db.execute("UPDATE counter SET x = ?", [x])
+                .expect("it is changed");
+            log.committed(&mut without_room()).expect("it is folded");
+            assert_eq!(log.unfolded(), 0, "it needs no room for that");
+        }
+        assert_eq!(file_bytes(&log.file), length, "it began anew each time");
+    }
+
+    #[test]
+    fn a_log_without_room_in_the_database_is_there_at_the_next_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        close(db, dir.path(), &mut without_room()).expect("it is closed");
+        assert!(file_bytes(&suspect::log(dir.path())) > FILLER);
+        let db = database(dir.path());
+        let bytes: u32 = db
+            .query_row("SELECT length(y) FROM filler", [], |row| row.get(0))
+            .expect("it is there");
+        assert_eq!(u64::from(bytes), FILLER);
+        close(db, dir.path(), &mut Reserve::new(dir.path(), 0)).expect("it is closed");
+        assert!(!suspect::log(dir.path()).exists());
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::check::{QUICK_CHECK_BYTES, quick_check};
+use super::reserve::Reserve;
 use super::watermark::{self, Mark, Watermark};
 use super::{SqliteSettings, log, recover, schema, suspect};
 use crate::store::error::lost;
@@ -19,7 +20,12 @@ pub(super) struct Opened {
 }
 
 /// Opens the database for a new life.
-pub(super) fn open(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Opened, StoreError> {
+pub(super) fn open(
+    dir: &Path,
+    birth: Birth,
+    settings: SqliteSettings,
+    reserve: &Reserve,
+) -> Result<Opened, StoreError> {
     // Both before SQLite opens the log, and makes or cuts it.
     let is_suspect = suspect::renew_log(dir)?;
     let is_unclean = is_unclean(dir);
@@ -35,12 +41,12 @@ pub(super) fn open(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result
     };
     let watermark = Watermark::begin(dir, mark)?;
     if is_suspect {
-        if log::fold_all(&db)? {
+        if log::fold_all(&db, dir, reserve)? {
             suspect::clear(dir)?;
         } else {
             tracing::warn!(
-                "another program reads the database, so not all of its log could be folded into it; the next start \
-                 writes the log anew once more"
+                "another program reads the database or the disk is full, so not all of its log could be folded into it; \
+                 the next start writes the log anew once more"
             );
         }
     }

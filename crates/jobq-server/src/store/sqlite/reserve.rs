@@ -32,6 +32,10 @@ const HEAL_PART: u64 = 8;
 /// a part of the file system, if that is less. What is asked for may be nothing, and a quota shows in no number.
 const HEAL_LEAST: u64 = 1024 * 1024;
 
+/// Folding the log leaves at least so many bytes if it makes the database grow; or a part of the file system, if that is
+/// less. A visitor that reads the log can keep its room from being used again, and a file costs more than its bytes.
+const FOLD_LEAVES: u64 = 256 * 1024;
+
 /// Where a file system cannot promise room the ballast has to be written: so many bytes at a time, between commits.
 const GROW: u64 = 1024 * 1024;
 
@@ -127,7 +131,7 @@ impl Reserve {
             }
             Space::Enough => {}
             Space::Short | Space::Full if free >= reserve + reserve / HEAL_PART + ballast => {
-                if self.has_least(room) && (ballast == 0 || self.make_ballast(whole)) {
+                if self.has_least(room, growth) && (ballast == 0 || self.make_ballast(whole)) {
                     tracing::info!(
                         free,
                         "there is room on the disk again; jobs are taken and handed out"
@@ -140,10 +144,42 @@ impl Reserve {
         self.space
     }
 
+    /// How many bytes are free, if the system says so.
+    pub(super) fn free(&self) -> Option<u64> {
+        self.room().map(|room| room.free)
+    }
+
+    /// Whether the database can grow by so many bytes at once. A fold that stops half-way has taken room and given none
+    /// back, and the ballast is not for it.
+    pub(super) fn has_room_for(&self, growth: u64) -> bool {
+        if growth == 0 {
+            return true;
+        }
+        let Some(room) = self.room() else {
+            return true;
+        };
+        let wanted = growth.saturating_add(FOLD_LEAVES.min(room.total / LARGEST_PART));
+        room.free >= wanted && (self.space == Space::Enough || self.can_have(wanted))
+    }
+
+    /// Whether an error of folding means that there is no room. The ballast stays: what is in the log is safe there.
+    pub(super) fn ran_short(&mut self, error: &StoreError) -> bool {
+        if !self.means_full(error) {
+            return false;
+        }
+        if self.space == Space::Enough {
+            tracing::warn!(
+                dir = %self.dir.display(),
+                "there is no room to fold the log ({error}): no job is taken or handed out until there is"
+            );
+            self.space = Space::Short;
+        }
+        true
+    }
+
     /// Whether an error means that there is no room. If so, there is as much more as the ballast had.
     pub(super) fn ran_out(&mut self, error: &StoreError) -> bool {
-        let is_full = error.is_full() || (error.is_failed_write() && self.cannot_write());
-        if !is_full {
+        if !self.means_full(error) {
             return false;
         }
         if self.space != Space::Full {
@@ -230,12 +266,21 @@ impl Reserve {
         true
     }
 
-    /// Whether as much can be had as there has to be after a full disk, by trying.
-    fn has_least(&self, room: Room) -> bool {
+    /// Whether as much can be had as there has to be after a full disk, and for the growth that is to come, by trying.
+    fn has_least(&self, room: Room, growth: u64) -> bool {
+        self.can_have(HEAL_LEAST.min(room.total / LARGEST_PART).saturating_add(growth))
+    }
+
+    /// Whether so many bytes can be had, by trying.
+    fn can_have(&self, bytes: u64) -> bool {
         let path = self.dir.join(PROBE);
-        let made = allocate(&path, HEAL_LEAST.min(room.total / LARGEST_PART));
+        let made = allocate(&path, bytes);
         let _ = std::fs::remove_file(&path);
         !made.is_err_and(|error| is_full(&error))
+    }
+
+    fn means_full(&self, error: &StoreError) -> bool {
+        error.is_full() || (error.is_failed_write() && self.cannot_write())
     }
 
     /// Whether nothing can be written for want of room, by trying.

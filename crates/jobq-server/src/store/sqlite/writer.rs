@@ -109,7 +109,7 @@ impl Writer {
         if self.stop.abandoned.load(Ordering::Acquire) {
             return Ok(());
         }
-        log::close(self.db, &mut self.reserve).inspect_err(|error| suspect::mark(&self.dir, error))
+        log::close(self.db, &self.dir, &mut self.reserve).inspect_err(|error| suspect::mark(&self.dir, error))
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
@@ -121,7 +121,7 @@ impl Writer {
             reports,
             stop,
             reserve,
-            dir: _,
+            dir,
         } = self;
         let mut room = Room {
             reserve,
@@ -129,7 +129,7 @@ impl Writer {
             stop,
         };
         let mut applier = Applier::new(db, *last_batch).during("prepare its statements")?;
-        let mut log = Log::new(db)?;
+        let mut log = Log::new(db, dir)?;
         let mut batches = Vec::with_capacity(GROUP);
         let mut prune = None;
         room.look(&log);
@@ -144,7 +144,7 @@ impl Writer {
             }
             room.look(&log);
             if let Some(last) = batches.last().map(|batch| batch.number) {
-                let Some(stored) = room.apply(&mut applier, db, &batches)? else {
+                let Some(stored) = room.apply(&mut applier, &mut log, &batches)? else {
                     return Ok(());
                 };
                 watermark.advance(last)?;
@@ -183,10 +183,11 @@ impl Room<'_> {
     fn apply<'db>(
         &mut self,
         applier: &mut Applier<'db>,
-        db: &'db Connection,
+        log: &mut Log<'db>,
         batches: &[Batch],
     ) -> Result<Option<Vec<Stored>>, StoreError> {
         let last_batch = applier.last_batch();
+        let db = log.db();
         let mut takes_jobs = self.reserve.space().takes_jobs();
         let mut is_first = true;
         loop {
@@ -201,6 +202,8 @@ impl Room<'_> {
             takes_jobs = false;
             self.reports.space(self.reserve.space());
             roll_back(db)?;
+            // If there is room for that now, the log needs no more for a while.
+            log.fold(self.reserve)?;
             // What it remembers of the batches never was.
             *applier = Applier::new(db, last_batch).during("prepare its statements")?;
             if std::mem::take(&mut is_first) {
@@ -362,7 +365,13 @@ mod tests {
             identity: Uuid::nil(),
             now: Wall(1_000),
         };
-        let opened = open::open(dir.path(), birth, SqliteSettings::BARE).expect("it opens");
+        let opened = open::open(
+            dir.path(),
+            birth,
+            SqliteSettings::BARE,
+            &Reserve::new(dir.path(), 0),
+        )
+        .expect("it opens");
         let Opened { db, watermark, .. } = opened;
         let visitor = Connection::open(dir.path().join("jobq.db")).expect("it opens");
         visitor
