@@ -36,6 +36,11 @@ impl Chance {
         &things[usize::try_from(place).expect("it is the place of a thing")]
     }
 
+    /// A generator of its own, for something that draws at the same time.
+    pub fn branch(&mut self) -> Self {
+        Self::new(self.draw())
+    }
+
     /// Any number.
     pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

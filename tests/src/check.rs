@@ -47,6 +47,9 @@ pub fn kept(ledger: &Ledger, contents: &Contents) -> Vec<String> {
             Some(_) => {}
         }
     }
+    let uuids: BTreeSet<Uuid> = contents.jobs.iter().map(|job| job.uuid).collect();
+    let lost = ledger.taken.iter().filter(|uuid| !uuids.contains(uuid));
+    wrong.extend(lost.map(|uuid| format!("{uuid} was acknowledged and is lost")));
     for job in &contents.jobs {
         match ledger.asked.get(&job.uuid) {
             None => wrong.push(format!("job {} is there, and nobody asked for it", job.id)),
@@ -80,8 +83,20 @@ pub fn ended(contents: &Contents) -> Vec<String> {
 /// No fence was given twice, a job's later runs have greater ones, no job completed twice, the run that counts is
 /// one that was seen, and the store knows how each other one ended.
 pub fn runs_accounted(ledger: &Ledger, contents: &Contents) -> Vec<String> {
+    let mut wrong = settled_once(ledger, contents);
+    for (id, fence) in seen(ledger) {
+        if contents.runs.get(&(id, fence)) == Some(&RunStatus::Unknown) {
+            wrong.push(format!("the end of run {fence} of job {id} is not recorded"));
+        }
+    }
+    wrong
+}
+
+/// As [`runs_accounted`], where a worker may have died together with its server: the end of a run that was never on
+/// record is not either.
+pub fn settled_once(ledger: &Ledger, contents: &Contents) -> Vec<String> {
     let mut wrong = fences_rise(ledger);
-    let seen: BTreeSet<(JobId, Fence)> = ledger.runs.iter().map(|run| (run.id, run.fence)).collect();
+    let seen = seen(ledger);
     let mut final_run = BTreeMap::new();
     for job in &contents.jobs {
         let (id, Some(fence)) = (JobId(job.id), job.fence) else {
@@ -98,16 +113,38 @@ pub fn runs_accounted(ledger: &Ledger, contents: &Contents) -> Vec<String> {
         let last = final_run.get(&id) == Some(&fence);
         match contents.runs.get(&(id, fence)) {
             None | Some(RunStatus::NoJob) => wrong.push(format!("the store knows no job {id}, which ran")),
-            Some(RunStatus::Unknown) => {
-                wrong.push(format!("the end of run {fence} of job {id} is not recorded"))
-            }
             Some(RunStatus::Ended(RunEnd::Completed)) if !last => {
                 wrong.push(format!("job {id} completed by run {fence} and by another"));
             }
-            Some(RunStatus::Ended(_)) => {}
+            Some(RunStatus::Ended(_) | RunStatus::Unknown) => {}
         }
     }
     wrong
+}
+
+/// What a client was told of a job's end is what the store says: an end is final.
+pub fn ends_stand(ledger: &Ledger, contents: &Contents) -> Vec<String> {
+    let statuses: BTreeMap<u64, Status> = contents.jobs.iter().map(|job| (job.id, job.status)).collect();
+    let differs = |(id, told): &(JobId, Status)| match statuses.get(&id.0) {
+        Some(status) if status == told => None,
+        Some(status) => Some(format!("job {id} was said to be {told}, and is {status}")),
+        None => Some(format!("job {id} was said to be {told}, and is lost")),
+    };
+    ledger.ends.iter().filter_map(differs).collect()
+}
+
+/// Of several runs of a job, the last one counts: the others were lost, and what they said later was refused.
+pub fn last_runs_count(ledger: &Ledger, contents: &Contents) -> Vec<String> {
+    let last: BTreeMap<JobId, Fence> = seen(ledger).into_iter().collect();
+    let other = |job: &JobView| {
+        let last = last.get(&JobId(job.id))?;
+        let counts = job.fence.filter(|fence| fence != last)?;
+        Some(format!(
+            "job {} ran last as {last}, and run {counts} counts",
+            job.id
+        ))
+    };
+    contents.jobs.iter().filter_map(other).collect()
 }
 
 /// No fence was given twice, and a job's later runs have greater ones.
@@ -166,6 +203,34 @@ pub fn ran_once(ledger: &Ledger, contents: &Contents) -> Vec<String> {
     }
     wrong.extend(runs.keys().map(|id| format!("job {id} ran, and is not there")));
     wrong
+}
+
+/// How many jobs were acknowledged and are not there. [`kept`] says which.
+pub fn count_lost(ledger: &Ledger, contents: &Contents) -> usize {
+    let uuids: BTreeSet<Uuid> = contents.jobs.iter().map(|job| job.uuid).collect();
+    acknowledged(ledger).difference(&uuids).count()
+}
+
+/// How many jobs completed by more than one of their runs. [`settled_once`] says which.
+pub fn count_twice(ledger: &Ledger, contents: &Contents) -> usize {
+    let mut completed: BTreeMap<JobId, usize> = BTreeMap::new();
+    for run in seen(ledger) {
+        if contents.runs.get(&run) == Some(&RunStatus::Ended(RunEnd::Completed)) {
+            *completed.entry(run.0).or_default() += 1;
+        }
+    }
+    completed.values().filter(|runs| **runs > 1).count()
+}
+
+/// The jobs that were acknowledged in one way or the other.
+pub fn acknowledged(ledger: &Ledger) -> BTreeSet<Uuid> {
+    let numbered = ledger.acknowledged.iter().map(|(_, uuid)| *uuid);
+    numbered.chain(ledger.taken.iter().copied()).collect()
+}
+
+/// The runs for which handlers were called.
+fn seen(ledger: &Ledger) -> BTreeSet<(JobId, Fence)> {
+    ledger.runs.iter().map(|run| (run.id, run.fence)).collect()
 }
 
 fn sound(contents: &Contents) -> Vec<String> {

@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::ChildStdout;
+use tokio::process::{ChildStdout, Command};
 
 use crate::{Process, Program, soon};
 
@@ -47,6 +48,8 @@ impl ServerProcess {
         };
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let process = serve(program, directory, &address, &arguments).await;
+        let process =
+            process.unwrap_or_else(|status| panic!("the server ended before it listened: {status}"));
         Self {
             program: program.clone(),
             directory: directory.to_owned(),
@@ -97,6 +100,15 @@ impl ServerProcess {
         self.wait().await
     }
 
+    /// Starts it anew, after its end, and kills it so much later, wherever it is then.
+    pub async fn start_and_kill(&mut self, after: Duration) {
+        assert_eq!(self.id(), None, "a server is started anew when it has ended");
+        let (command, log) = command(&self.program, &self.directory, &self.address, &self.arguments);
+        self.process = Process::spawn(command, "jobq serve", &log);
+        tokio::time::sleep(after).await;
+        self.kill().await;
+    }
+
     /// Starts it anew, after its end, and waits until it listens.
     pub async fn restart(&mut self) {
         self.restart_with(&[]).await;
@@ -104,10 +116,20 @@ impl ServerProcess {
 
     /// Starts it anew with further arguments, for this life only.
     pub async fn restart_with(&mut self, arguments: &[&str]) {
+        let started = self.try_restart(arguments).await;
+        started.unwrap_or_else(|status| panic!("the server ended before it listened: {status}"));
+    }
+
+    /// As [`Self::restart_with`], where it may refuse to start.
+    ///
+    /// # Errors
+    /// How it ended instead of listening.
+    pub async fn try_restart(&mut self, arguments: &[&str]) -> Result<(), ExitStatus> {
         assert_eq!(self.id(), None, "a server is started anew when it has ended");
         let further = arguments.iter().map(|&argument| argument.to_owned());
         let arguments: Vec<String> = self.arguments.iter().cloned().chain(further).collect();
-        self.process = serve(&self.program, &self.directory, &self.address, &arguments).await;
+        self.process = serve(&self.program, &self.directory, &self.address, &arguments).await?;
+        Ok(())
     }
 }
 
@@ -115,11 +137,21 @@ fn data(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
-async fn serve(program: &Program, directory: &Path, address: &str, arguments: &[String]) -> Process {
+fn command(program: &Program, directory: &Path, address: &str, arguments: &[String]) -> (Command, PathBuf) {
     let mut command = program.command(["serve", "--listen", address]);
     command.arg("--data").arg(data(directory)).args(arguments);
     command.stdout(Stdio::piped());
-    let mut process = Process::spawn(command, "jobq serve", &directory.join("serve.log"));
+    (command, directory.join("serve.log"))
+}
+
+async fn serve(
+    program: &Program,
+    directory: &Path,
+    address: &str,
+    arguments: &[String],
+) -> Result<Process, ExitStatus> {
+    let (command, log) = command(program, directory, address, arguments);
+    let mut process = Process::spawn(command, "jobq serve", &log);
     let stdout = process.take_stdout().expect("it is a pipe");
     let mut lines = BufReader::new(stdout).lines();
     let listening = soon(
@@ -128,13 +160,12 @@ async fn serve(program: &Program, directory: &Path, address: &str, arguments: &[
     )
     .await;
     let Some(listening) = listening else {
-        let status = process.wait().await;
-        panic!("the server ended before it listened: {status}");
+        return Err(process.wait().await);
     };
     assert_eq!(listening, address, "it listens where it was told to");
     // It may say more; a pipe that nobody reads would hold it up.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    process
+    Ok(process)
 }
 
 async fn listening(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {

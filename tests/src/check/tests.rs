@@ -115,6 +115,36 @@ fn an_acknowledged_job_that_is_lost_is_caught() {
 }
 
 #[test]
+fn a_job_that_a_program_was_told_of_without_its_number_and_that_is_lost_is_caught() {
+    let (mut ledger, mut contents) = good();
+    let (_, uuid) = ledger.acknowledged.pop().expect("there are two");
+    ledger.taken.insert(uuid);
+    assert_none(&kept(&ledger, &contents));
+    assert_eq!(count_lost(&ledger, &contents), 0);
+    contents.jobs.pop();
+    (contents.ended, contents.ended_rows) = (1, 1);
+    assert_one(&kept(&ledger, &contents), "was acknowledged and is lost");
+    assert_eq!(count_lost(&ledger, &contents), 1);
+}
+
+#[test]
+fn an_end_that_a_client_was_told_and_that_does_not_stand_is_caught() {
+    let (mut ledger, mut contents) = good();
+    ledger.ends = vec![(JobId(1), Status::Completed), (JobId(2), Status::Completed)];
+    assert_none(&ends_stand(&ledger, &contents));
+    contents.jobs[0].status = Status::Cancelled;
+    assert_one(
+        &ends_stand(&ledger, &contents),
+        "job 1 was said to be Completed, and is Cancelled",
+    );
+    contents.jobs.remove(0);
+    assert_one(
+        &ends_stand(&ledger, &contents),
+        "job 1 was said to be Completed, and is lost",
+    );
+}
+
+#[test]
 fn a_job_that_is_not_what_was_asked_for_is_caught() {
     let (ledger, contents) = good();
     let mut other_params = contents.clone();
@@ -247,6 +277,7 @@ fn a_lost_run_that_is_on_record_is_no_fault() {
         &runs_accounted(&ledger, &contents),
         "the end of run 1.1 of job 2 is not recorded",
     );
+    assert_none(&settled_once(&ledger, &contents));
 }
 
 #[test]
@@ -265,6 +296,23 @@ fn a_job_that_completed_twice_is_caught() {
         &runs_accounted(&ledger, &contents),
         "job 1 completed by run 1.1 and by another",
     );
+    assert_eq!(count_twice(&ledger, &contents), 1);
+}
+
+#[test]
+fn a_late_answer_of_a_lost_run_that_counts_is_caught() {
+    let (mut ledger, mut contents) = good();
+    ledger.runs.push(HandlerRun {
+        id: JobId(1),
+        fence: LATER,
+        attempt: 2,
+    });
+    assert_one(
+        &last_runs_count(&ledger, &contents),
+        "job 1 ran last as 2.1, and run 1.1 counts",
+    );
+    contents.jobs[0].fence = Some(LATER);
+    assert_none(&last_runs_count(&ledger, &contents));
 }
 
 #[test]
