@@ -12,6 +12,7 @@
 pub mod chance;
 pub mod check;
 pub mod contents;
+pub mod faults;
 pub mod history;
 pub mod markdown;
 pub mod peer;
