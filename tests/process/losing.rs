@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
-use jobq_client::{Client, JobId, JobRequest, Status};
-use jobq_proto::Fence;
+use jobq_client::{Client, JobId, JobRequest};
 use jobq_tests::history::HandlerRun;
 use jobq_tests::{Chance, Contents, History, NamedPipe, ServerProcess, Via, WorkerProcess, check, soon};
 use rustix::process::Signal;
@@ -166,74 +165,6 @@ async fn what_a_worker_ran_that_died_with_its_server_runs_again_once_it_has_been
     check::assert_none(&check::fences_rise(&ledger));
 }
 
-/// Kills the worker that runs it, if its params say so.
-const POISON: &str = r#"
-read -r params
-case $params in *poison*) kill -KILL $PPID; sleep 0.2 ;; esac
-"#;
-
-#[tokio::test]
-async fn a_job_that_kills_its_worker_three_times_fails_and_its_neighbours_do_not() {
-    let directory = directory();
-    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let client = connect(server.address()).await;
-    let history = History::default();
-    let job = |what: &str| JobRequest::new(NAME).params(what).expect("a text can be encoded");
-    let mut jobs = vec![job("poison")];
-    jobs.extend((0..10).map(|_| job("harmless")));
-    let ids = submit(&client, &history, jobs).await;
-    let start = || {
-        work(
-            &server,
-            directory.path(),
-            CONCURRENCY,
-            POISON,
-            Path::new("unused"),
-        )
-    };
-    let mut worker = start();
-    let mut deaths = 0;
-    {
-        let mut ends = std::pin::pin!(wait_for_ends(&client, &ids));
-        loop {
-            tokio::select! {
-                () = &mut ends => break,
-                _ = worker.wait() => {
-                    deaths += 1;
-                    worker = start();
-                }
-            }
-        }
-    }
-    assert_eq!(deaths, 3, "each run of the poisonous job took its worker down");
-    assert!(worker.terminate().await.success());
-    server.kill().await;
-    let ledger = history.ledger();
-    let contents = Contents::read(&server.data(), &ledger).await;
-    check::assert_none(&check::kept(&ledger, &contents));
-    let poison = contents.job(ids[0]);
-    assert_eq!(
-        (poison.status, poison.charges),
-        (Status::Failed, 3),
-        "{:?}",
-        poison.reason
-    );
-    let reason = poison.reason.as_deref().unwrap_or_default();
-    assert!(
-        reason.contains("3 in a row"),
-        "the reason says what happened: {reason:?}"
-    );
-    for id in &ids[1..] {
-        let job = contents.job(*id);
-        assert_eq!(
-            (job.status, job.charges),
-            (Status::Completed, 0),
-            "job {id}: {:?}",
-            job.reason
-        );
-    }
-}
-
 fn work(
     server: &ServerProcess,
     directory: &Path,
@@ -265,18 +196,5 @@ async fn wait_for_ends(client: &Client, ids: &[JobId]) {
 
 /// What a script said: the job, its run's fence, and which attempt it is.
 fn begun(line: &str) -> HandlerRun {
-    let read = || {
-        let (id, rest) = line.split_once(' ')?;
-        let (fence, attempt) = rest.split_once(' ')?;
-        let (epoch, seq) = fence.split_once('.')?;
-        Some(HandlerRun {
-            id: JobId(id.parse().ok()?),
-            fence: Fence {
-                epoch: epoch.parse().ok()?,
-                seq: seq.parse().ok()?,
-            },
-            attempt: attempt.parse().ok()?,
-        })
-    };
-    read().unwrap_or_else(|| panic!("a script said {line:?}"))
+    HandlerRun::read(line).unwrap_or_else(|| panic!("a script said {line:?}"))
 }

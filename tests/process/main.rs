@@ -10,6 +10,7 @@ mod counting;
 mod documents;
 mod extents;
 mod failing;
+mod faults;
 mod fixture;
 mod full;
 mod listing;
