@@ -190,6 +190,49 @@ async fn all_that_the_file_sets_is_checked_by_config_and_what_a_command_uses_by_
 }
 
 #[tokio::test]
+async fn config_checks_also_what_a_variable_overrules() {
+    let directory = directory();
+    let at = directory.path();
+    write(&at.join("jobq.toml"), "server = 3\n");
+    let variables = [("JOBQ_SERVER", "unix:///tmp/x.sock")];
+    let said = run(at, &variables, &["config"]).await.failure(USAGE);
+    assert!(said.contains("jobq.toml:1"), "{said}");
+}
+
+#[tokio::test]
+async fn what_one_call_is_about_is_no_setting() {
+    let directory = directory();
+    let at = directory.path();
+    for file in [
+        "[cancel]\nname = \"x\"\n",
+        "[submit]\nuuid = \"019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11\"\n",
+    ] {
+        write(&at.join("jobq.toml"), file);
+        let said = run(at, &[], &["cancel", "--yes"]).await.failure(USAGE);
+        assert!(
+            said.contains("line 2: ") && said.contains("what one call is about"),
+            "{said}"
+        );
+    }
+    std::fs::remove_file(at.join("jobq.toml")).expect("it is there");
+    let variables = [("JOBQ_CANCEL_NAME", "x"), ("JOBQ_SUBMIT_BOGUS", "1")];
+    let said = run(at, &variables, &["cancel", "--yes"]).await.failure(USAGE);
+    assert!(said.contains("no jobs are named"), "{said}");
+    let told = run(at, &variables, &["config"]).await;
+    assert_eq!(told.code, Some(0), "{told}");
+    for expected in ["JOBQ_CANCEL_NAME sets nothing", "JOBQ_SUBMIT_BOGUS sets nothing"] {
+        assert!(told.stderr.contains(expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_none() {
+    let directory = directory();
+    let server = setting(directory.path(), &[("JOBQ_SERVER", "")], &[], "server").await;
+    assert_eq!(server["from"], "default", "{server}");
+}
+
+#[tokio::test]
 async fn a_bad_variable_is_blamed_and_not_the_flag() {
     let directory = directory();
     let at = directory.path();

@@ -138,8 +138,13 @@ fn with_variable(command: &str, argument: Arg) -> Arg {
     else {
         return argument;
     };
-    let variable = format!("JOBQ_{command}_{flag}").replace('-', "_").to_uppercase();
+    let variable = variable_of(command, flag);
     argument.env(variable).hide_env(true)
+}
+
+/// The variable of a command's flag.
+pub(crate) fn variable_of(command: &str, flag: &str) -> String {
+    format!("JOBQ_{command}_{flag}").replace('-', "_").to_uppercase()
 }
 
 #[cfg(test)]

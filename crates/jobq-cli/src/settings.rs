@@ -9,6 +9,7 @@ mod advice;
 mod blame;
 mod file;
 mod listing;
+mod variables;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::cli::{Cli, definition};
 
 pub(crate) use file::File;
 pub(crate) use listing::{Origin, Setting};
+pub(crate) use variables::unknown_variables;
 
 /// The id of the flag that names the configuration file.
 const CONFIG: &str = "config";
@@ -125,7 +127,7 @@ impl<'a> Layers<'a> {
         // A flag counts for more than a variable that contradicts it.
         let with_variables = |command| {
             map_arguments(command, |command, _, argument| {
-                if given.contradict(command, &argument) {
+                if given.contradict(command, &argument) || is_empty_variable(&argument) {
                     argument.env(Resettable::<OsStr>::Reset)
                 } else {
                     argument
@@ -234,8 +236,25 @@ fn change_flag(
     }
 }
 
-/// Whether an argument can be set by a variable and by the file: flags can, save those that are questions.
+/// The heading of flags that say which jobs one call is about. Were they settings, a line in a file would cancel jobs
+/// that nobody named.
+pub(crate) const WHICH_JOBS: &str = "Which jobs";
+
+/// Whether an argument can be set by a variable and by the file: flags can, save those that are questions, and those
+/// that concern one call.
 pub(crate) fn is_setting(argument: &Arg) -> bool {
     let question = matches!(argument.get_long(), None | Some("help" | "version"));
-    !question && !argument.is_hide_set()
+    !question && !argument.is_hide_set() && !is_of_one_call(argument)
+}
+
+/// Whether an argument says what one call is about, and not how calls are.
+fn is_of_one_call(argument: &Arg) -> bool {
+    let identity = matches!(argument.get_long(), Some("uuid" | "once"));
+    identity || argument.get_help_heading() == Some(WHICH_JOBS)
+}
+
+/// Whether the variable of an argument is there and empty, which counts as not set. An empty JOBQ_CONFIG says something.
+fn is_empty_variable(argument: &Arg) -> bool {
+    let value = argument.get_env().and_then(std::env::var_os);
+    argument.get_id() != CONFIG && value.is_some_and(|value| value.is_empty())
 }

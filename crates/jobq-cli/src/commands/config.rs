@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::exit::Exit;
-use crate::output::{self, Column, Output, Table};
-use crate::settings::{Origin, Setting, Settings, SettingsError};
+use crate::output::{self, Column, Output, Table, note};
+use crate::settings::{Origin, Setting, Settings, SettingsError, unknown_variables};
 use crate::usage;
 
 /// The flags of `jobq config`.
@@ -14,7 +14,10 @@ use crate::usage;
 Each setting is a flag, written COMMAND.FLAG where it is not one of all
 commands. It comes from, the strongest first: a flag, a variable, a line of the
 configuration file, the default. All settings are checked, not only those of
-one command. A token is never shown.
+one command, and also those that count for less than others. Variables that
+begin with JOBQ_ and set nothing are told on standard error. A token is never
+shown. What says which jobs one call is about is no setting: --uuid and --once,
+and the filters of list, cancel and retry.
 
 The configuration file is the one of --config or JOBQ_CONFIG, else jobq.toml in
 the working directory, else jobq/jobq.toml in $XDG_CONFIG_HOME (~/.config where
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &Args, global: &Global, settings: &Settings) -> anyhow::
         Err(error) => return Err(Exit::Usage.because(error)),
     };
     settings.extend(token(global)?);
+    unknown_variables().iter().for_each(|text| note(text));
     if let Some(name) = &args.command {
         let prefix = format!("{name}.");
         if !settings.iter().any(|setting| setting.key.starts_with(&prefix)) {

@@ -7,6 +7,7 @@ use jobq_client::{JobFilter, Status};
 use jobq_proto::limits::MAX_REASON_TEXT;
 
 use crate::exit::Exit;
+use crate::settings::WHICH_JOBS;
 use crate::times;
 use crate::values::{name, status, username};
 
@@ -14,26 +15,24 @@ use crate::values::{name, status, username};
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Selection {
     /// Only jobs in this status
-    #[arg(long, ignore_case = true, value_parser = status(), help_heading = HEADING)]
+    #[arg(long, ignore_case = true, value_parser = status(), help_heading = WHICH_JOBS)]
     pub(super) status: Option<Status>,
     /// Only jobs of this name
-    #[arg(long, value_parser = name, help_heading = HEADING)]
+    #[arg(long, value_parser = name, help_heading = WHICH_JOBS)]
     name: Option<String>,
     /// Only jobs for this username
-    #[arg(long, value_parser = username, help_heading = HEADING)]
+    #[arg(long, value_parser = username, help_heading = WHICH_JOBS)]
     username: Option<String>,
     /// Only jobs that arrived then or later: a time, or how long ago, such as 2h
-    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = HEADING)]
+    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = WHICH_JOBS)]
     since: Option<SystemTime>,
     /// Only jobs that arrived before: a time, or how long ago
-    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = HEADING)]
+    #[arg(long, value_name = "TIME", value_parser = times::past, help_heading = WHICH_JOBS)]
     until: Option<SystemTime>,
     /// Only jobs whose reason has this text in it, letter for letter
-    #[arg(long, value_name = "TEXT", value_parser = reason, help_heading = HEADING)]
+    #[arg(long, value_name = "TEXT", value_parser = reason, help_heading = WHICH_JOBS)]
     reason: Option<String>,
 }
-
-const HEADING: &str = "Which jobs";
 
 impl Selection {
     /// Whether anything is given.

@@ -69,5 +69,6 @@ fn name(
 /// The variable that sets an argument, if it is there.
 pub(super) fn variable(argument: &Arg) -> Option<String> {
     let name = argument.get_env()?.to_str()?;
-    std::env::var_os(name).map(|_| name.to_owned())
+    let value = std::env::var_os(name)?;
+    (!value.is_empty()).then(|| name.to_owned())
 }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{CONFIG, Given, conflict, is_setting};
+use super::{CONFIG, Given, conflict, is_of_one_call, is_setting};
 
 /// Its name where none was given.
 const NAME: &str = "jobq.toml";
@@ -260,6 +260,12 @@ fn settings<'a>(command: &'a Command, name: Option<&str>) -> impl Iterator<Item 
 
 fn unknown(written: &str, flag: &str, command: &Command, name: Option<&str>) -> String {
     let place = name.map_or("at the top".to_owned(), |name| format!("in [{name}]"));
+    let mut arguments = command.get_arguments();
+    if arguments.any(|argument| argument.get_long() == Some(flag) && is_of_one_call(argument)) {
+        return format!(
+            "`{written}` says what one call is about, and is no setting; give it on the command line"
+        );
+    }
     let known: Vec<&str> = settings(command, name).filter_map(Arg::get_long).collect();
     let tables: Vec<&str> = match name {
         None => command.get_subcommands().map(Command::get_name).collect(),

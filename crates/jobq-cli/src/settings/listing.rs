@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStr, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{CONFIG, File, Layers, Settings, SettingsError, is_setting};
+use super::{CONFIG, File, Layers, Settings, SettingsError, is_setting, map_arguments};
 use crate::cli::definition;
 
 /// One setting.
@@ -47,12 +48,22 @@ impl Settings {
         let mut settings = self.of(None, &definition, &matches);
         for command in definition.get_subcommands() {
             let name = command.get_name();
+            self.check_file(name)?;
             let matches = self.matches(&[OsString::from("jobq"), name.into()])?;
             if let Some(matches) = matches.subcommand_matches(name) {
                 settings.extend(self.of(Some(name), command, matches));
             }
         }
         Ok(settings)
+    }
+
+    /// Checks what the file says of a command, and of all, also where a flag or a variable counts for more.
+    fn check_file(&self, name: &str) -> Result<(), SettingsError> {
+        let arguments = [OsString::from("jobq"), name.into()];
+        match Layers::new(without_variables, &arguments, self.file.as_ref()).read() {
+            Err(SettingsError::Arguments { error, .. }) if is_missing(&error) => Ok(()),
+            read => read.map(drop),
+        }
     }
 
     fn matches(&self, arguments: &[OsString]) -> Result<ArgMatches, SettingsError> {
@@ -136,6 +147,13 @@ fn nothing_required() -> Command {
         });
     }
     root.subcommand_required(false).arg_required_else_help(false)
+}
+
+/// The same, with no variable read.
+fn without_variables() -> Command {
+    map_arguments(nothing_required(), |_, _, argument| {
+        argument.env(Resettable::<OsStr>::Reset)
+    })
 }
 
 /// The command line, with all forgiven.
