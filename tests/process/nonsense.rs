@@ -274,6 +274,14 @@ async fn a_broken_line_is_reported_by_its_number_and_the_others_are_submitted() 
 }
 
 #[tokio::test]
+async fn a_local_time_is_refused_where_the_zone_is_unknown() {
+    let mut command = program().command(["submit", "x", "--at", "2099-06-01 06:00"]);
+    command.env("TZ", "Bogus/Zone");
+    let said = jobq_tests::program::finish(command).await.failure(USAGE);
+    assert!(said.contains("TZ is \"Bogus/Zone\""), "{said}");
+}
+
+#[tokio::test]
 async fn a_dash_for_the_name_means_many_jobs_from_standard_input() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;

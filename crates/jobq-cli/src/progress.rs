@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::{QueueSelector, tcflush};
 
 use crate::output::is_dumb;
 
@@ -26,7 +27,8 @@ impl Line {
     pub(crate) fn steps(steps: u64) -> Self {
         Self::new(
             Some(steps),
-            "{bar:30} {pos}/{len}  {wide_msg} {elapsed} (about {eta} left)",
+            // No estimate: jobs end when they do, and what is asked for in thousands comes in a few answers.
+            "{bar:30} {pos}/{len}  {wide_msg} {elapsed}",
         )
     }
 
@@ -75,6 +77,8 @@ pub(crate) fn target() -> ProgressDrawTarget {
 /// # Errors
 /// The terminal cannot be read.
 pub(crate) fn confirm(question: &str) -> std::io::Result<bool> {
+    // What was typed before the question is no answer to it.
+    tcflush(std::io::stdin(), QueueSelector::IFlush)?;
     let mut stderr = std::io::stderr();
     write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;

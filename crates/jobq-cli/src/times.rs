@@ -57,7 +57,13 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
             })?;
             (time.trim_end(), zone)
         }
-        _ => (text, TimeZone::system()),
+        Some((time, "Z")) => (time.trim_end(), TimeZone::UTC),
+        Some((_, zone)) if zone.len() > 2 && zone.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+            return Err(format!(
+                "{zone} is ambiguous; give a zone such as Europe/Berlin, or an offset as in …T10:00:00+01:00"
+            ));
+        }
+        _ => (text, system_zone()?),
     };
     let today = Timestamp::now().to_zoned(zone.clone()).date();
     let local = civil(text, today).ok_or(
@@ -66,6 +72,20 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
     )?;
     let zoned = local.to_zoned(zone).map_err(|error| error.to_string())?;
     Ok(zoned.timestamp().as_microsecond())
+}
+
+/// The zone of local time.
+///
+/// # Errors
+/// The variable TZ names none.
+fn system_zone() -> Result<TimeZone, String> {
+    match (TimeZone::try_system(), std::env::var("TZ")) {
+        (Err(_), Ok(name)) => Err(format!(
+            "the variable TZ is {name:?}, which is no time zone that this system knows; expected one such as \
+             Europe/Berlin"
+        )),
+        _ => Ok(TimeZone::system()),
+    }
 }
 
 /// A date and a time of day, on whatever clock.
@@ -193,6 +213,9 @@ mod tests {
         let zone = "2026-11-23 10:00 Europe/Berlin";
         assert_eq!(time(zone), Ok(nine));
         assert_eq!(time("2026-11-23 09:00 UTC"), Ok(nine));
+        assert_eq!(time("2026-11-23 09:00 Z"), Ok(nine));
+        let ambiguous = time("2026-11-23 09:00 EST").expect_err("there are several");
+        assert!(ambiguous.contains("EST is ambiguous"), "{ambiguous}");
         let tomorrow = time("tomorrow").expect("it is a day");
         assert!(time("today").expect("it is a day") < tomorrow);
         assert!(time("tomorrow 09:00 Europe/Berlin").is_ok());

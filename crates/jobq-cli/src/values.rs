@@ -8,6 +8,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jobq_client::{Priority, Status};
 use jobq_proto::{JobName, Username};
 
+use crate::output::one_line;
+
+/// Most characters of a message that quotes what was wrong: that may be anything, and of any length.
+const MAX_MESSAGE: usize = 400;
+
 /// Reads a job's name.
 ///
 /// # Errors
@@ -15,7 +20,7 @@ use jobq_proto::{JobName, Username};
 pub(crate) fn name(text: &str) -> Result<String, String> {
     text.parse::<JobName>()
         .map(String::from)
-        .map_err(|error| error.message)
+        .map_err(|error| one_line(&error.message, MAX_MESSAGE))
 }
 
 /// Reads a whole number from a range, and tells the range where it is none.
@@ -47,7 +52,7 @@ where
 pub(crate) fn username(text: &str) -> Result<String, String> {
     text.parse::<Username>()
         .map(String::from)
-        .map_err(|error| error.message)
+        .map_err(|error| one_line(&error.message, MAX_MESSAGE))
 }
 
 /// Reads a status, and tells which there are.

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 #[command(after_long_help = "\
 A job that waits is cancelled at once. The worker of one that runs is told to
 stop it; if it completes first, it stays completed. It is no error if a job had
-ended before.
+ended before: the command can be repeated.
 
 Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
 match all of them and have not ended. With filters it counts them and asks

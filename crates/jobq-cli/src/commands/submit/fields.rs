@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jobq_client::{Backoff, JobRequest, Priority, json};
+use jobq_proto::NewJob;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
@@ -20,11 +21,11 @@ pub(super) struct Fields {
     /// How urgent it is
     #[arg(long, ignore_case = true, value_parser = values::priority())]
     priority: Option<Priority>,
-    /// Run it after so long
-    #[arg(long = "in", value_name = "DURATION", value_parser = times::duration, conflicts_with = "at")]
+    /// Run it after so long, of 365 days at most
+    #[arg(long = "in", value_name = "DURATION", value_parser = delay, conflicts_with = "at")]
     delay: Option<Duration>,
-    /// Run it at that time, e.g. 2026-11-23T10:00:00+01:00; local time where no zone is given
-    #[arg(long, value_name = "TIME", value_parser = times::time)]
+    /// Run it at that time, e.g. 2026-11-23T10:00:00+01:00, up to the year 3000; local time where no zone is given
+    #[arg(long, value_name = "TIME", value_parser = start)]
     at: Option<i64>,
     /// Try it so often; 20 times unless the server was told otherwise
     #[arg(long, value_name = "N", value_parser = number::<u32>(1..=10_000))]
@@ -38,6 +39,16 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// When a job that is submitted now is due, in microseconds since 1970, if that is yet to come.
+    pub(super) fn due(&self) -> Option<i64> {
+        let now = jiff::Timestamp::now().as_microsecond();
+        let after = self
+            .delay
+            .map(|delay| i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
+        let at = self.at.or_else(|| after.map(|after| now.saturating_add(after)));
+        at.filter(|&at| at > now)
+    }
+
     /// A job with these fields.
     pub(super) fn request(&self, name: &str) -> JobRequest {
         let mut request = JobRequest::new(name);
@@ -85,6 +96,11 @@ impl Defaults {
             return Err(format!("it is not UTF-8 at column {}", error.valid_up_to() + 1));
         }
         // serde would take an array for an object as well.
+        if text.trim_ascii_start().starts_with(b"[") {
+            return Err(
+                "it is no JSON object but an array; `jq -c '.[]'` makes a line of each item".to_owned(),
+            );
+        }
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err("it is no JSON object".to_owned());
         }
@@ -143,7 +159,7 @@ struct Line<'a> {
     username: Option<String>,
     #[serde(default, deserialize_with = "priority")]
     priority: Option<Priority>,
-    #[serde(default, rename = "in", deserialize_with = "duration")]
+    #[serde(default, rename = "in", deserialize_with = "delay_field")]
     delay: Option<Duration>,
     #[serde(default, deserialize_with = "time")]
     at: Option<i64>,
@@ -152,6 +168,26 @@ struct Line<'a> {
     timeout: Option<Duration>,
     #[serde(default, deserialize_with = "backoff")]
     backoff: Option<Backoff>,
+}
+
+/// How long from now.
+fn delay(text: &str) -> Result<Duration, String> {
+    let delay = times::duration(text)?;
+    if delay > NewJob::MAX_DURATION {
+        return Err(
+            "the longest delay is 365 days; a time of start can be as late as the year 3000".to_owned(),
+        );
+    }
+    Ok(delay)
+}
+
+/// When, in microseconds since 1970.
+fn start(text: &str) -> Result<i64, String> {
+    let at = times::time(text)?;
+    if !NewJob::RUN_AT.contains(&at) {
+        return Err("it is not between 1970 and the year 3000".to_owned());
+    }
+    Ok(at)
 }
 
 /// The error of one line: its column, without a line number, which is always 1 here.
@@ -181,8 +217,8 @@ fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Priorit
     })
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    parse(deserializer, times::duration)
+fn delay_field<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse(deserializer, delay)
 }
 
 fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -190,7 +226,7 @@ fn positive_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    parse(deserializer, times::time)
+    parse(deserializer, start)
 }
 
 fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Backoff>, D::Error> {
@@ -281,7 +317,8 @@ mod tests {
             (r#"{"name":"a","priority":"top"}"#, "\"top\": it is not high"),
             (r#"{"name":"a"} {"name":"b"}"#, "trailing characters at column 14"),
             ("7", "no JSON object"),
-            (r#"["a"]"#, "no JSON object"),
+            (r#"["a"]"#, "no JSON object but an array; `jq -c '.[]'`"),
+            (r#"{"name":"a","in":"366d"}"#, "the longest delay is 365 days"),
         ] {
             let error = read(line).expect_err(line);
             assert!(error.contains(expected), "{line}: {error}");

@@ -74,8 +74,8 @@ fn read_chunks<R: Read>(
             chunk
                 .broken
                 .push((number, format!("it is longer than {MAX_LINE} bytes")));
-        } else if !line.trim_ascii().is_empty() {
-            match defaults.request(number, &line) {
+        } else if !without_mark(number, &line).trim_ascii().is_empty() {
+            match defaults.request(number, without_mark(number, &line)) {
                 Ok(job) => {
                     chunk.jobs.push(job);
                     chunk.numbers.push(number);
@@ -91,6 +91,14 @@ fn read_chunks<R: Read>(
     }
     send(chunk);
     Ok(())
+}
+
+/// A line without the byte order mark that some programs put at the beginning of a text.
+fn without_mark(number: u64, line: &[u8]) -> &[u8] {
+    match line.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) if number == 1 => rest,
+        _ => line,
+    }
 }
 
 /// Reads to the end of a line without keeping it.

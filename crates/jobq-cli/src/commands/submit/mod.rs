@@ -62,7 +62,9 @@ that changed is refused as uuid_conflict.
 A NAME that begins with - goes behind --, as in `jobq submit -- -name`.
 
 Times are RFC 3339, or local where no zone is given; the name of a zone may
-follow: '2026-11-23 06:00 Europe/Berlin', 'tomorrow 06:00'.
+follow: '2026-11-23 06:00 Europe/Berlin', 'tomorrow 06:00'. A time that a clock
+skips when it is put forward is taken as an hour later, one that it shows twice
+as the first of the two.
 
 Examples:
   jobq submit thumbnail file=a.png width:=200

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::output::{Output, count, note, one_line};
 use crate::progress::Line;
 use crate::signals::Signals;
-use crate::view;
+use crate::{times, view};
 
 /// Most columns of a progress report; the terminal may have room for fewer.
 const PROGRESS_WIDTH: usize = 200;
@@ -58,7 +58,7 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
         // From here on a signal ends the wait and not the program, which has the job's number to tell.
         let mut signals = Signals::new()?;
         let outcome = tokio::select! {
-            outcome = wait(client, receipt.id) => outcome.map_err(not_waited)?,
+            outcome = wait(client, receipt.id, args.fields.due()) => outcome.map_err(not_waited)?,
             () = signals.recv() => {
                 return Err(Exit::Interrupted.because(anyhow!(
                     "interrupted; job {} goes on, and `jobq show {0}` tells what became of it",
@@ -79,9 +79,12 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
 }
 
 /// Waits for the job's end, says which attempts fail, and shows on a terminal how far it has come.
-async fn wait(client: &Client, id: JobId) -> Result<Outcome, WaitError> {
+async fn wait(client: &Client, id: JobId, due: Option<i64>) -> Result<Outcome, WaitError> {
     let line = Line::spinner();
-    line.say(format!("job {id} waits for a worker"));
+    line.say(match due {
+        Some(due) => format!("job {id} is due at {}", times::local(due)),
+        None => format!("job {id} waits for a worker"),
+    });
     let mut events = client.watch([id]);
     let mut attempts = Attempts::new(client);
     loop {
