@@ -77,6 +77,7 @@ impl Listener for MemoryListener {
         let info = PeerInfo {
             transport: "memory",
             address: number.to_string(),
+            identity: None,
         };
         Ok(ready(Ok((stream, info))))
     }

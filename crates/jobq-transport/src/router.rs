@@ -19,13 +19,16 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// Where a peer comes from; for people and logs.
+/// Where a peer comes from, and who its transport knows it to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
-    /// The kind of transport: `tcp`, `unix` or `memory`.
+    /// The kind of transport: `tcp`, `tls`, `unix` or `memory`.
     pub transport: &'static str,
-    /// The peer's address, as its transport writes addresses.
+    /// The peer's address, as its transport writes addresses; for people and logs.
     pub address: String,
+    /// The name that the peer has proved to have: that of the client certificate which `tls` has verified. None
+    /// where nothing was proved.
+    pub identity: Option<String>,
 }
 
 impl fmt::Display for PeerInfo {

@@ -44,6 +44,7 @@ impl Listener for TcpBind {
         let info = PeerInfo {
             transport: "tcp",
             address: address.to_string(),
+            identity: None,
         };
         // Frames are written whole; waiting for more to come would only delay them.
         Ok(ready(stream.set_nodelay(true).map(|()| (stream, info))))

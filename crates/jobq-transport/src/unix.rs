@@ -50,6 +50,7 @@ impl Listener for UnixBind {
         let info = PeerInfo {
             transport: "unix",
             address,
+            identity: None,
         };
         Ok(ready(Ok((stream, info))))
     }

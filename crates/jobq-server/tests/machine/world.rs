@@ -411,6 +411,7 @@ impl World {
         let info = PeerInfo {
             transport: "memory",
             address: format!("peer {peer}"),
+            identity: None,
         };
         self.open.insert(peer);
         self.machine.handle_opened(self.now, peer, info);

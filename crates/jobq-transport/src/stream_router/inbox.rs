@@ -283,6 +283,7 @@ mod tests {
             let info = PeerInfo {
                 transport: "test",
                 address: peer.to_string(),
+                identity: None,
             };
             inbox.open(info, link.clone());
             link

@@ -36,6 +36,7 @@ impl Listener for Scripted {
                 let info = PeerInfo {
                     transport: "scripted",
                     address: "1".to_owned(),
+                    identity: None,
                 };
                 Ok((stream, info))
             }),
