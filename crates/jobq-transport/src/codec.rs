@@ -56,6 +56,9 @@ pub enum FrameError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// It is no frame at all: the other side begins to speak TLS, and this side does not.
+    #[error("this is the beginning of TLS, which this address does not speak; connect to it by tcp://")]
+    Tls,
     /// It is a map of one entry, as a message is, but there is no message of that name.
     #[error("there is no message named {name:?}")]
     UnknownMessage {
@@ -76,7 +79,7 @@ impl FrameError {
         match self {
             Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
             Self::UnknownMessage { .. } => ErrorCode::UnknownMessage,
-            Self::Malformed { .. } => ErrorCode::Malformed,
+            Self::Tls | Self::Malformed { .. } => ErrorCode::Malformed,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use crate::error::{AddressError, TransportError};
 use crate::listener::{ByteStream, Connector};
 use crate::memory::MemoryConnector;
 use crate::tcp::TcpConnector;
+use crate::tls::{ClientTls, TlsConnector, TlsError};
 #[cfg(unix)]
 use crate::unix::UnixConnector;
 
@@ -27,23 +29,42 @@ pub struct TcpAddress {
     pub port: u16,
 }
 
-impl fmt::Display for TcpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "tcp://[{}]:{}", self.host, self.port)
+impl TcpAddress {
+    /// `HOST:PORT`, with brackets around an IPv6 address.
+    pub fn authority(&self) -> String {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
         } else {
-            write!(f, "tcp://{}:{}", self.host, self.port)
+            format!("{host}:{port}")
         }
     }
 }
 
-/// Where a server listens: `tcp://HOST:PORT`, `tcp://HOST` for the default port, `unix:///PATH`, or `unix:PATH` for one
-/// from the working directory.
+impl From<SocketAddr> for TcpAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
+impl fmt::Display for TcpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp://{}", self.authority())
+    }
+}
+
+/// Where a server listens: `tcp://HOST:PORT`, `tls://HOST:PORT`, one of them without `:PORT` for the default port,
+/// `unix:///PATH`, or `unix:PATH` for one from the working directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddress {
     /// A TCP port; 0 for any that is free.
     Tcp(TcpAddress),
+    /// A TCP port on which TLS is spoken; 0 for any that is free.
+    Tls(TcpAddress),
     /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
@@ -64,6 +85,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Tls(address) => write!(f, "tls://{}", address.authority()),
             #[cfg(unix)]
             Self::Unix(path) => write_unix(f, path),
         }
@@ -76,6 +98,8 @@ impl fmt::Display for ListenAddress {
 pub enum Endpoint {
     /// A TCP port.
     Tcp(TcpAddress),
+    /// A TCP port on which TLS is spoken, and whom to trust there.
+    Tls(TlsConnector),
     /// A Unix socket.
     #[cfg(unix)]
     Unix(PathBuf),
@@ -84,6 +108,34 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// With these settings for TLS, instead of those that trust the system's CAs and show no certificate. Where a
+    /// connection cannot leave this machine, they mean nothing and are dropped.
+    ///
+    /// # Errors
+    /// [`TlsError::PlainAddress`] for a TCP port without TLS, since whoever has settings for TLS believes that it is
+    /// spoken.
+    pub fn with_tls(self, settings: ClientTls) -> Result<Self, TlsError> {
+        match self {
+            Self::Tls(TlsConnector { address, .. }) => Ok(Self::Tls(TlsConnector { address, settings })),
+            Self::Tcp(address) => Err(TlsError::PlainAddress {
+                address: address.to_string(),
+            }),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether a connection could be tried: reads the files that the settings for TLS name. So what is wrong with them
+    /// is known at the start, and not at the first of many attempts.
+    ///
+    /// # Errors
+    /// A file cannot be read or does not hold what it should, or no certificate can be for the host.
+    pub async fn check(&self) -> Result<(), TlsError> {
+        match self {
+            Self::Tls(connector) => connector.check().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Connects, and takes frames of up to `max_frame` bytes.
     ///
     /// # Errors
@@ -108,6 +160,7 @@ impl Endpoint {
                 };
                 Box::new(connector.connect().await?)
             }
+            Self::Tls(connector) => Box::new(connector.connect().await?),
             #[cfg(unix)]
             Self::Unix(path) => Box::new(UnixConnector { path: path.clone() }.connect().await?),
             Self::Memory(connector) => Box::new(connector.connect().await?),
@@ -119,6 +172,10 @@ impl From<ListenAddress> for Endpoint {
     fn from(address: ListenAddress) -> Self {
         match address {
             ListenAddress::Tcp(address) => Self::Tcp(address),
+            ListenAddress::Tls(address) => Self::Tls(TlsConnector {
+                address,
+                settings: ClientTls::new(),
+            }),
             #[cfg(unix)]
             ListenAddress::Unix(path) => Self::Unix(path),
         }
@@ -143,6 +200,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Tls(connector) => write!(f, "tls://{}", connector.address.authority()),
             #[cfg(unix)]
             Self::Unix(path) => write_unix(f, path),
             Self::Memory(_) => f.write_str("memory"),
@@ -153,6 +211,9 @@ impl fmt::Display for Endpoint {
 fn parse(address: &str) -> Result<ListenAddress, String> {
     if let Some(rest) = address.strip_prefix("tcp://") {
         return parse_tcp(rest).map(ListenAddress::Tcp);
+    }
+    if let Some(rest) = address.strip_prefix("tls://") {
+        return parse_tcp(rest).map(ListenAddress::Tls);
     }
     if let Some(rest) = address.strip_prefix("unix:") {
         return match rest.strip_prefix("//") {
@@ -185,7 +246,7 @@ fn parse_tcp(rest: &str) -> Result<TcpAddress, String> {
         }
         None => match rest.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err("an IPv6 address goes in brackets, as in tcp://[::1]:7420".to_owned());
+                return Err("an IPv6 address goes in brackets, as in [::1]:7420".to_owned());
             }
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),

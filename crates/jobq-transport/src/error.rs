@@ -4,6 +4,7 @@ use std::io;
 
 use crate::codec::{FrameError, StreamError};
 use crate::router::PeerId;
+use crate::tls::TlsFailure;
 
 /// Why a connection, or the attempt at one, failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +34,40 @@ pub enum TransportError {
     },
     /// The connection broke.
     #[error("the connection broke: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The two sides could not agree on TLS, which a client may hear after its handshake: a server looks at the
+    /// client's certificate last.
+    #[error(transparent)]
+    Tls(TlsFailure),
     /// The other side sent something that is no message, or a message could not be encoded.
     #[error(transparent)]
     Frame(#[from] FrameError),
 }
 
+impl TransportError {
+    /// Why the two sides could not agree on TLS, if that is what it is about.
+    pub fn tls(&self) -> Option<&TlsFailure> {
+        match self {
+            Self::Tls(failure) => Some(failure),
+            Self::Connect { source, .. } => TlsFailure::of(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for TransportError {
+    fn from(error: io::Error) -> Self {
+        match TlsFailure::of(&error) {
+            Some(failure) => Self::Tls(failure.clone()),
+            None => Self::Io(error),
+        }
+    }
+}
+
 impl From<StreamError> for TransportError {
     fn from(error: StreamError) -> Self {
         match error {
-            StreamError::Io(error) => Self::Io(error),
+            StreamError::Io(error) => error.into(),
             StreamError::Frame(error) => Self::Frame(error),
         }
     }
@@ -73,7 +98,7 @@ pub enum SendError {
 
 /// Why a text is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address:?} is no address: {problem}; expected tcp://HOST:PORT or unix:///PATH")]
+#[error("{address:?} is no address: {problem}; expected tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")]
 pub struct AddressError {
     /// What was given.
     pub address: String,

@@ -2,7 +2,7 @@
 //!
 //! The server's side is a [`Router`]: many peers, messages in and out, closings with last words. The client's and
 //! worker's side is a [`Dealer`]: one peer. [`StreamRouter`] and [`StreamDealer`] implement them over any byte
-//! stream; [`tcp`], [`unix`] and [`memory`] are where byte streams come from, and an [`Endpoint`] hides which.
+//! stream; [`tcp`], [`tls`], [`unix`] and [`memory`] are where byte streams come from, and an [`Endpoint`] hides which.
 //! [`codec`] is the only place that knows how a message becomes bytes.
 //!
 //! This crate must never know what a job is: it carries messages, counts their bytes, and looks into none. Start
@@ -21,6 +21,7 @@ pub mod memory;
 pub mod router;
 pub mod stream_router;
 pub mod tcp;
+pub mod tls;
 #[cfg(unix)]
 pub mod unix;
 
@@ -31,8 +32,9 @@ pub use error::{AddressError, SendError, TransportError};
 pub use listener::{ByteStream, Connector, Listener};
 pub use memory::{MemoryConnector, MemoryListener};
 pub use router::{CloseReason, Closed, PeerId, PeerInfo, Router, RouterEvent};
-pub use stream_router::{RouterConfig, StreamRouter};
+pub use stream_router::{BindOptions, RouterConfig, StreamRouter};
 pub use tcp::{TcpBind, TcpConnector};
+pub use tls::{ClientTls, ServerTls, TlsBind, TlsConnector, TlsError, TlsFailure, TlsFiles, TlsStream};
 #[cfg(unix)]
 pub use unix::{UnixBind, UnixConnector};
 

@@ -1,15 +1,22 @@
 //! Byte streams over Unix domain sockets.
 
+use std::fs::Permissions;
 use std::future::{Ready, ready};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use crate::error::TransportError;
 use crate::listener::{Connector, Listener};
 use crate::router::PeerInfo;
+
+/// The permissions of a socket that only its user may connect to.
+const FOR_THIS_USER: u32 = 0o600;
+
+/// Connections that wait to be accepted: as many as Linux lets wait.
+const BACKLOG: u32 = 4_096;
 
 /// A Unix socket that is listened on. Its file is removed when it is dropped.
 #[derive(Debug)]
@@ -19,19 +26,28 @@ pub struct UnixBind {
 }
 
 impl UnixBind {
-    /// Listens on a path, and says on which. A socket file that nobody listens on any more is replaced.
+    /// Listens on a path, for this user only.
+    ///
+    /// # Errors
+    /// As [`UnixBind::bind_with`].
+    pub async fn bind(path: &Path) -> Result<(Self, PathBuf), TransportError> {
+        Self::bind_with(path, FOR_THIS_USER).await
+    }
+
+    /// Listens on a path, and says on which. A socket file that nobody listens on any more is replaced. `mode` is who
+    /// may connect: the file's permissions, of which writing is what counts. At no moment can anybody else.
     ///
     /// # Errors
     /// [`TransportError::Bind`] when somebody listens there, when the file is no socket, or its folder is not
     /// writable.
-    pub async fn bind(path: &Path) -> Result<(Self, PathBuf), TransportError> {
+    pub async fn bind_with(path: &Path, mode: u32) -> Result<(Self, PathBuf), TransportError> {
         let bind_error = |source| TransportError::Bind {
             address: format!("unix://{}", path.display()),
             source,
         };
         remove_stale(path).await.map_err(bind_error)?;
-        let listener = UnixListener::bind(path).map_err(bind_error)?;
-        let file = SocketFile::of(path).map_err(bind_error)?;
+        let (socket, file) = bind_closed(path, mode).map_err(bind_error)?;
+        let listener = socket.listen(BACKLOG).map_err(bind_error)?;
         Ok((Self { listener, file }, path.to_owned()))
     }
 }
@@ -69,6 +85,18 @@ impl Connector for UnixConnector {
     async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(&self.path).await
     }
+}
+
+/// A socket that is bound to a path and refuses all connections until it listens, its file with these permissions.
+///
+/// The system makes the file with the permissions that the process's mask leaves. Changing the mask would change that
+/// of all threads, and what they make meanwhile.
+fn bind_closed(path: &Path, mode: u32) -> io::Result<(UnixSocket, SocketFile)> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    let file = SocketFile::of(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    Ok((socket, file))
 }
 
 /// Makes way for a new socket.
@@ -122,5 +150,26 @@ impl Drop for SocketFile {
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the socket's file could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_connects_before_the_file_has_its_permissions() {
+        let folder = tempfile::tempdir().expect("a directory can be made");
+        let path = folder.path().join("jobq.sock");
+        let (socket, _file) = bind_closed(&path, 0o640).expect("it is free");
+        let mode = std::fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o640);
+        let early = UnixStream::connect(&path).await.expect_err("nobody listens");
+        assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+        let _listener = socket.listen(BACKLOG).expect("it is bound");
+        UnixStream::connect(&path).await.expect("it listens");
     }
 }

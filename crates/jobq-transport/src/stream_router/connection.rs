@@ -23,6 +23,7 @@ use crate::framed::{BatchLimit, MessageReader, StreamEnd};
 use crate::linger::linger;
 use crate::listener::ByteStream;
 use crate::router::{Closed, PeerId, PeerInfo};
+use crate::tls;
 
 /// What a connection reads before it hands over, in messages and about in bytes.
 const READ_BATCH: BatchLimit = BatchLimit {
@@ -211,8 +212,13 @@ impl<'a> Connection<'a> {
         let length = reader.first_length().await?;
         let config = &self.shared.config;
         if length > config.max_first_frame {
-            let (length, limit) = (length as u64, config.max_first_frame as u64);
-            return Err(StreamEnd::Failed(FrameError::TooLarge { length, limit }.into()));
+            let error = if u32::try_from(length).is_ok_and(tls::begins) {
+                FrameError::Tls
+            } else {
+                let (length, limit) = (length as u64, config.max_first_frame as u64);
+                FrameError::TooLarge { length, limit }
+            };
+            return Err(StreamEnd::Failed(error.into()));
         }
         let room = if length > SMALL_FIRST_FRAME {
             let bytes = u32::try_from(length.min(config.first_frames_bytes)).unwrap_or(u32::MAX);

@@ -15,6 +15,7 @@ mod weight;
 mod writer;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,11 +27,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::endpoint::{ListenAddress, TcpAddress};
+use crate::endpoint::ListenAddress;
 use crate::error::{SendError, TransportError};
 use crate::listener::Listener;
 use crate::router::{CloseReason, Closed, PeerId, Router, RouterEvent};
 use crate::tcp::TcpBind;
+use crate::tls::{ServerTls, TlsBind, TlsError};
 #[cfg(unix)]
 use crate::unix::UnixBind;
 
@@ -80,6 +82,27 @@ impl Default for RouterConfig {
             outbox_bytes: 24 * 1024 * 1024,
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What listening on addresses needs beside them. One that differs from [`BindOptions::default`] is made of that, field by
+/// field.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BindOptions {
+    /// The certificates to show on `tls://` addresses.
+    pub tls: Option<ServerTls>,
+    /// Who may connect to a Unix socket: the permissions of its file, of which writing is what counts.
+    pub socket_mode: u32,
+}
+
+impl Default for BindOptions {
+    /// No certificate, and Unix sockets for this user only.
+    fn default() -> Self {
+        Self {
+            tls: None,
+            socket_mode: 0o600,
         }
     }
 }
@@ -140,23 +163,43 @@ impl StreamRouter {
             .spawn(accept::accept_all(self.shared.clone(), listener, stop));
     }
 
-    /// Listens on an address, and says on which: port 0 takes a free one.
+    /// Listens on an address with the default options, and says on which: port 0 takes a free one.
     ///
     /// # Errors
     /// [`TransportError::Bind`], which names the address.
     pub async fn bind(&mut self, address: &ListenAddress) -> Result<ListenAddress, TransportError> {
+        self.bind_with(address, &BindOptions::default()).await
+    }
+
+    /// Listens on an address, and says on which: port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`], which names the address; also for a `tls://` address without certificates.
+    pub async fn bind_with(
+        &mut self,
+        address: &ListenAddress,
+        options: &BindOptions,
+    ) -> Result<ListenAddress, TransportError> {
         match address {
             ListenAddress::Tcp(address) => {
                 let (listener, local) = TcpBind::bind(address).await?;
                 self.listen(listener);
-                Ok(ListenAddress::Tcp(TcpAddress {
-                    host: local.ip().to_string(),
-                    port: local.port(),
-                }))
+                Ok(ListenAddress::Tcp(local.into()))
+            }
+            ListenAddress::Tls(tcp) => {
+                let Some(tls) = options.tls.clone() else {
+                    return Err(TransportError::Bind {
+                        address: address.to_string(),
+                        source: io::Error::other(TlsError::NoCertificate),
+                    });
+                };
+                let (listener, local) = TlsBind::bind(tcp, tls).await?;
+                self.listen(listener);
+                Ok(ListenAddress::Tls(local.into()))
             }
             #[cfg(unix)]
             ListenAddress::Unix(path) => {
-                let (listener, local) = UnixBind::bind(path).await?;
+                let (listener, local) = UnixBind::bind_with(path, options.socket_mode).await?;
                 self.listen(listener);
                 Ok(ListenAddress::Unix(local))
             }

@@ -1,10 +1,13 @@
 //! Addresses as text, and what is said when they cannot be used.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use jobq_proto::DEFAULT_PORT;
 use jobq_transport::{
-    Endpoint, ListenAddress, RouterConfig, StreamRouter, TcpAddress, TransportError, UnixBind, memory,
+    BindOptions, Endpoint, ListenAddress, RouterConfig, StreamRouter, TcpAddress, TransportError, UnixBind,
+    memory,
 };
 
 use crate::fixtures::{MAX_FRAME, within};
@@ -13,6 +16,13 @@ fn tcp(host: &str, port: u16) -> ListenAddress {
     ListenAddress::Tcp(TcpAddress {
         host: host.to_owned(),
         port,
+    })
+}
+
+fn tls(host: &str) -> ListenAddress {
+    ListenAddress::Tls(TcpAddress {
+        host: host.to_owned(),
+        port: DEFAULT_PORT,
     })
 }
 
@@ -32,6 +42,12 @@ fn addresses_are_read_and_written_back() {
         ),
         ("tcp://localhost:0/", tcp("localhost", 0), "tcp://localhost:0"),
         ("tcp://[::1]:7000", tcp("::1", 7000), "tcp://[::1]:7000"),
+        (
+            "tls://queue.example",
+            tls("queue.example"),
+            "tls://queue.example:7420",
+        ),
+        ("tls://[::1]:7420/", tls("::1"), "tls://[::1]:7420"),
         ("tcp://[::1]", tcp("::1", DEFAULT_PORT), "tcp://[::1]:7420"),
         ("unix:///run/jobq.sock", unix(), "unix:///run/jobq.sock"),
         ("unix:/run/jobq.sock", unix(), "unix:///run/jobq.sock"),
@@ -57,6 +73,8 @@ fn what_is_no_address_is_told_apart_and_told_why() {
         ("http://127.0.0.1", "no transport \"http\""),
         ("tcp://", "host is missing"),
         ("tcp://:7420", "host is missing"),
+        ("tls://", "host is missing"),
+        ("tls://::1", "brackets"),
         ("tcp://host:70000", "no port"),
         ("tcp://host:", "no port"),
         ("tcp://::1", "brackets"),
@@ -146,6 +164,24 @@ async fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
     );
     drop(bound);
     assert!(!path.exists(), "its file goes with it");
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_the_permissions_that_it_was_asked_to_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let path = folder.path().join("jobq.sock");
+    let mut router = StreamRouter::new(RouterConfig::default());
+    router.bind(&ListenAddress::Unix(path.clone())).await.unwrap();
+    assert_eq!(mode(&path), 0o600, "by default it is for its user only");
+    // More than the process's mask leaves.
+    let path = folder.path().join("open.sock");
+    let mut options = BindOptions::default();
+    options.socket_mode = 0o666;
+    let address = ListenAddress::Unix(path.clone());
+    router.bind_with(&address, &options).await.unwrap();
+    assert_eq!(mode(&path), 0o666);
+    Endpoint::from(address).connect(MAX_FRAME).await.unwrap();
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::fixtures::{
 macro_rules! conformance {
     ($($test:ident,)*) => {
         conformance!(@kind tcp, Kind::Tcp, $($test,)*);
+        conformance!(@kind tls, Kind::Tls, $($test,)*);
         conformance!(@kind unix, Kind::Unix, $($test,)*);
         conformance!(@kind memory, Kind::Memory, $($test,)*);
     };

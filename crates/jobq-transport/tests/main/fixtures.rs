@@ -7,12 +7,15 @@ use bytes::Bytes;
 use jobq_proto::message::{Beat, ErrorMessage, Hello, Order, OrderedJob, Request, Submission};
 use jobq_proto::{ClientMessage, ErrorCode, Fence, PROTOCOL_VERSION, ServerMessage};
 use jobq_transport::{
-    ByteStream, Connector, Dealer, Endpoint, EndpointDealer, ListenAddress, PeerId, Router, RouterConfig,
-    RouterEvent, StreamRouter, TcpConnector, TransportError, UnixConnector, memory,
+    BindOptions, ByteStream, ClientTls, Connector, Dealer, Endpoint, EndpointDealer, ListenAddress, PeerId,
+    Router, RouterConfig, RouterEvent, ServerTls, StreamRouter, TcpConnector, TransportError, UnixConnector,
+    memory,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
+
+use crate::certificates;
 
 /// Longer than anything here takes on the slowest machine. It turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +27,7 @@ pub(crate) const MAX_FRAME: usize = 2 * 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Tcp,
+    Tls,
     Unix,
     Memory,
 }
@@ -49,6 +53,15 @@ impl Fixture {
                 .await
                 .unwrap()
                 .into(),
+            Kind::Tls => {
+                let folder = folder.path();
+                let ca = certificates::authority();
+                let server = ca.server(&["127.0.0.1"]).write(folder, "server");
+                let tls = ServerTls::load(server.files(None)).unwrap();
+                let address = listen_tls(&mut router, tls).await;
+                let settings = ClientTls::new().ca(ca.write(folder, "ca"));
+                Endpoint::from(address).with_tls(settings).unwrap()
+            }
             Kind::Unix => {
                 let address = ListenAddress::Unix(folder.path().join("jobq.sock"));
                 router.bind(&address).await.unwrap().into()
@@ -123,11 +136,20 @@ impl Fixture {
                 .await
                 .unwrap(),
             ),
+            Endpoint::Tls(connector) => Box::new(connector.connect().await.unwrap()),
             Endpoint::Unix(path) => Box::new(UnixConnector { path: path.clone() }.connect().await.unwrap()),
             Endpoint::Memory(connector) => Box::new(connector.connect().await.unwrap()),
             other => panic!("no such kind here: {other}"),
         }
     }
+}
+
+/// Has a router listen on a port of the loopback device for TLS.
+pub(crate) async fn listen_tls(router: &mut StreamRouter, tls: ServerTls) -> ListenAddress {
+    let mut options = BindOptions::default();
+    options.tls = Some(tls);
+    let address = "tls://127.0.0.1:0".parse().unwrap();
+    router.bind_with(&address, &options).await.unwrap()
 }
 
 /// The outcome of something that must not hang.

@@ -5,6 +5,8 @@
 
 mod accept;
 mod addresses;
+mod certificates;
 mod codec;
 mod conformance;
 mod fixtures;
+mod tls;
