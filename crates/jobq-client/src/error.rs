@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jobq_proto::{JobId, WireError};
-use jobq_transport::AddressError;
+use jobq_transport::{AddressError, TlsError};
 use uuid::Uuid;
 
 use crate::params::ParamsError;
@@ -16,6 +16,9 @@ pub enum ConnectError {
     /// The text is no address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// What the settings for TLS say cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Nobody answers there, or not as a server does, or it refuses.
     #[error(transparent)]
     Session(#[from] SessionError),

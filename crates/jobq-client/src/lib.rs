@@ -46,7 +46,7 @@ pub use jobq_proto::message::{
     CancelOutcome, CancelResult, EndedRun, Include, JobProgress, JobView, NameStats, Stats, Welcome, Work,
 };
 pub use jobq_proto::{Backoff, ErrorCode, JobId, Limits, Priority, Status, Window, WireError};
-pub use jobq_transport::{AddressError, Endpoint};
+pub use jobq_transport::{AddressError, ClientTls, Endpoint, TlsError, TlsFailure};
 
 /// The README's examples are compiled.
 #[cfg(doctest)]

@@ -15,9 +15,10 @@ pub mod store;
 pub mod time;
 
 pub use driver::{ServeError, Stop};
+pub use jobq_transport::{ServerTls, TlsError, TlsFiles};
 pub use lock::DataDir;
 pub use machine::{Config, Keep, QueueLimits};
-pub use server::{RunningServer, Server, StartError, Stopper};
+pub use server::{ReloadError, RunningServer, Server, StartError, Stopper};
 
 /// The README's example is run.
 #[cfg(doctest)]

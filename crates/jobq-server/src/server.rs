@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use jobq_proto::JobId;
-use jobq_transport::{Endpoint, ListenAddress, RouterConfig, StreamRouter, TransportError, memory};
+use jobq_transport::{
+    BindOptions, Endpoint, ListenAddress, RouterConfig, ServerTls, StreamRouter, TlsError, TransportError,
+    memory,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -32,6 +35,15 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
+/// Why files could not be read again. What was read before stays in use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// Builds a server. Without [`data`](Server::data) it keeps its jobs in memory.
 ///
 /// ```no_run
@@ -51,6 +63,7 @@ pub struct Server {
     data: Option<PathBuf>,
     store: SqliteSettings,
     addresses: Vec<ListenAddress>,
+    bind: BindOptions,
 }
 
 impl Server {
@@ -94,6 +107,31 @@ impl Server {
         self
     }
 
+    /// Shows these certificates on its `tls://` addresses.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use jobq_server::{Server, ServerTls, TlsFiles};
+    ///
+    /// let tls = ServerTls::load(TlsFiles::new("server.pem", "server.key"))?;
+    /// let server = Server::new().listen("tls://0.0.0.0:7420".parse()?).tls(tls).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.bind.tls = Some(tls);
+        self
+    }
+
+    /// Makes Unix sockets with these permissions, of which writing says who may connect. The default is 0o600: only
+    /// the server's user.
+    #[must_use]
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.bind.socket_mode = mode;
+        self
+    }
+
     /// Opens the store, takes in what it holds, and begins to listen; in this order, so that nobody is answered by
     /// a server that does not know its jobs.
     ///
@@ -126,6 +164,7 @@ impl Server {
             config,
             router,
             addresses: asked_for,
+            bind,
             ..
         } = self;
         let mut seed = [0; 32];
@@ -143,7 +182,7 @@ impl Server {
         router.listen(listener);
         let mut addresses = Vec::new();
         for address in &asked_for {
-            addresses.push(router.bind(address).await?);
+            addresses.push(router.bind_with(address, &bind).await?);
         }
         tracing::info!(jobs, epoch = store.recovered().epoch, "the server is up");
         machine.begin(SystemClock.now());
@@ -152,6 +191,7 @@ impl Server {
         Ok(RunningServer {
             addresses,
             endpoint: Endpoint::Memory(connector),
+            tls: bind.tls,
             stop,
             task: tokio::spawn(driver.run(close_within)),
         })
@@ -182,6 +222,7 @@ fn new_identity() -> Result<Uuid, StartError> {
 pub struct RunningServer {
     addresses: Vec<ListenAddress>,
     endpoint: Endpoint,
+    tls: Option<ServerTls>,
     stop: watch::Sender<Stop>,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -195,6 +236,18 @@ impl RunningServer {
     /// How clients and workers in this process connect to it.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint.clone()
+    }
+
+    /// Reads the files again that may change while it runs, as its certificates do when they are renewed, for the
+    /// connections to come. Those that there are go on as they are.
+    ///
+    /// # Errors
+    /// What is wrong with the files; what was read before stays in use.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
+        Ok(())
     }
 
     /// A handle that asks it to stop, from anywhere.

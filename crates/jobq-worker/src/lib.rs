@@ -42,7 +42,7 @@ pub use worker::Worker;
 pub use jobq_client::{IntoEndpoint, SessionError};
 pub use jobq_proto::message::JobProgress;
 pub use jobq_proto::{Fence, JobId, Limits};
-pub use jobq_transport::{AddressError, Endpoint};
+pub use jobq_transport::{AddressError, ClientTls, Endpoint, TlsError, TlsFailure};
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's example, compiled.

@@ -12,7 +12,7 @@ use jobq_client::{IntoEndpoint, Session, SessionConfig, SessionError};
 use jobq_proto::limits::{MAX_FIRST_FRAME, MAX_NAME};
 use jobq_proto::message::{NameCredit, Work};
 use jobq_proto::{JobName, WireError};
-use jobq_transport::{AddressError, Endpoint};
+use jobq_transport::{AddressError, ClientTls, Endpoint, TlsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -78,6 +78,7 @@ pub struct Runtime {
     credit_bytes: u64,
     label: String,
     token: Option<String>,
+    tls: Option<ClientTls>,
     shutdown_timeout: Duration,
     cancel_grace: Duration,
     observer: Option<Arc<dyn Observer>>,
@@ -98,6 +99,9 @@ pub enum RuntimeError {
     /// The server's address cannot be read.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// What the settings for TLS say cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A handler has a name that no job can have.
     #[error(transparent)]
     Name(WireError),
@@ -144,8 +148,8 @@ impl Runtime {
     /// server revokes a run that has timed out.
     pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-    /// A worker of the server at an address such as `tcp://127.0.0.1:7420` or `unix:///run/jobq.sock`, or at an
-    /// [`Endpoint`], which may be a server in this process.
+    /// A worker of the server at an address such as `tcp://127.0.0.1:7420`, `tls://queue.example` or
+    /// `unix:///run/jobq.sock`, or at an [`Endpoint`], which may be a server in this process.
     pub fn new(server: impl IntoEndpoint) -> Self {
         Self {
             server: server.into_endpoint(),
@@ -157,6 +161,7 @@ impl Runtime {
             credit_bytes: Self::CREDIT_BYTES,
             label: String::new(),
             token: None,
+            tls: None,
             shutdown_timeout: Self::SHUTDOWN_TIMEOUT,
             cancel_grace: Self::CANCEL_GRACE,
             observer: None,
@@ -247,6 +252,22 @@ impl Runtime {
         Self { token, ..self }
     }
 
+    /// Whom to trust at a `tls://` address, and which certificate to show there. Without this, the system's CAs are
+    /// trusted, and no certificate is shown. For a Unix socket it means nothing, and with `tcp://` it is an error. The
+    /// files are read anew for each connection, so a certificate can be renewed while the worker runs.
+    ///
+    /// ```no_run
+    /// use jobq_worker::{ClientTls, Job, Run, Runtime};
+    ///
+    /// let worker = Runtime::new("tls://queue.example")
+    ///     .tls(ClientTls::new().ca("ca.pem").identity("worker-1.pem", "worker-1.key"))
+    ///     .handler("ping", |_job: Job<()>, _run: Run| async move { Ok("pong") });
+    /// ```
+    pub fn tls(self, tls: ClientTls) -> Self {
+        let tls = Some(tls);
+        Self { tls, ..self }
+    }
+
     /// How long handlers may run after the shutdown began, before they are told to stop and their jobs given back.
     /// The default is [`Runtime::SHUTDOWN_TIMEOUT`].
     pub fn shutdown_timeout(self, shutdown_timeout: Duration) -> Self {
@@ -281,7 +302,7 @@ impl Runtime {
     /// the server refuses, or an embedded server that is gone.
     pub async fn run(self, shutdown: impl Future) -> Result<Summary, RuntimeError> {
         let config = self.config()?;
-        let session = self.session(&config)?;
+        let session = self.session(&config).await?;
         let link = Arc::new(Link::new());
         let machine = Machine::new(config);
         let engine = Engine::new(machine, Arc::clone(&link), self.observer);
@@ -370,13 +391,18 @@ impl Runtime {
         }
     }
 
-    fn session(&self, config: &Config) -> Result<Session, RuntimeError> {
+    async fn session(&self, config: &Config) -> Result<Session, RuntimeError> {
         let (jobs, of_names) = config.credit();
         let credit = |(limit, jobs): (&NameLimit, u32)| NameCredit {
             name: limit.name.clone(),
             jobs,
         };
-        let mut session = SessionConfig::new(self.server.clone()?);
+        let mut server = self.server.clone()?;
+        if let Some(tls) = &self.tls {
+            server = server.with_tls(tls.clone())?;
+        }
+        server.check().await?;
+        let mut session = SessionConfig::new(server);
         session.label = self.label.clone();
         session.token = self.token.clone();
         session.work = Some(Work {

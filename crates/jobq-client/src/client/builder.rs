@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use jobq_proto::message::Welcome;
-use jobq_transport::{AddressError, Endpoint};
+use jobq_transport::{AddressError, ClientTls, Endpoint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::driver::{self, Driver};
@@ -14,7 +14,8 @@ use super::{Client, Handle, State};
 use crate::error::ConnectError;
 use crate::session::{Session, SessionConfig, SessionError, SessionEvent};
 
-/// Where a server is: an [`Endpoint`], or a text such as `tcp://127.0.0.1:7420` or `unix:///run/jobq.sock`.
+/// Where a server is: an [`Endpoint`], or a text such as `tcp://127.0.0.1:7420`, `tls://queue.example` or
+/// `unix:///run/jobq.sock`.
 pub trait IntoEndpoint {
     /// The endpoint.
     ///
@@ -59,6 +60,7 @@ pub struct ClientBuilder {
     endpoint: Result<Endpoint, AddressError>,
     label: String,
     token: Option<String>,
+    tls: Option<ClientTls>,
     connect_timeout: Duration,
     deadline: Duration,
 }
@@ -69,6 +71,7 @@ impl ClientBuilder {
             endpoint: endpoint.into_endpoint(),
             label: String::new(),
             token: None,
+            tls: None,
             connect_timeout: SessionConfig::HELLO_TIMEOUT,
             deadline: Client::DEADLINE,
         }
@@ -83,6 +86,23 @@ impl ClientBuilder {
     /// The secret that the server may ask for.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Whom to trust at a `tls://` address, and which certificate to show there. Without this, the system's CAs are
+    /// trusted, and no certificate is shown. For a Unix socket it means nothing, and with `tcp://` it is an error.
+    ///
+    /// ```no_run
+    /// use jobq_client::{Client, ClientTls};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tls = ClientTls::new().ca("ca.pem").identity("web.pem", "web.key");
+    /// let client = Client::builder("tls://queue.example").tls(tls).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -104,7 +124,11 @@ impl ClientBuilder {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let endpoint = self.endpoint?;
+        let mut endpoint = self.endpoint?;
+        if let Some(tls) = self.tls {
+            endpoint = endpoint.with_tls(tls)?;
+        }
+        endpoint.check().await?;
         let address = endpoint.to_string();
         let mut config = SessionConfig::new(endpoint);
         config.label = self.label;

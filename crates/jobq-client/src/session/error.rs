@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobq_proto::{ErrorCode, PROTOCOL_VERSION, WireError};
-use jobq_transport::{SendError, TransportError};
+use jobq_transport::{SendError, TlsFailure, TransportError};
 
 /// Why a session has no connection at the moment, or never will again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -82,6 +82,15 @@ impl SessionError {
             // The same message would be repeated after every reconnect.
             SessionError::Send { source, .. } => matches!(source, SendError::Frame(_)),
             SessionError::HelloTimeout { .. } | SessionError::Silent { .. } => false,
+        }
+    }
+
+    /// Why client and server could not agree on TLS, if that is what it is about. Trying again helps when one of them
+    /// has been given another certificate.
+    pub fn tls(&self) -> Option<&TlsFailure> {
+        match self {
+            SessionError::Connect { source, .. } | SessionError::Lost { source, .. } => source.tls(),
+            _ => None,
         }
     }
 
