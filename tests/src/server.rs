@@ -24,6 +24,8 @@ const PORTS: std::ops::Range<u16> = 20_000..30_000;
 pub enum Via {
     /// Over TCP on the loopback device.
     Tcp,
+    /// The same with TLS, for which the arguments have to name the certificate.
+    Tls,
     /// Over a socket in the server's directory.
     Unix,
 }
@@ -44,6 +46,7 @@ impl ServerProcess {
     pub async fn start(program: &Program, directory: &Path, via: Via, arguments: &[&str]) -> Self {
         let address = match via {
             Via::Tcp => format!("tcp://127.0.0.1:{}", free_port()),
+            Via::Tls => format!("tls://127.0.0.1:{}", free_port()),
             Via::Unix => format!("unix://{}/jobq.sock", directory.display()),
         };
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
@@ -77,6 +80,16 @@ impl ServerProcess {
     /// What it has logged, in all its lives.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Waits until it has logged a text.
+    pub async fn logged(&self, text: &str) {
+        soon(&format!("{text:?} in the server's log"), async {
+            while !self.log().contains(text) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Kills it by SIGKILL, and waits until it is gone.

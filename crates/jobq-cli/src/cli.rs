@@ -22,10 +22,11 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
-JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE and JOBQ_CONFIG, those of a command
-by the command's name and the flag's, as in JOBQ_SERVE_DATA or
-JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file, jobq.toml. A flag counts for more than
-a variable, a variable for more than the file. `jobq config` prints what is set
+JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE, JOBQ_TLS_CA, JOBQ_TLS_CERT,
+JOBQ_TLS_KEY and JOBQ_CONFIG, those of a command by the command's name and the
+flag's, as in JOBQ_SERVE_DATA or JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file,
+jobq.toml. A flag counts for more than a variable, a variable for more than the
+file. `jobq config` prints what is set
 and where, and its help tells about the file. The token itself is read from
 JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.
 
@@ -41,7 +42,7 @@ where the others look for it. `jobq COMMAND --help` has more.";
 /// What all commands have in common.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
-    /// Where the server is: tcp://HOST:PORT, with port 7420 if it is left out, or unix:///PATH
+    /// Where the server is: tcp://HOST:PORT or tls://HOST:PORT, with port 7420 if it is left out, or unix:///PATH
     #[arg(
         long,
         global = true,
@@ -55,6 +56,19 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Global options", env = "JOBQ_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Trust the CAs in this PEM file at tls:// addresses, instead of those that the system trusts
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(help_heading = "Global options", env = "JOBQ_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Show the certificate in this PEM file at tls:// addresses, with those up to its CA behind it: `serve` to
+    /// everybody, the others to a server that asks for one
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(help_heading = "Global options", env = "JOBQ_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(help_heading = "Global options", env = "JOBQ_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// What to log to standard error: a level, or a filter such as `warn,jobq_server=debug`
     #[arg(long, global = true, value_name = "FILTER", value_parser = log::filter)]
     #[arg(help_heading = "Global options", env = "JOBQ_LOG")]

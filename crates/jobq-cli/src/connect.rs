@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use jobq_client::{AskError, Client, ConnectError, Endpoint, ErrorCode, SessionError, WireError};
+use jobq_client::{
+    AskError, Client, ClientTls, ConnectError, Endpoint, ErrorCode, SessionError, TlsError, TlsFailure,
+    WireError,
+};
 
 use crate::cli::Global;
 use crate::exit::Exit;
@@ -18,14 +21,45 @@ const TOKEN: &str = "JOBQ_TOKEN";
 const MAX_TOKEN: usize = 1024;
 
 impl Global {
-    /// Where the server is.
+    /// Where the server is, and whom to trust there.
     ///
     /// # Errors
-    /// It is no address.
+    /// It is no address, or one without TLS where there are flags for TLS.
     pub(crate) fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        self.server
+        let endpoint: Endpoint = self
+            .server
             .parse()
-            .map_err(|error| Exit::Usage.because(anyhow::Error::new(error)))
+            .map_err(|error| Exit::Usage.because(anyhow::Error::new(error)))?;
+        match self.tls()? {
+            Some(tls) => endpoint.with_tls(tls).map_err(unusable_tls),
+            None => Ok(endpoint),
+        }
+    }
+
+    /// What the flags for TLS say to a client; none without any.
+    fn tls(&self) -> anyhow::Result<Option<ClientTls>> {
+        let mut tls = ClientTls::new();
+        if let Some(ca) = &self.tls_ca {
+            tls = tls.ca(ca);
+        }
+        if let Some((cert, key)) = self.certificate()? {
+            tls = tls.identity(cert, key);
+        }
+        Ok((tls != ClientTls::new()).then_some(tls))
+    }
+
+    /// The certificate to show, and its key.
+    ///
+    /// # Errors
+    /// There is one without the other.
+    pub(crate) fn certificate(&self) -> anyhow::Result<Option<(&Path, &Path)>> {
+        let missing = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => return Ok(Some((cert, key))),
+            (Some(_), None) => "--tls-cert needs --tls-key, the file of the certificate's private key",
+            (None, Some(_)) => "--tls-key needs --tls-cert, the file of the key's certificate",
+        };
+        Err(Exit::Usage.because(anyhow!("failed to read the certificate to show: {missing}")))
     }
 
     /// The token to show to the server, or to ask for.
@@ -67,6 +101,7 @@ impl Global {
         }
         builder.connect().await.map_err(|error| match error {
             ConnectError::Session(error) => unreachable(error),
+            ConnectError::Tls(error) => unusable_tls(error),
             error => Exit::Unreachable.because(error),
         })
     }
@@ -123,6 +158,10 @@ pub(crate) fn when_to_repeat(refused: Option<ErrorCode>) -> &'static str {
 /// The error of a session that is over or never began, with what to do.
 pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
     let advice = match &error {
+        error if error.tls().is_some() => match error.tls().and_then(tls_advice) {
+            Some(advice) => advice,
+            None => return Exit::Unreachable.because(error.clone()),
+        },
         SessionError::Connect { .. } => {
             "start one with `jobq serve`, or say where it is with --server or JOBQ_SERVER"
         }
@@ -132,6 +171,28 @@ pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
         _ => return Exit::Unreachable.because(error),
     };
     Exit::Unreachable.because(anyhow!("{error}; {advice}"))
+}
+
+/// What to do about a TLS connection that did not come about.
+fn tls_advice(failure: &TlsFailure) -> Option<&'static str> {
+    Some(match failure {
+        TlsFailure::Plain => "connect by tcp:// to a server that listens without TLS",
+        TlsFailure::UnknownCa => "give the certificate of the server's CA by --tls-ca",
+        TlsFailure::Expired => "give the server a new one",
+        TlsFailure::WrongName { .. } => "connect to a name that it is for",
+        TlsFailure::CertificateRequired => "give one by --tls-cert and --tls-key",
+        TlsFailure::Refused(_) => "give another by --tls-cert and --tls-key",
+        _ => return None,
+    })
+}
+
+/// The error of settings for TLS that cannot be used.
+fn unusable_tls(error: TlsError) -> anyhow::Error {
+    let advice = match &error {
+        TlsError::NoSystemCas(_) => " by --tls-ca",
+        _ => "",
+    };
+    Exit::Usage.because(anyhow!("{error}{advice}"))
 }
 
 /// How the program ends when the server refuses something for this reason.

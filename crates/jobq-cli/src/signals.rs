@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, counted: the first asks, the next insists.
+//! SIGINT and SIGTERM, counted: the first asks, the next insists. SIGHUP, which asks for files to be read again.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,5 +27,25 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// The signal that asks a program to read its files again. From its making on, it ends nothing.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    hangup: Signal,
+}
+
+impl Hangups {
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("failed to listen for signals")?;
+        Ok(Self { hangup })
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    pub(crate) async fn recv(&mut self) {
+        let _ = self.hangup.recv().await;
     }
 }

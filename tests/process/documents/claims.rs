@@ -87,8 +87,11 @@ async fn the_exit_codes_in_the_operators_manual_are_those_of_the_help() {
 async fn every_flag_that_a_document_uses_is_one_of_its_command() {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for command in commands().await {
-        let help = program().run([command.as_str(), "--help"]).await.success();
-        known.insert(command, flags(&help));
+        let mut of_command = BTreeSet::new();
+        for help in helps(&command).await {
+            of_command.extend(flags(&help));
+        }
+        known.insert(command, of_command);
     }
     let mut wrong = Vec::new();
     for (page, text) in PAGES {
@@ -144,12 +147,27 @@ fn every_link_to_another_page_leads_there() {
     }
 }
 
+/// The help of a command, and those of its own commands.
+async fn helps(command: &str) -> Vec<String> {
+    let mut helps = vec![program().run([command, "--help"]).await.success()];
+    for further in listed(&helps[0]) {
+        helps.push(program().run([command, &further, "--help"]).await.success());
+    }
+    helps
+}
+
 /// The names of all commands.
 async fn commands() -> Vec<String> {
-    let help = program().run(["--help"]).await.success();
-    let (_, list) = help
-        .split_once("Commands:\n")
-        .expect("the help lists the commands");
+    let commands = listed(&program().run(["--help"]).await.success());
+    assert!(!commands.is_empty(), "the help lists the commands");
+    commands
+}
+
+/// The commands that a help text lists; none if it is that of a command without any.
+fn listed(help: &str) -> Vec<String> {
+    let Some((_, list)) = help.split_once("Commands:\n") else {
+        return Vec::new();
+    };
     let lines = list.lines().take_while(|line| !line.is_empty());
     let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names

@@ -14,8 +14,8 @@ use crate::output::Output;
 /// The flags of `jobq man`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-There is a page for jobq and one for each command: jobq.1, jobq-serve.1 and so
-on. Without DIR, it writes jobq.1 to standard output.
+There is a page for jobq and one for each command: jobq.1, jobq-serve.1,
+jobq-cert-init.1 and so on. Without DIR, it writes jobq.1 to standard output.
 
 Examples:
   jobq man | man -l -
@@ -42,9 +42,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 fn write_all(root: &Command, directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)?;
-    for command in root.get_subcommands().chain([root]) {
+    let mut left = vec![root];
+    while let Some(command) = left.pop() {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         std::fs::write(directory.join(format!("{name}.1")), page(root, command)?)?;
+        left.extend(command.get_subcommands());
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod bench;
 mod cancel;
+mod cert;
 mod change;
 mod check;
 mod completions;
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     /// Submit ended jobs again.
     Retry(retry::Args),
+    /// Make certificates for TLS: a CA, a server's, clients'.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Look whether a data directory's database is sound.
     Check(check::Args),
     /// Show what is set by flags, variables and the configuration file.
@@ -90,6 +94,7 @@ impl Command {
             Self::Wait(args) => wait::run(args, global).await,
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
+            Self::Cert(command) => cert::run(command),
             Self::Check(args) => check::run(args).await,
             Self::Config(args) => config::run(&args, global, settings),
             Self::Completions(args) => completions::run(&args),

@@ -1,6 +1,7 @@
 //! `jobq serve`: a server, until a signal ends it.
 
 mod limits;
+mod listening;
 mod ready_file;
 mod retention;
 
@@ -12,15 +13,16 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use jobq_server::store::{SqliteSettings, StoreError};
 use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
-use jobq_transport::{ListenAddress, TransportError};
+use jobq_transport::TransportError;
 
 use crate::cli::Global;
 use crate::exit::Exit;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
 use crate::values::number;
 use crate::{sizes, times};
 
 use limits::Limits;
+use listening::Listening;
 use ready_file::ReadyFile;
 use retention::Retention;
 
@@ -35,22 +37,20 @@ SIGTERM or SIGINT stops it: it takes no more jobs, gives workers --drain to
 finish theirs, and closes its store. A second signal stops it at once; what
 workers have then is theirs when it is back.
 
-Clients have to show a token if there is one in JOBQ_TOKEN or --token-file.
+SIGHUP has it read its certificates again. Connections that there are go on.
+
+Clients have to show a token if there is one in JOBQ_TOKEN or --token-file, and
+a certificate if there is --tls-client-ca. An address that other machines reach
+needs one of both, and TLS: `jobq cert init` makes what that takes.
 
 Examples:
   jobq serve
   jobq serve --data /var/lib/jobq --listen tcp://127.0.0.1:7420 --listen unix:///run/jobq.sock
-  JOBQ_TOKEN=secret jobq serve --listen tcp://0.0.0.0:7420 --max-active 32
+  jobq serve --listen tls://0.0.0.0:7420 --tls-cert server.pem --tls-key server.key --token-file token
   jobq serve --cap thumbnail=4 --cap mail.send=1")]
 pub(crate) struct Args {
-    /// Listen there: tcp://HOST:PORT, with port 7420 if it is left out, or unix:///PATH; may be given several times
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        default_value = "tcp://127.0.0.1:7420",
-        value_delimiter = ','
-    )]
-    listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    listening: Listening,
     /// Keep the jobs in this directory; it is made if need be
     #[arg(long, value_name = "DIR", default_value = "./jobq-data")]
     data: PathBuf,
@@ -103,15 +103,16 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     // Before anything else, so that no signal ends a server that has opened its store.
     let mut signals = Signals::new()?;
+    let mut hangups = Hangups::new()?;
     let config = config(&args, global.token()?);
-    warn_of_strangers(&args.listen, &config);
+    args.listening.check(config.token.is_some())?;
+    let server = args.listening.apply(Server::new(), global)?;
     #[cfg(target_os = "linux")]
     if args.with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .context("failed to be told of the parent's end")?;
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
-    let server = args.listen.iter().cloned().fold(Server::new(), Server::listen);
     let mut store = SqliteSettings::default();
     store.reserve = args.reserve;
     store.accept_loss = args.accept_loss;
@@ -123,7 +124,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         .await
         .map_err(cannot_start)?;
     announce(&server, ready)?;
-    serve(&mut server, &mut signals).await
+    serve(&mut server, &mut signals, &mut hangups).await
 }
 
 fn config(args: &Args, token: Option<String>) -> Config {
@@ -144,23 +145,37 @@ fn config(args: &Args, token: Option<String>) -> Config {
 }
 
 /// Serves until the server ends by itself, or two signals have been heeded. The third ends the program where it is.
-async fn serve(server: &mut RunningServer, signals: &mut Signals) -> anyhow::Result<Exit> {
+async fn serve(
+    server: &mut RunningServer,
+    signals: &mut Signals,
+    hangups: &mut Hangups,
+) -> anyhow::Result<Exit> {
     let stopper = server.stopper();
-    for (stop, says) in [
+    let mut stops = [
         (Stop::Graceful, "stopping; a second signal stops at once"),
         (Stop::Now, "stopping at once"),
-    ] {
+    ]
+    .into_iter();
+    loop {
         tokio::select! {
             result = server.wait() => return ended(result),
+            () = hangups.recv() => reload(server),
             () = signals.recv() => {
+                let Some((stop, says)) = stops.next() else {
+                    return Ok(Exit::Interrupted);
+                };
                 tracing::info!("{says}");
                 stopper.stop(stop);
             }
         }
     }
-    tokio::select! {
-        result = server.wait() => ended(result),
-        () = signals.recv() => Ok(Exit::Interrupted),
+}
+
+/// A server that cannot use its new files goes on with the old ones: whoever asked reads the log.
+fn reload(server: &RunningServer) {
+    match server.reload() {
+        Ok(()) => tracing::info!("reloaded"),
+        Err(error) => tracing::error!("failed to reload: {error}; what was read before stays in use"),
     }
 }
 
@@ -207,7 +222,9 @@ fn cannot_start(error: StartError) -> anyhow::Error {
             std::io::ErrorKind::AddrInUse => {
                 "; another program listens there: stop it, or choose another --listen"
             }
-            std::io::ErrorKind::PermissionDenied => "; choose another --listen, with a port above 1023",
+            std::io::ErrorKind::PermissionDenied => {
+                "; choose another --listen: a port above 1023, or a socket where this user may write"
+            }
             std::io::ErrorKind::AddrNotAvailable => {
                 "; this machine does not have that address: choose another --listen"
             }
@@ -241,25 +258,6 @@ fn announce(server: &RunningServer, ready: Option<ReadyFile>) -> anyhow::Result<
     Ok(())
 }
 
-/// Everybody who can reach such an address can submit and take jobs.
-fn warn_of_strangers(listen: &[ListenAddress], config: &Config) {
-    if config.token.is_some() {
-        return;
-    }
-    for address in listen {
-        if let ListenAddress::Tcp(tcp) = address
-            && !is_loopback(&tcp.host)
-        {
-            tracing::warn!(%address, "anybody who reaches this address can submit and run jobs; set JOBQ_TOKEN to ask for a token");
-        }
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.parse::<std::net::IpAddr>();
-    address.map_or(host == "localhost", |address| address.is_loopback())
-}
-
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = times::duration(text)?;
     if (MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -272,12 +270,6 @@ fn ttl(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_that_strangers_reach_are_warned_of() {
-        assert!(is_loopback("127.0.0.1") && is_loopback("::1") && is_loopback("localhost"));
-        assert!(!is_loopback("0.0.0.0") && !is_loopback("::") && !is_loopback("example.org"));
-    }
 
     #[test]
     fn a_session_has_three_beats_within_its_time() {
