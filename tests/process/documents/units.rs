@@ -43,6 +43,35 @@ async fn systemd_accepts_the_units() {
 }
 
 #[tokio::test]
+async fn systemd_finds_little_that_the_units_leave_open() {
+    // The greatest exposure, in tenths of the ten that it goes up to. A worker's commands are anybody's guess.
+    for (name, unit, most) in [
+        ("jobq.service", SERVER, "20"),
+        ("jobq-worker@.service", WORKER, "25"),
+    ] {
+        if !is_installed("systemd-analyze") {
+            eprintln!("skipped, since there is no systemd-analyze here");
+            return;
+        }
+        let directory = directory();
+        let path = directory.path().join(name);
+        std::fs::write(&path, unit).expect("it can be written");
+        let mut rate = Command::new("systemd-analyze");
+        rate.args([
+            "security",
+            "--no-pager",
+            "--offline=true",
+            "--threshold",
+            most,
+            text(&path),
+        ]);
+        let rated = finish(rate).await;
+        assert!(rated.stdout.contains("Overall exposure level"), "{rated}");
+        rated.success();
+    }
+}
+
+#[tokio::test]
 async fn the_unit_gives_the_server_longer_to_stop_than_the_server_takes() {
     let seconds = |key: &str| -> u64 {
         let value = SERVER.lines().find_map(|line| line.strip_prefix(key));
