@@ -172,7 +172,10 @@ impl Listener for TlsBind {
             };
             let shaken = shake_hands(stream, config).await;
             let stream = shaken.inspect_err(|error| {
-                tracing::info!(from = %info, %error, "a peer is refused: no TLS connection came about");
+                // Whoever just looks whether the port is open hangs up as well.
+                if TlsFailure::of(error).is_some() {
+                    tracing::info!(from = %info, %error, "a peer is refused: no TLS connection came about");
+                }
             })?;
             let identity = stream
                 .get_ref()
