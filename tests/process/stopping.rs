@@ -1,16 +1,21 @@
 //! Servers that are told to stop while work is under way.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use jobq_client::JobRequest;
 use jobq_tests::history::HandlerRun;
-use jobq_tests::{Contents, History, ServerProcess, Via, check, soon};
+use jobq_tests::{Contents, History, Process, ServerProcess, Via, check, soon};
 use jobq_worker::{CancellationToken, Job, Observer, Outcome, Run, RunInfo, Runtime, Summary};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::fixture::{completed, connect, directory, program, submit};
+use crate::fixture::{completed, connect, directory, program, submit, text};
 
 const NAME: &str = "interrupted";
 
@@ -49,6 +54,42 @@ async fn a_server_that_is_interrupted_waits_for_what_runs() {
     assert_eq!(ended, RUNNING, "what ran has ended, and nothing else was begun");
     scene.server.restart().await;
     scene.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_terminal_is_closed_stops() {
+    let directory = directory();
+    // Its own side alone keeps a terminal open.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).expect("there are terminals left");
+    grantpt(&ours).expect("it is ours");
+    unlockpt(&ours).expect("it is ours");
+    let path = ptsname(&ours, Vec::new()).expect("it has a name");
+    let theirs = File::options()
+        .read(true)
+        .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).expect("it is a flag"))
+        .open(path.to_str().expect("it is a path"))
+        .expect("it was just made");
+    let data = directory.path().join("data");
+    let mut command = program().command(["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)]);
+    command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
+    let mut server = Process::spawn(command, "jobq serve", &directory.path().join("serve.log"));
+    logged(&server, "the server is up").await;
+    server.signal(Signal::HUP);
+    logged(&server, "reloaded").await;
+    drop(ours);
+    server.signal(Signal::HUP);
+    assert!(server.wait().await.success());
+}
+
+/// Waits until a process has logged a text.
+async fn logged(process: &Process, text: &str) {
+    soon(&format!("{text:?} in a log"), async {
+        while !process.log().contains(text) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! SIGINT and SIGTERM, counted: the first asks, the next insists. SIGHUP, which asks for files to be read again.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -34,6 +36,8 @@ impl Signals {
 #[derive(Debug)]
 pub(crate) struct Hangups {
     hangup: Signal,
+    /// Whether the program was started on a terminal.
+    on_terminal: bool,
 }
 
 impl Hangups {
@@ -41,11 +45,18 @@ impl Hangups {
     /// The system refuses.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("failed to listen for signals")?;
-        Ok(Self { hangup })
+        let on_terminal = std::io::stdin().is_terminal();
+        Ok(Self { hangup, on_terminal })
     }
 
     /// Waits for the next one. Cancel-safe.
     pub(crate) async fn recv(&mut self) {
         let _ = self.hangup.recv().await;
+    }
+
+    /// Whether the terminal that the program was started on has been closed. That is said by the same signal, and is no
+    /// wish to have files read.
+    pub(crate) fn terminal_is_gone(&self) -> bool {
+        self.on_terminal && !std::io::stdin().is_terminal()
     }
 }

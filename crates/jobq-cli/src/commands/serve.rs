@@ -38,6 +38,7 @@ finish theirs, and closes its store. A second signal stops it at once; what
 workers have then is theirs when it is back.
 
 SIGHUP has it read its certificates again. Connections that there are go on.
+When the terminal it was started on is closed, it stops as by SIGTERM.
 
 Clients have to show a token if there is one in JOBQ_TOKEN or --token-file, and
 a certificate if there is --tls-client-ca. An address that other machines reach
@@ -157,17 +158,20 @@ async fn serve(
     ]
     .into_iter();
     loop {
-        tokio::select! {
+        let is_to_stop = tokio::select! {
             result = server.wait() => return ended(result),
-            () = hangups.recv() => reload(server),
-            () = signals.recv() => {
-                let Some((stop, says)) = stops.next() else {
-                    return Ok(Exit::Interrupted);
-                };
-                tracing::info!("{says}");
-                stopper.stop(stop);
-            }
+            () = hangups.recv() => hangups.terminal_is_gone(),
+            () = signals.recv() => true,
+        };
+        if !is_to_stop {
+            reload(server);
+            continue;
         }
+        let Some((stop, says)) = stops.next() else {
+            return Ok(Exit::Interrupted);
+        };
+        tracing::info!("{says}");
+        stopper.stop(stop);
     }
 }
 
