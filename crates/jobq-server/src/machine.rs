@@ -150,7 +150,7 @@ impl Machine {
             reads: Reads::default(),
             outbox: Outbox::new(&config.limits),
             timers: Timers::default(),
-            recovery: Recovery::default(),
+            recovery: Recovery::new(recovered.next_id),
             retention: Retention::new(&config.keep, &recovered.names, recovered.clock, now),
             watches: Watches::default(),
             totals: Totals::default(),

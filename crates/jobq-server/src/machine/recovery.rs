@@ -9,7 +9,7 @@ use std::time::Duration;
 use jobq_proto::message::{
     HeldRun, Holding, Progress, RunProgress, RunRef, RunState, SettleOutcome, SettledRun, Started,
 };
-use jobq_proto::{ErrorCode, JobId, WireError};
+use jobq_proto::{ErrorCode, JobId, Priority, WireError};
 use jobq_transport::PeerId;
 
 use super::leases::{self, Lease, Phase};
@@ -25,13 +25,22 @@ use super::{Machine, Map};
 use crate::store::{self, JobState, LiveJob, Policy, Read, SessionId, SessionRecord};
 
 /// Sessions that were there before the start and have not come back, and what is held back for them.
-#[derive(Default)]
 pub(super) struct Recovery {
     absent: Map<NameKey, BTreeSet<SessionId>>,
     held_back: Map<NameKey, HeldBack>,
+    /// Jobs from this one on are new since the start, and nobody can have been running them.
+    first_new: JobId,
 }
 
 impl Recovery {
+    pub(super) fn new(first_new: JobId) -> Self {
+        Self {
+            absent: Map::new(),
+            held_back: Map::new(),
+            first_new,
+        }
+    }
+
     /// How many jobs are held back.
     pub(super) fn held_back(&self) -> usize {
         self.held_back.values().map(HeldBack::len).sum()
@@ -130,14 +139,30 @@ impl Machine {
             self.names.counts(name).scheduled += 1;
             self.scheduled.push(name, job.priority, waiting, Until::Due);
         } else if self.recovery.absent.contains_key(&name) {
-            self.names.counts(name).queued += 1;
-            self.recovery
-                .held_back
-                .entry(name)
-                .or_default()
-                .push(job.priority, waiting);
+            self.hold_back(name, job.priority, waiting);
         } else {
             self.wait_in_line(name, job.priority, waiting);
+        }
+    }
+
+    fn hold_back(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+        self.names.counts(name).queued += 1;
+        let held = self.recovery.held_back.entry(name).or_default();
+        held.push(priority, waiting);
+    }
+
+    /// A job's time has come. By a calendar that was set back it may have come before, and a worker from before the
+    /// start may be running the job.
+    pub(super) fn wait_in_line_or_be_held_back(
+        &mut self,
+        name: NameKey,
+        priority: Priority,
+        waiting: Waiting,
+    ) {
+        if waiting.id < self.recovery.first_new && self.is_awaited(name) {
+            self.hold_back(name, priority, waiting);
+        } else {
+            self.wait_in_line(name, priority, waiting);
         }
     }
 
@@ -296,14 +321,10 @@ impl Machine {
         if !awaited.is_some_and(|absent| absent.contains(&session)) || self.leases.find(job.id).is_some() {
             return false;
         }
-        // Only a job that has been held back since the start can have a run that is not known.
-        let found = self
-            .recovery
-            .held_back
-            .get_mut(&name)
-            .and_then(|h| h.remove(job.priority, job.due, job.id));
-        let Some(waiting) = found else { return false };
-        self.names.counts(name).queued -= 1;
+        // Only a job that has not been handed out since the start can have a run that is not known.
+        let Some(waiting) = self.take_from_before(name, job) else {
+            return false;
+        };
         let lease = Lease {
             fence: held.fence,
             session,
@@ -328,6 +349,22 @@ impl Machine {
             self.mark_started(job.id);
         }
         true
+    }
+
+    /// Takes a job out of those that are held back since the start, or that wait for a time which has come before: the
+    /// calendar was set back.
+    fn take_from_before(&mut self, name: NameKey, job: &LiveJob) -> Option<Waiting> {
+        let waiting = self.remove_held_back(name, job);
+        if waiting.is_some() {
+            self.names.counts(name).queued -= 1;
+            return waiting;
+        }
+        if job.id >= self.recovery.first_new {
+            return None;
+        }
+        let (_, _, waiting) = self.scheduled.remove(job.due, job.id)?;
+        self.names.counts(name).scheduled -= 1;
+        Some(waiting)
     }
 
     /// It is known what a session has: it may be given more, and its names are held back for it no longer.
@@ -364,7 +401,7 @@ impl Machine {
         self.recovery.absent.contains_key(&name)
     }
 
-    /// Takes a job that is to be cancelled out of what is held back.
+    /// Takes a job out of what is held back.
     pub(super) fn remove_held_back(&mut self, name: NameKey, job: &LiveJob) -> Option<Waiting> {
         self.recovery
             .held_back

@@ -99,7 +99,7 @@ impl Machine {
     pub(super) fn release_scheduled(&mut self) {
         while let Some((name, priority, waiting)) = self.scheduled.pop(self.now) {
             self.names.counts(name).scheduled -= 1;
-            self.wait_in_line(name, priority, waiting);
+            self.wait_in_line_or_be_held_back(name, priority, waiting);
         }
     }
 

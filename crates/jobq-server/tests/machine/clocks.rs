@@ -193,6 +193,64 @@ fn a_job_that_was_due_stays_so_when_the_calendar_goes_back() {
 }
 
 #[test]
+fn a_run_goes_on_after_a_restart_where_by_the_calendar_its_jobs_time_has_not_come_any_more() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.worker(&[("a", 1)]);
+    let id = world.submit_one(client, at(&world, 60));
+    world.advance(secs(60));
+    let order = world.order(&worker);
+    world.started(&worker, &order);
+    world.jump_wall(-HOUR);
+    // The run is not recorded yet.
+    world.crash_and_restart();
+    let other = world.worker(&[("a", 1)]);
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    assert!(world.settled(&worker).is_empty(), "it goes on");
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+    assert_eq!(world.status(id), Status::Completed);
+    world.advance(secs(2 * HOUR as u64));
+    assert!(world.orders(&other).is_empty());
+}
+
+#[test]
+fn a_job_whose_time_comes_again_is_held_back_for_the_worker_that_may_be_running_it() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.worker(&[("a", 1)]);
+    world.submit_one(client, at(&world, 60));
+    world.advance(secs(60));
+    let order = world.order(&worker);
+    world.started(&worker, &order);
+    world.jump_wall(-5);
+    world.crash_and_restart();
+    let other = world.worker(&[("a", 1)]);
+    world.advance(secs(10));
+    assert!(world.orders(&other).is_empty(), "its worker may come back");
+    let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Applied]);
+}
+
+#[test]
+fn a_job_whose_time_comes_again_is_given_to_another_when_its_worker_stays_away() {
+    let mut world = World::new();
+    let client = world.client();
+    let worker = world.worker(&[("a", 1)]);
+    let id = world.submit_one(client, at(&world, 60));
+    world.advance(secs(60));
+    assert_eq!(world.order(&worker).id, id);
+    world.jump_wall(-5);
+    world.crash_and_restart();
+    let other = world.worker(&[("a", 1)]);
+    world.advance(secs(29));
+    assert!(world.orders(&other).is_empty());
+    world.advance(secs(2));
+    assert_eq!(world.order(&other).id, id);
+}
+
+#[test]
 fn a_lease_does_not_go_by_the_calendar() {
     let mut world = World::new();
     let client = world.client();
