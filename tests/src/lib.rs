@@ -20,6 +20,7 @@ pub mod pipe;
 pub mod process;
 pub mod program;
 pub mod server;
+pub mod sim;
 pub mod soon;
 pub mod terminal;
 pub mod worker;
