@@ -76,6 +76,11 @@ async fn values_that_make_no_sense_are_named_with_what_was_expected() {
             &["submit", "x", "--params", "-9223372036854775809"],
             "-9223372036854775809",
         ),
+        (
+            &["submit", "x", "--params", r#"{"a":1,"a":2}"#],
+            "the key \"a\" at line 1, column 8",
+        ),
+        (&["submit", "x", r#"n:={"a":1,"a":2}"#], "the key \"a\""),
         (&["list", "--log", "loud=very"], "loud=very"),
     ] {
         let said = program().run(arguments).await.failure(USAGE);

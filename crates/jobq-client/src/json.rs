@@ -1,10 +1,12 @@
 //! JSON and CBOR, as `docs/PROTOCOL.md` says they turn into each other.
 //!
 //! JSON goes to CBOR and back unchanged; a text with an integer that neither an `i64` nor a `u64` holds is refused, since
-//! it would come back as another number. CBOR does not always come back: byte strings become text, and tags are dropped.
+//! it would come back as another number, and so is one with a key twice in an object, of which one would be lost. CBOR does not always come back: byte strings become text, and tags are dropped.
 //!
-//! [`serde_json::Value`] has lost such an integer when it is made, so texts are to be given to [`to_cbor`] as they are.
+//! [`serde_json::Value`] has lost such integers and keys when it is made, so texts are to be given to [`to_cbor`] as they are.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -44,13 +46,25 @@ pub enum JsonError {
         /// The column of its beginning, from 1, in bytes.
         column: usize,
     },
+    /// It has an object with a key twice: of the two values one would be lost.
+    #[error(
+        "the key {key:?} at line {line}, column {column} is there for the second time in its object; give each key once"
+    )]
+    Twice {
+        /// The key; of a very long one the beginning.
+        key: String,
+        /// The line of the second one, from 1.
+        line: usize,
+        /// The column of its beginning, from 1, in bytes.
+        column: usize,
+    },
     /// It cannot be encoded.
     #[error(transparent)]
     Params(#[from] ParamsError),
 }
 
-/// Most characters of a number in an error.
-const MAX_DIGITS: usize = 60;
+/// Most characters of a number or a key in an error.
+const MAX_SHOWN: usize = 60;
 
 /// Turns a JSON text into one CBOR item.
 ///
@@ -61,7 +75,7 @@ const MAX_DIGITS: usize = 60;
 /// ```
 ///
 /// # Errors
-/// [`JsonError::Syntax`] and [`JsonError::Integer`], with the place.
+/// [`JsonError::Syntax`], [`JsonError::Integer`] and [`JsonError::Twice`], with the place.
 pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
     let value: Json = serde_json::from_slice(text).map_err(|error| {
         let described = error.to_string();
@@ -72,16 +86,20 @@ pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
             column: error.column(),
         }
     })?;
-    check_integers(text)?;
+    check_lossless(text)?;
     Ok(value_to_cbor(&value)?)
 }
 
-/// Looks for integers in a JSON text that neither an `i64` nor a `u64` holds. For texts that are read by other means
-/// than [`to_cbor`], which does this too.
+/// Looks in a JSON text for what [`serde_json::Value`] would lose: integers that neither an `i64` nor a `u64` holds, and
+/// keys that an object has twice. For texts that are read by other means than [`to_cbor`], which does this too.
 ///
 /// # Errors
-/// [`JsonError::Integer`], of the first one.
-pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
+/// [`JsonError::Integer`] or [`JsonError::Twice`], of the first one. Of a text that is no JSON anything may be said.
+pub fn check_lossless(text: &[u8]) -> Result<(), JsonError> {
+    // The objects and arrays that are open, the innermost last; an array has no keys.
+    let mut open: Vec<Option<HashSet<Cow<'_, [u8]>>>> = Vec::new();
+    // The next string is a key, if this is an object.
+    let mut key_next = false;
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         let rest = &text[at..];
@@ -90,23 +108,67 @@ pub fn check_integers(text: &[u8]) -> Result<(), JsonError> {
             b'-' | b'0'..=b'9' => number(rest),
             _ => 1,
         };
-        // What is no UTF-8 is no JSON, and whoever reads it says so.
-        let digits = std::str::from_utf8(&rest[..length]).unwrap_or_default();
-        if byte != b'"' && is_too_large(digits) {
-            let before = &text[..at];
-            let line_start = before
-                .iter()
-                .rposition(|&byte| byte == b'\n')
-                .map_or(0, |end| end + 1);
-            return Err(JsonError::Integer {
-                digits: cut(digits),
-                line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
-                column: 1 + at - line_start,
-            });
+        let token = &rest[..length];
+        match byte {
+            b'{' => open.push(Some(HashSet::new())),
+            b'[' => open.push(None),
+            b'}' | b']' => drop(open.pop()),
+            b'"' => {
+                if key_next
+                    && let Some(Some(keys)) = open.last_mut()
+                    && !keys.insert(unescaped(token))
+                {
+                    let key = String::from_utf8_lossy(&unescaped(token)).into_owned();
+                    let (line, column) = place(text, at);
+                    let key = cut(&key);
+                    return Err(JsonError::Twice { key, line, column });
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                // What is no UTF-8 is no JSON, and whoever reads it says so.
+                let digits = std::str::from_utf8(token).unwrap_or_default();
+                if is_too_large(digits) {
+                    let (line, column) = place(text, at);
+                    let digits = cut(digits);
+                    return Err(JsonError::Integer { digits, line, column });
+                }
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            key_next = matches!(byte, b'{' | b',');
         }
         at += length;
     }
     Ok(())
+}
+
+/// The line and the column of a byte, both from 1.
+fn place(text: &[u8], at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line_start = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
+    (
+        1 + before.iter().filter(|&&byte| byte == b'\n').count(),
+        1 + at - line_start,
+    )
+}
+
+/// What a string in quotes means.
+fn unescaped(string: &[u8]) -> Cow<'_, [u8]> {
+    let plain = || {
+        let inner = string.strip_prefix(b"\"").unwrap_or(string);
+        Cow::Borrowed(inner.strip_suffix(b"\"").unwrap_or(inner))
+    };
+    if !string.contains(&b'\\') {
+        return plain();
+    }
+    match serde_json::from_slice::<String>(string) {
+        Ok(text) => Cow::Owned(text.into_bytes()),
+        Err(_) => plain(),
+    }
 }
 
 /// The length of a string that begins here, with its quotes.
@@ -134,10 +196,10 @@ fn is_too_large(number: &str) -> bool {
     is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
 }
 
-fn cut(digits: &str) -> String {
-    match digits.get(..MAX_DIGITS) {
-        Some(beginning) if digits.len() > MAX_DIGITS => format!("{beginning}…"),
-        _ => digits.to_owned(),
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -324,6 +386,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_twice_in_an_object_is_refused_with_its_place() {
+        for (text, key, line, column) in [
+            (r#"{"a":1,"a":2}"#, "a", 1, 8),
+            ("{\"b\": [{\"a\": {},\n  \"a\" : 2}]}", "a", 2, 3),
+            (r#"{"":0,"a":{"b":1},"":0}"#, "", 1, 19),
+            ("{\"a\\\"\":1,\"a\\u0022\":2}", "a\"", 1, 10),
+            (r#"{"\u00e9":1,"é":2}"#, "é", 1, 13),
+        ] {
+            let wrong = to_cbor(text.as_bytes()).expect_err(text);
+            let key = key.to_owned();
+            assert_eq!(wrong, JsonError::Twice { key, line, column }, "{text}");
+            let place = format!("at line {line}, column {column} is there for the second time");
+            assert!(wrong.to_string().contains(&place), "{wrong}");
+        }
+        let long = "é".repeat(10_000);
+        let wrong =
+            to_cbor(format!(r#"{{"{long}":1,"{long}":2}}"#).as_bytes()).expect_err("it is there twice");
+        assert!(wrong.to_string().len() < 300, "{wrong}");
+    }
+
+    #[test]
+    fn the_same_text_as_a_key_elsewhere_or_as_a_value_is_taken() {
+        for text in [
+            r#"{"a":{"a":"a"},"b":["a","a",{"a":1},{"a":2}]}"#,
+            r#"{"a":"b","b":"a","c":"a"}"#,
+            r#"[{"a":1},{"a":1}]"#,
+        ] {
+            assert_eq!(back(&there(text)), text);
+        }
+    }
+
     /// What has no large integers and no floats that a shorter text means too.
     fn any_json() -> impl Strategy<Value = Json> {
         let leaf = prop_oneof![
@@ -367,8 +461,14 @@ mod tests {
         }
 
         #[test]
-        fn looking_for_integers_never_fails_on_what_is_no_json(text in any::<Vec<u8>>()) {
-            let _ = check_integers(&text);
+        fn looking_for_losses_never_panics_on_what_is_no_json(text in any::<Vec<u8>>()) {
+            let _ = check_lossless(&text);
+        }
+
+        #[test]
+        fn what_an_object_of_unlike_keys_became_has_no_key_twice(json in any_json()) {
+            prop_assert_eq!(check_lossless(json.to_string().as_bytes()), Ok(()));
+            prop_assert_eq!(check_lossless(format!("{json:#}").as_bytes()), Ok(()));
         }
     }
 

@@ -127,7 +127,7 @@ impl Defaults {
         };
         let mut request = fields.request(name);
         if let Some(params) = &line.params {
-            json::check_integers(text).map_err(|error| error.to_string())?;
+            json::check_lossless(text).map_err(|error| error.to_string())?;
             request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
         }
         Ok(match (line.uuid, &self.once) {
@@ -311,6 +311,11 @@ mod tests {
                 r#"{"name":"a","params":{"n":18446744073709551616}}"#,
                 "the integer 18446744073709551616 at line 1, column 27",
             ),
+            (
+                r#"{"name":"a","params":{"b":[{"c":1,"c":2}]}}"#,
+                "the key \"c\" at line 1, column 35",
+            ),
+            (r#"{"name":"a","name":"b"}"#, "duplicate field `name`"),
             (r"{}", "no \"name\""),
             (r#"{"name":"a","in":"1m","at":"2026-11-23"}"#, "both"),
             (r#"{"name":"a","in":"soon"}"#, "\"soon\": it is no duration"),

@@ -119,7 +119,7 @@ async fn wait(client: &Client, id: JobId, due: Option<i64>) -> Result<Outcome, W
 /// Checks `--params`, as far as that is possible without reading what it names.
 ///
 /// # Errors
-/// It is no JSON, or would be rounded.
+/// It is no JSON, or would lose something.
 pub(super) fn params(text: &str) -> Result<String, String> {
     if text != "-" && !text.starts_with('@') {
         json::to_cbor(text.as_bytes()).map_err(|error| error.to_string())?;

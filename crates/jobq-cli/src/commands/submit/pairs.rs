@@ -17,9 +17,9 @@ pub(super) enum PairError {
         /// Within the JSON, from 1.
         column: usize,
     },
-    /// What follows `:=` has a number that would be another one.
+    /// What follows `:=` has a number that would be another one, or a key twice.
     #[error("in {pair:?}, {problem}")]
-    Number { pair: String, problem: String },
+    Lossy { pair: String, problem: String },
     /// Two words have the same key.
     #[error("the key {0:?} is given twice")]
     Twice(String),
@@ -70,7 +70,7 @@ fn parse(pair: &str, text: &str) -> Result<Value, PairError> {
             column: error.column(),
         }
     })?;
-    json::check_integers(text.as_bytes()).map_err(|error| PairError::Number {
+    json::check_lossless(text.as_bytes()).map_err(|error| PairError::Lossy {
         pair: pair.to_owned(),
         problem: error.to_string(),
     })?;
@@ -125,6 +125,13 @@ mod tests {
             .to_string();
         assert!(
             error.contains("the integer 18446744073709551616 at line 1, column 2"),
+            "{error}"
+        );
+        let error = shown(&[r#"n:={"a":1,"a":2}"#])
+            .expect_err("one would be lost")
+            .to_string();
+        assert!(
+            error.contains("the key \"a\" at line 1, column 8 is there for the second time"),
             "{error}"
         );
         assert_eq!(shown(&["a=1", "a:=2"]), Err(PairError::Twice("a".to_owned())));
