@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Zoned};
 use jobq_client::Backoff;
@@ -36,28 +37,35 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+const NO_TIME: &str = "it is no time; expected one such as 2026-11-23T09:00:00Z, 2026-11-23T10:00:00+01:00, '2026-11-23 \
+                       10:00 Europe/Berlin', or in local time '2026-11-23 10:00' and 'tomorrow 09:00'";
+
 /// Reads a point in time, in microseconds since 1970: `2026-11-23T10:00:00+01:00`, `…Z`, `…[Europe/Berlin]`, or a
-/// date with or without a time of day, followed by the name of a time zone or in local time: `2026-11-23 10:00
-/// Europe/Berlin`, `2026-11-23`, `tomorrow 09:00`.
+/// date with or without a time of day, followed by the name of a time zone or an offset, or in local time: `2026-11-23
+/// 10:00 Europe/Berlin`, `2026-11-23 10:00 +01:00`, `2026-11-23`, `tomorrow 09:00`.
 ///
 /// # Errors
 /// It is none.
 pub(crate) fn time(text: &str) -> Result<i64, String> {
     let text = text.trim();
+    // A timestamp's parser passes over a zone, so this comes first.
+    if let Some((_, zone)) = text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+        return zoned(text, zone);
+    }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_microsecond());
     }
-    if let Ok(zoned) = text.parse::<Zoned>() {
-        return Ok(zoned.timestamp().as_microsecond());
-    }
     let (text, zone) = match text.rsplit_once(' ') {
         Some((time, zone)) if zone.contains('/') || zone == "UTC" => {
-            let zone = TimeZone::get(zone).map_err(|_| {
-                format!("{zone:?} is no time zone that this system knows; expected one such as Europe/Berlin")
-            })?;
+            let zone = TimeZone::get(zone).map_err(|_| unknown_zone(zone))?;
             (time.trim_end(), zone)
         }
         Some((time, "Z")) => (time.trim_end(), TimeZone::UTC),
+        Some((time, offset)) if offset.starts_with(['+', '-']) => {
+            let zone = fixed(offset)
+                .ok_or_else(|| format!("{offset:?} is no offset; expected one such as +01:00"))?;
+            (time.trim_end(), zone)
+        }
         Some((_, zone)) if zone.len() > 2 && zone.bytes().all(|byte| byte.is_ascii_uppercase()) => {
             return Err(format!(
                 "{zone} is ambiguous; give a zone such as Europe/Berlin, or an offset as in …T10:00:00+01:00"
@@ -66,12 +74,37 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
         _ => (text, system_zone()?),
     };
     let today = Timestamp::now().to_zoned(zone.clone()).date();
-    let local = civil(text, today).ok_or(
-        "it is no time; expected one such as 2026-11-23T09:00:00Z, 2026-11-23T10:00:00+01:00, '2026-11-23 10:00 \
-         Europe/Berlin', or in local time '2026-11-23 10:00' and 'tomorrow 09:00'",
-    )?;
+    let local = civil(text, today).ok_or(NO_TIME)?;
     let zoned = local.to_zoned(zone).map_err(|error| error.to_string())?;
     Ok(zoned.timestamp().as_microsecond())
+}
+
+/// A time with the name of a zone in brackets behind it, and maybe an offset before that.
+fn zoned(text: &str, zone: &str) -> Result<i64, String> {
+    if let Ok(zoned) = text.parse::<Zoned>() {
+        return Ok(zoned.timestamp().as_microsecond());
+    }
+    if text.parse::<Timestamp>().is_err() {
+        return Err(NO_TIME.to_owned());
+    }
+    // It is a time, with an offset that tells when, so it is the zone that is at odds with it.
+    Err(match TimeZone::get(zone) {
+        Ok(_) => {
+            format!("{zone} has another offset than the one that stands before it; leave out one of the two")
+        }
+        Err(_) => unknown_zone(zone),
+    })
+}
+
+/// The zone of an offset such as `+01:00`, which jiff reads only behind a time.
+fn fixed(offset: &str) -> Option<TimeZone> {
+    let time = format!("1970-01-01T00:00{offset}");
+    let offset = Pieces::parse(&time).ok()?.to_numeric_offset()?;
+    Some(TimeZone::fixed(offset))
+}
+
+fn unknown_zone(zone: &str) -> String {
+    format!("{zone:?} is no time zone that this system knows; expected one such as Europe/Berlin")
 }
 
 /// The zone of local time.
@@ -214,6 +247,10 @@ mod tests {
         assert_eq!(time(zone), Ok(nine));
         assert_eq!(time("2026-11-23 09:00 UTC"), Ok(nine));
         assert_eq!(time("2026-11-23 09:00 Z"), Ok(nine));
+        assert_eq!(time("2026-11-23 10:00 +01:00"), Ok(nine));
+        assert_eq!(time("2026-11-23 04:00 -05"), Ok(nine));
+        assert_eq!(time("2026-11-23T10:00[Europe/Berlin]"), Ok(nine));
+        assert!(time("tomorrow 09:00 +01:00").is_ok());
         let ambiguous = time("2026-11-23 09:00 EST").expect_err("there are several");
         assert!(ambiguous.contains("EST is ambiguous"), "{ambiguous}");
         let tomorrow = time("tomorrow").expect("it is a day");
@@ -229,6 +266,45 @@ mod tests {
             "2026-11-23 10:00 Mars/Base",
         ] {
             assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_offset_that_is_not_its_zones_is_refused() {
+        for (text, says) in [
+            (
+                "2026-11-23T10:00:00+05:00[Europe/Berlin]",
+                "Europe/Berlin has another offset",
+            ),
+            (
+                "2026-07-23T10:00:00+01:00[Europe/Berlin]",
+                "Europe/Berlin has another offset",
+            ),
+            (
+                "2026-11-23T10:00:00+01:00[Mars/Base]",
+                "\"Mars/Base\" is no time zone",
+            ),
+            ("soon[Europe/Berlin]", "it is no time"),
+            ("2026-11-23 10:00 +99:00", "\"+99:00\" is no offset"),
+        ] {
+            let error = time(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_a_clock_skips_is_an_hour_later_and_one_that_it_shows_twice_the_first() {
+        for (text, instant) in [
+            ("2027-03-28 02:30 Europe/Berlin", "2027-03-28T03:30:00+02:00"),
+            ("2027-03-28T02:30[Europe/Berlin]", "2027-03-28T03:30:00+02:00"),
+            ("2026-10-25 02:30 Europe/Berlin", "2026-10-25T02:30:00+02:00"),
+            (
+                "2026-10-25 02:30:00+01:00[Europe/Berlin]",
+                "2026-10-25T02:30:00+01:00",
+            ),
+        ] {
+            let expected = time(instant).expect("it is a time");
+            assert_eq!(time(text), Ok(expected), "{text}");
         }
     }
 

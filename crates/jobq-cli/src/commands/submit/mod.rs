@@ -35,7 +35,8 @@ fails and is to be repeated, and a terminal shows how far the job has come.
 Params are any JSON by --params, or an object made of words: KEY=VALUE for a
 text, KEY:=JSON for anything else. A backslash takes their meaning from '=',
 ':' and itself in a KEY: 'a\\=b=c' gives {\"a=b\": \"c\"}. Integers of more than 64
-bits would be rounded, and are refused: write them as texts.
+bits would be rounded, and are refused: write them as texts. So are JSON objects
+with a key twice.
 
 Without NAME, with - for it, or with --stdin, it submits many jobs from
 standard input, one JSON object a line, and ends with counts:
@@ -61,10 +62,11 @@ that changed is refused as uuid_conflict.
 
 A NAME that begins with - goes behind --, as in `jobq submit -- -name`.
 
-Times are RFC 3339, or local where no zone is given; the name of a zone may
-follow: '2026-11-23 06:00 Europe/Berlin', 'tomorrow 06:00'. A time that a clock
-skips when it is put forward is taken as an hour later, one that it shows twice
-as the first of the two.
+Times are RFC 3339, or local where no zone is given; the name of a zone or an
+offset may follow: '2026-11-23 06:00 Europe/Berlin', '2026-11-23 06:00 +01:00',
+'tomorrow 06:00'. A time that a clock skips when it is put forward is taken as
+an hour later, one that it shows twice as the first of the two. A job whose time
+is past is due at once, and standard error says so.
 
 Examples:
   jobq submit thumbnail file=a.png width:=200
