@@ -220,3 +220,48 @@ async fn contradictory_targets_are_refused() {
     assert!(said.stdout.contains("1: "), "{said}");
     said.failure(PARTIAL);
 }
+
+#[tokio::test]
+async fn jobs_are_cancelled_and_retried_by_uuid_and_what_is_not_there_is_said_alike_everywhere() {
+    const UUID: &str = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11";
+    const NONE: &str = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c12";
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    jobq(&server, &["submit", "x", "--uuid", UUID]).await.success();
+    let cancelled = jobq(&server, &["cancel", UUID]).await.success();
+    assert_eq!(cancelled, "1: cancelled\n");
+    let retried = jobq(&server, &["retry", UUID]).await.success();
+    assert_eq!(retried, "1: submitted again as 2\n");
+    for (named, missing) in [
+        (
+            NONE,
+            format!("there is no job of uuid {NONE}, or its record is no longer kept"),
+        ),
+        (
+            "77",
+            "there is no job 77, or its record is no longer kept".to_owned(),
+        ),
+    ] {
+        for command in ["show", "wait", "cancel", "retry"] {
+            let ended = jobq(&server, &[command, named]).await;
+            assert_eq!(ended.code, Some(PARTIAL), "{command}: {ended}");
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(said.contains(&missing), "{command}: {ended}");
+        }
+    }
+    let ended = jobq(&server, &["cancel", "2", NONE, "--json"]).await;
+    assert_eq!(ended.code, Some(PARTIAL), "{ended}");
+    let mut objects: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    objects.sort_by_key(|object| object["id"].as_u64());
+    let expected = [
+        serde_json::json!({ "uuid": NONE, "outcome": "not_found" }),
+        serde_json::json!({ "id": 2, "outcome": "cancelled" }),
+    ];
+    assert_eq!(objects, expected);
+    let said = jobq(&server, &["retry", "seven"]).await.failure(USAGE);
+    assert!(said.contains("neither a job's number nor a uuid"), "{said}");
+}

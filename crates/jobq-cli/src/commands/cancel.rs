@@ -4,6 +4,7 @@ use jobq_client::{AskError, CancelOutcome, Client, JobId, Status};
 use serde_json::json;
 
 use super::change::{self, Change, Changed, Targets};
+use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::exit::Exit;
 
@@ -14,9 +15,9 @@ A job that waits is cancelled at once. The worker of one that runs is told to
 stop it; if it completes first, it stays completed. It is no error if a job had
 ended before: the command can be repeated.
 
-Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
-match all of them and have not ended. With filters it counts them and asks
-first, unless --yes is given.
+Jobs are named by their numbers or uuids, or by filters, as in `jobq list`: all
+jobs that match all of them and have not ended. With filters it counts them and
+asks first, unless --yes is given.
 
 Examples:
   jobq cancel 7 8 9
@@ -38,14 +39,29 @@ impl Change for Cancel {
     const STATUSES: &'static [Status] = &[Status::Scheduled, Status::Queued, Status::Processing];
     const MEANT: &'static [Status] = Self::STATUSES;
 
+    fn missing(job: JobRef) -> Changed {
+        let outcome = "not_found";
+        Changed {
+            outcome: "not there",
+            done: false,
+            says: job.missing(),
+            object: match job {
+                JobRef::Id(id) => json!({ "id": id.0, "outcome": outcome }),
+                JobRef::Uuid(uuid) => json!({ "uuid": uuid.to_string(), "outcome": outcome }),
+            },
+        }
+    }
+
     async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError> {
         let results = client.cancel(ids).await?;
         let changed = results.iter().map(|result| {
+            if result.outcome == CancelOutcome::NotFound {
+                return Self::missing(JobRef::Id(JobId(result.id)));
+            }
             let (code, outcome, says) = match result.outcome {
                 CancelOutcome::Cancelled => ("cancelled", "cancelled", "cancelled"),
                 CancelOutcome::Marked => ("marked", "told to stop", "its worker is told to stop it"),
                 CancelOutcome::AlreadyEnded => ("already_ended", "had ended before", "it had ended before"),
-                CancelOutcome::NotFound => ("not_found", "not there", "there is no such job"),
                 _ => (
                     "unknown",
                     "unknown",

@@ -1,13 +1,17 @@
-//! Changing many jobs, by their numbers or by a filter: what `cancel` and `retry` have in common.
+//! Changing many jobs, by their numbers and uuids or by a filter: what `cancel` and `retry` have in common.
 //!
 //! A filter is turned into numbers first, then counted and confirmed, and only then carried out: what was agreed to
 //! is what is done, whatever arrives meanwhile.
+
+use std::fmt::Display;
 
 use anyhow::{Context, anyhow};
 use futures::TryStreamExt;
 use jobq_client::{AskError, Client, JobId, Status};
 use serde_json::Value;
+use uuid::Uuid;
 
+use super::job_ref::JobRef;
 use super::selection::Selection;
 use crate::cli::Global;
 use crate::connect::unanswered;
@@ -25,9 +29,9 @@ const MAX_JOBS: usize = 10_000_000;
 /// Which jobs to change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Targets {
-    /// The jobs' numbers
-    #[arg(value_name = "ID", value_parser = crate::values::number::<u64>(1..), conflicts_with_all = ["status", "name", "username", "since", "until", "reason"])]
-    ids: Vec<u64>,
+    /// The jobs' numbers, or the uuids that they were submitted under
+    #[arg(value_name = "ID|UUID", value_parser = JobRef::parse, conflicts_with_all = ["status", "name", "username", "since", "until", "reason"])]
+    jobs: Vec<JobRef>,
     #[command(flatten)]
     selection: Selection,
     /// Do not ask before changing the jobs that match
@@ -52,6 +56,9 @@ pub(super) trait Change {
     /// The outcome that a sum of many names first, also if there is none, where there is such.
     const FIRST: Option<&'static str> = None;
 
+    /// What became of a job that does not exist.
+    fn missing(job: JobRef) -> Changed;
+
     /// Changes some jobs; one answer for each, in order.
     async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError>;
 }
@@ -68,6 +75,14 @@ pub(super) struct Changed {
     pub(super) object: Value,
 }
 
+/// The jobs to change.
+#[derive(Debug, Default)]
+struct Jobs {
+    ids: Vec<JobId>,
+    /// Those that there are no jobs of.
+    missing: Vec<Uuid>,
+}
+
 pub(super) async fn run<C: Change>(targets: Targets, global: &Global) -> anyhow::Result<Exit> {
     let failed = || format!("failed to {} jobs", C::VERB);
     targets
@@ -82,7 +97,7 @@ pub(super) async fn run<C: Change>(targets: Targets, global: &Global) -> anyhow:
         () = signals.recv() => return Ok(Exit::Interrupted),
     };
     let changed = match found {
-        Ok(Some(ids)) => carry_out::<C>(&client, &ids, &targets, &mut signals).await,
+        Ok(Some(jobs)) => carry_out::<C>(&client, &jobs, &targets, &mut signals).await,
         Ok(None) => Ok(Exit::Ok),
         Err(error) => Err(error),
     };
@@ -92,9 +107,9 @@ pub(super) async fn run<C: Change>(targets: Targets, global: &Global) -> anyhow:
 
 impl Targets {
     fn check<C: Change>(&self) -> anyhow::Result<()> {
-        if self.ids.is_empty() && self.selection.is_empty() {
+        if self.jobs.is_empty() && self.selection.is_empty() {
             return Err(anyhow!(
-                "no jobs are named; give their numbers, or say which by --name, --status and the other filters"
+                "no jobs are named; give their numbers or uuids, or say which by --name, --status and the other filters"
             ));
         }
         if let Some(status) = self.selection.status
@@ -112,19 +127,23 @@ impl Targets {
     }
 
     /// The jobs; none if there is nothing to do.
-    async fn find<C: Change>(&self, client: &Client) -> anyhow::Result<Option<Vec<JobId>>> {
+    async fn find<C: Change>(&self, client: &Client) -> anyhow::Result<Option<Jobs>> {
         if self.selection.is_empty() {
-            return Ok(Some(self.ids.iter().copied().map(JobId).collect()));
+            return self.named(client).await.map(Some);
         }
         let ids = self.matching::<C>(client).await?;
         if ids.is_empty() {
             note("no jobs match");
             return Ok(None);
         }
+        let found = Jobs {
+            ids,
+            missing: Vec::new(),
+        };
         if self.yes {
-            return Ok(Some(ids));
+            return Ok(Some(found));
         }
-        let jobs = count(ids.len() as u64, "job");
+        let jobs = count(found.ids.len() as u64, "job");
         if !progress::can_ask() {
             return Err(Exit::Usage.because(anyhow!(
                 "{jobs} would be changed, and there is no terminal to ask on; repeat it with --yes"
@@ -134,10 +153,24 @@ impl Targets {
         let agreed = tokio::task::spawn_blocking(move || progress::confirm(&question)).await;
         let agreed = agreed.context("the question panicked")?;
         if agreed.context("failed to read the answer")? {
-            return Ok(Some(ids));
+            return Ok(Some(found));
         }
         note("nothing was changed");
         Ok(None)
+    }
+
+    /// The jobs that are named one by one.
+    async fn named(&self, client: &Client) -> anyhow::Result<Jobs> {
+        let mut jobs = Jobs::default();
+        for &job in &self.jobs {
+            match (job.id(client).await?, job) {
+                (Some(id), _) => jobs.ids.push(id),
+                (None, JobRef::Uuid(uuid)) => jobs.missing.push(uuid),
+                // A number is one, whether or not there is such a job.
+                (None, JobRef::Id(id)) => jobs.ids.push(id),
+            }
+        }
+        Ok(jobs)
     }
 
     async fn matching<C: Change>(&self, client: &Client) -> anyhow::Result<Vec<JobId>> {
@@ -170,24 +203,22 @@ impl Targets {
 
 async fn carry_out<C: Change>(
     client: &Client,
-    ids: &[JobId],
+    jobs: &Jobs,
     targets: &Targets,
     signals: &mut Signals,
 ) -> anyhow::Result<Exit> {
-    // Nobody reads a line for each of a million jobs that were not named one by one.
-    let sums_up = targets.ids.is_empty() && !targets.json;
-    let mut sums: Vec<(&'static str, u64)> = C::FIRST.iter().map(|&outcome| (outcome, 0)).collect();
-    let mut output = Output::new();
-    let mut exit = Exit::Ok;
-    let line = Line::steps(ids.len() as u64);
+    let ids = &jobs.ids;
+    let mut telling = Telling::new::<C>(targets, ids.len() as u64);
+    for &uuid in &jobs.missing {
+        telling.tell(&uuid, &C::missing(JobRef::Uuid(uuid)))?;
+    }
     let mut answered = 0;
     let mut ended = Ok(());
-    let mut unread = false;
     for chunk in ids.chunks(CHUNK) {
         let changed = tokio::select! {
             changed = C::change(client, chunk) => changed,
             () = signals.recv() => {
-                exit = Exit::Interrupted;
+                telling.exit = Exit::Interrupted;
                 break;
             }
         };
@@ -199,41 +230,12 @@ async fn carry_out<C: Change>(
             }
         };
         answered += changed.len();
-        line.at(answered as u64);
+        telling.line.at(answered as u64);
         for (id, changed) in chunk.iter().zip(changed) {
-            if !changed.done {
-                exit = Exit::Partial;
-            }
-            match sums.iter_mut().find(|sum| sum.0 == changed.outcome) {
-                Some(sum) => sum.1 += 1,
-                None => sums.push((changed.outcome, 1)),
-            }
-            let told = match (targets.json, sums_up || unread) {
-                (_, true) => Ok(()),
-                (true, false) => line.beside(|| output.json(&changed.object)),
-                (false, false) => {
-                    line.beside(|| output.line(format_args!("{id}: {}", output::escape(&changed.says))))
-                }
-            };
-            match told {
-                // What was asked for is done, whether or not somebody reads about it.
-                Err(error) if error.is::<OutputClosed>() => unread = true,
-                told => told?,
-            }
+            telling.tell(id, &changed)?;
         }
     }
-    drop(line);
-    if sums_up && answered > 0 {
-        let sums: Vec<String> = sums
-            .iter()
-            .map(|(outcome, count)| format!("{count} {outcome}"))
-            .collect();
-        output.line(sums.join(", "))?;
-    }
-    match output.finish() {
-        Err(error) if !error.is::<OutputClosed>() => return Err(error),
-        _ => {}
-    }
+    let exit = telling.finish(answered > 0)?;
     if answered < ids.len() {
         note(&format!(
             "{} of {} were answered; what was asked for the next {} may have been done, and it is safe to repeat",
@@ -243,4 +245,76 @@ async fn carry_out<C: Change>(
         ));
     }
     ended.map(|()| exit)
+}
+
+/// What is said of the jobs, and how it comes out.
+struct Telling {
+    output: Output,
+    line: Line,
+    json: bool,
+    /// Nobody reads a line for each of a million jobs that were not named one by one.
+    sums_up: bool,
+    sums: Vec<(&'static str, u64)>,
+    /// Nobody reads the output any more.
+    unread: bool,
+    exit: Exit,
+}
+
+impl Telling {
+    fn new<C: Change>(targets: &Targets, jobs: u64) -> Self {
+        Self {
+            output: Output::new(),
+            line: Line::steps(jobs),
+            json: targets.json,
+            sums_up: targets.jobs.is_empty() && !targets.json,
+            sums: C::FIRST.iter().map(|&outcome| (outcome, 0)).collect(),
+            unread: false,
+            exit: Exit::Ok,
+        }
+    }
+
+    fn tell(&mut self, job: &impl Display, changed: &Changed) -> anyhow::Result<()> {
+        if !changed.done {
+            self.exit = Exit::Partial;
+        }
+        match self.sums.iter_mut().find(|sum| sum.0 == changed.outcome) {
+            Some(sum) => sum.1 += 1,
+            None => self.sums.push((changed.outcome, 1)),
+        }
+        let Self { output, line, .. } = self;
+        let told = match (self.json, self.sums_up || self.unread) {
+            (_, true) => Ok(()),
+            (true, false) => line.beside(|| output.json(&changed.object)),
+            (false, false) => {
+                line.beside(|| output.line(format_args!("{job}: {}", output::escape(&changed.says))))
+            }
+        };
+        match told {
+            // What was asked for is done, whether or not somebody reads about it.
+            Err(error) if error.is::<OutputClosed>() => self.unread = true,
+            told => told?,
+        }
+        Ok(())
+    }
+
+    fn finish(self, is_answered: bool) -> anyhow::Result<Exit> {
+        let Self {
+            mut output,
+            line,
+            sums,
+            ..
+        } = self;
+        drop(line);
+        if self.sums_up && is_answered {
+            let sums: Vec<String> = sums
+                .iter()
+                .map(|(outcome, count)| format!("{count} {outcome}"))
+                .collect();
+            output.line(sums.join(", "))?;
+        }
+        match output.finish() {
+            Err(error) if !error.is::<OutputClosed>() => Err(error),
+            _ => Ok(self.exit),
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! A job, as people name it.
 
-use jobq_client::JobId;
+use anyhow::Context;
+use jobq_client::{Client, JobId};
 use uuid::Uuid;
+
+use crate::connect::unanswered;
 
 /// What a job is named by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,21 @@ impl JobRef {
             Self::Uuid(uuid) => format!("job of uuid {uuid}"),
         };
         format!("there is no {named}, or its record is no longer kept")
+    }
+
+    /// Its number; none if there is no job of its uuid. Whether there is one of its number is not looked up.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub(super) async fn id(self, client: &Client) -> anyhow::Result<Option<JobId>> {
+        match self {
+            Self::Id(id) => Ok(Some(id)),
+            Self::Uuid(uuid) => {
+                let view = client.show_uuid(uuid).await.map_err(unanswered);
+                let view = view.context("failed to find a job by its uuid")?;
+                Ok(view.map(|view| JobId(view.id)))
+            }
+        }
     }
 }
 

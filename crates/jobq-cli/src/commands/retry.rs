@@ -1,9 +1,10 @@
 //! `jobq retry`: ended jobs, submitted again.
 
-use jobq_client::{AskError, Client, JobId, Status};
+use jobq_client::{AskError, Client, ErrorCode, JobId, Status};
 use serde_json::json;
 
 use super::change::{self, Change, Changed, Targets};
+use super::job_ref::JobRef;
 use crate::cli::Global;
 use crate::exit::Exit;
 
@@ -15,9 +16,9 @@ Repeating the command gives the same new jobs and no others, and says how many
 there were before: an old job stays listed as failed as long as its record is
 kept.
 
-Jobs are named by their numbers, or by filters, as in `jobq list`: all jobs that
-match all of them. Without --status, filters mean failed jobs. With filters it
-counts the jobs and asks first, unless --yes is given.
+Jobs are named by their numbers or uuids, or by filters, as in `jobq list`: all
+jobs that match all of them. Without --status, filters mean failed jobs. With
+filters it counts the jobs and asks first, unless --yes is given.
 
 Examples:
   jobq retry 7
@@ -35,6 +36,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 /// What a sum calls those that this call submitted, and those that were submitted before.
 const AGAIN: &str = "submitted again";
 const BEFORE: &str = "had been before";
+/// And those that it could not.
+const REFUSED: &str = "refused";
 
 struct Retry;
 
@@ -44,6 +47,20 @@ impl Change for Retry {
     const MEANT: &'static [Status] = &[Status::Failed];
     const REMARK: &'static str = " Those that were submitted again before are left as they are.";
     const FIRST: Option<&'static str> = Some(AGAIN);
+
+    fn missing(job: JobRef) -> Changed {
+        let error = ErrorCode::NotFound.as_str();
+        let message = job.missing();
+        Changed {
+            outcome: REFUSED,
+            done: false,
+            object: match job {
+                JobRef::Id(id) => json!({ "retry_of": id.0, "error": error, "message": message }),
+                JobRef::Uuid(uuid) => json!({ "uuid": uuid.to_string(), "error": error, "message": message }),
+            },
+            says: message,
+        }
+    }
 
     async fn change(client: &Client, ids: &[JobId]) -> Result<Vec<Changed>, AskError> {
         let receipts = client.retry(ids).await?;
@@ -61,8 +78,9 @@ impl Change for Retry {
                     object: json!({ "id": new.id.0, "retry_of": old.0, "existing": new.existing }),
                 }
             }
+            Err(error) if error.code == ErrorCode::NotFound => Self::missing(JobRef::Id(*old)),
             Err(error) => Changed {
-                outcome: "refused",
+                outcome: REFUSED,
                 done: false,
                 says: error.to_string(),
                 object: json!({ "retry_of": old.0, "error": error.code.as_str(), "message": error.message }),

@@ -125,15 +125,9 @@ async fn wait(client: &Client, args: &Args, signals: &mut Signals) -> anyhow::Re
 async fn ids(client: &Client, jobs: &[JobRef], ends: &mut Ends) -> anyhow::Result<Vec<JobId>> {
     let mut ids = Vec::with_capacity(jobs.len());
     for &job in jobs {
-        match job {
-            JobRef::Id(id) => ids.push(id),
-            JobRef::Uuid(uuid) => {
-                let view = client.show_uuid(uuid).await.map_err(unanswered);
-                match view.context("failed to find a job by its uuid")? {
-                    Some(view) => ids.push(JobId(view.id)),
-                    None => ends.missing(job),
-                }
-            }
+        match job.id(client).await? {
+            Some(id) => ids.push(id),
+            None => ends.missing(job),
         }
     }
     let mut seen = HashSet::new();
@@ -210,7 +204,7 @@ pub(in crate::commands) fn not_waited(error: WaitError) -> anyhow::Error {
         WaitError::Fetch { id, source } => {
             unanswered(source).context(format!("job {id} has ended, and its result could not be fetched"))
         }
-        error @ WaitError::NotFound { .. } => Exit::Partial.because(error),
+        WaitError::NotFound { id } => Exit::Partial.because(anyhow!(JobRef::Id(id).missing())),
         error => error.into(),
     };
     error.context("failed to wait for the job")
