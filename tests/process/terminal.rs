@@ -3,7 +3,7 @@
 use jobq_client::JobRequest;
 use jobq_tests::{History, ServerProcess, Terminal, Via, WorkerProcess};
 
-use crate::fixture::{connect, directory, program, submit};
+use crate::fixture::{connect, directory, program, submit, text};
 
 fn start(server: &ServerProcess, columns: u16, arguments: &[&str]) -> Terminal {
     let at = ["--server", server.address()];
@@ -192,5 +192,36 @@ async fn no_color_is_obeyed() {
             expected,
             "{shown:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_waited_for_before_its_time_is_said_to_be_due_then() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let mut terminal = start(&server, 100, &["submit", "x", "--in", "1h", "--wait"]);
+    let shown = terminal.until("job 1 is due at ").await;
+    assert!(!shown.contains("waits for a worker"), "{shown}");
+}
+
+#[tokio::test]
+async fn the_bar_of_a_submit_moves_while_its_input_pauses() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let mut terminal = start(&server, 100, &["submit", "--stdin"]);
+    terminal.types("{\"name\": \"x\"}\n");
+    terminal.until_times("1 jobs", 8).await;
+}
+
+#[tokio::test]
+async fn a_check_draws_its_bar_only_where_a_terminal_can_draw() {
+    let directory = directory();
+    let mut server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    assert!(server.terminate().await.success());
+    for (kind, draws) in [("xterm", true), ("dumb", false)] {
+        let command = program().command(["check", text(&server.data())]);
+        let (status, shown) = Terminal::start_as(kind, command, 100).end().await;
+        assert!(status.success() && shown.contains("is sound"), "{shown}");
+        assert_eq!(shown.contains("looking at all"), draws, "{kind}: {shown:?}");
     }
 }

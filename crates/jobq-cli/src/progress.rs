@@ -9,7 +9,7 @@ use rustix::termios::{QueueSelector, tcflush};
 use crate::output::is_dumb;
 
 /// How often a line moves while nothing happens.
-const TICK: Duration = Duration::from_millis(200);
+pub(crate) const TICK: Duration = Duration::from_millis(200);
 
 /// A line on standard error that changes, and goes away at the end.
 #[derive(Debug)]

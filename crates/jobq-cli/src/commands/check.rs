@@ -1,16 +1,16 @@
 //! `jobq check`: whether a data directory's database is sound.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use jobq_server::DataDir;
 use jobq_server::store::{self, CheckProgress, CheckReport, StoreError};
 use serde_json::json;
 
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::progress::{TICK, target};
 
 /// The flags of `jobq check`.
 #[derive(Debug, clap::Args)]
@@ -124,14 +124,11 @@ struct Bar(ProgressBar);
 
 impl Bar {
     fn new() -> Self {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ProgressBar::with_draw_target(None, target());
         bar.set_style(style("{spinner} {msg}  {elapsed}"));
-        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
         Self(bar)
     }
 

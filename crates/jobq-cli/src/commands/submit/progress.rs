@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use jobq_client::ErrorCode;
 
-use crate::progress::target;
+use crate::progress::{TICK, target};
 
 /// A bar on standard error, with notes above it.
 pub(super) struct Progress {
@@ -24,6 +24,10 @@ impl Progress {
                 ProgressBar::with_draw_target(None, target()).with_style(style("{spinner} {msg}  {elapsed}"))
             }
         };
+        if !bar.is_hidden() {
+            // While there is nothing to read, too.
+            bar.enable_steady_tick(TICK);
+        }
         Self { bar }
     }
 
