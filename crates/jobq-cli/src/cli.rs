@@ -21,12 +21,13 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every flag can also be set by a variable: those of all commands by JOBQ_SERVER,
+Flags can also be set by a variable: those of all commands by JOBQ_SERVER,
 JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE, JOBQ_TLS_CA, JOBQ_TLS_CERT,
 JOBQ_TLS_KEY and JOBQ_CONFIG, those of a command by the command's name and the
 flag's, as in JOBQ_SERVE_DATA or JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file,
-jobq.toml. A flag counts for more than a variable, a variable for more than the
-file. `jobq config` prints what is set
+jobq.toml. Those that say which jobs one call is about cannot: --uuid and
+--once, and the filters of list, cancel and retry. A flag counts for more than a
+variable, a variable for more than the file. `jobq config` prints what is set
 and where, and its help tells about the file. The token itself is read from
 JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.
 
@@ -106,7 +107,7 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// The command line as clap has it, with a variable for every flag.
+/// The command line as clap has it, with a variable for every flag that is a setting.
 ///
 /// The variables of a command carry its name. Without it, the `JOBQ_UUID` that `work` sets for what it runs would be
 /// taken for a flag by a `jobq submit` in there.
@@ -171,13 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_a_variable_and_no_variable_is_one_that_work_sets() {
+    fn every_setting_has_a_variable_and_no_variable_is_one_that_work_sets() {
         for command in definition().get_subcommands() {
             for argument in command.get_arguments().filter(|argument| is_setting(argument)) {
                 let variable = argument
                     .get_env()
                     .and_then(|name| name.to_str())
-                    .expect("every flag has one");
+                    .expect("every setting has one");
                 assert!(variable.starts_with("JOBQ_"), "{variable}");
                 let parts = variable.split('_').count();
                 assert!(
