@@ -82,6 +82,8 @@ async fn output_as_json_is_the_result_and_what_is_none_is_shown_its_place() {
     assert_eq!(shop.result("x", " {\"a\": [1, 2.5]}\n").await, r#"{"a":[1,2.5]}"#);
     let reason = shop.reason("x", "{\n  \"a\": }").await;
     assert!(reason.contains("line 2, column 8"), "{reason}");
+    let reason = shop.reason("x", "{\"a\": 1, \"a\": 2}").await;
+    assert!(reason.contains("the key \"a\" at line 1, column 10"), "{reason}");
 }
 
 #[tokio::test]

@@ -276,6 +276,15 @@ async fn a_broken_line_is_reported_by_its_number_and_the_others_are_submitted() 
         .await
         .success();
     assert_eq!(listed.lines().count(), 2, "{listed}");
+    let twice = "{\"name\": \"x\", \"params\": {\"a\": 1, \"a\": 2}}\n";
+    let ended = program()
+        .run_with_input(["submit", "--stdin"].into_iter().chain(at), twice)
+        .await;
+    let said = ended.failure(PARTIAL);
+    assert!(
+        said.contains("line 1: the key \"a\" at line 1, column 34"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

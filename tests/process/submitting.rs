@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use jobq_client::{Client, JobFilter, JobRequest, json};
 use jobq_tests::process::read_log;
+use jobq_tests::program::finish;
 use jobq_tests::soon;
 use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check};
 use rustix::process::{Pid, Signal, kill_process};
@@ -121,6 +122,10 @@ async fn words_are_the_keys_of_params() {
         (&["submit", "-", "a=1"], "KEY=VALUE"),
         (&["submit", "a=1"], "comes before"),
         (&["submit", "x", "--once", "k", "--wait"], "--once"),
+        (
+            &["submit", "x", "--once", "k", "a=1"],
+            "--once gives uuids to many jobs",
+        ),
     ] {
         let said = jobq(&server, wrong).await.failure(2);
         assert!(said.contains(expected), "{wrong:?}: {said}");
@@ -140,6 +145,36 @@ async fn a_time_can_be_that_of_another_zone() {
         let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
         assert_eq!(shown["due"], due, "{at}");
     }
+}
+
+#[tokio::test]
+async fn a_time_that_is_past_is_noted_since_the_job_is_due_at_once() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let past = "jobq: 2025-06-01 06:00:00 is past; the job is due at once\n";
+    let run = async |arguments: &[&str]| {
+        let at = ["--server", server.address()];
+        let mut command = program().command(arguments.iter().chain(&at));
+        command.env("TZ", "UTC");
+        finish(command).await
+    };
+    let uuid = "019aac5e-6f5b-7c41-b0a5-3d9c7c0d4c11";
+    let submit = ["submit", "x", "--at", "2025-06-01 06:00", "--uuid", uuid];
+    let ended = run(&submit).await;
+    assert_eq!((ended.stderr.as_str(), ended.code), (past, Some(0)), "{ended}");
+    let again = run(&submit).await;
+    assert_eq!(again.stderr, "", "the job is there, whenever it was due");
+    let lines = "{\"name\":\"x\",\"at\":\"2025-06-01\"}\n{\"name\":\"x\",\"at\":\"2099-06-01\"}\n\
+                 {\"name\":\"x\",\"at\":\"1999-06-01\"}\n{\"name\":\"x\"}\n";
+    let at = ["--server", server.address()];
+    let ended = program()
+        .run_with_input(["submit", "-"].iter().chain(&at), lines)
+        .await;
+    assert_eq!(
+        ended.stderr,
+        "jobq: 2 lines had a time that is past; a job of such a time is due at once\n"
+    );
+    ended.success();
 }
 
 /// `jobq submit` with lines on its standard input, one after the other.

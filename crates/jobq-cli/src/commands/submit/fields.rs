@@ -49,6 +49,12 @@ impl Fields {
         at.filter(|&at| at > now)
     }
 
+    /// The time of a job that is submitted now, in microseconds since 1970, if it is past: the job is due at once.
+    pub(super) fn past(&self) -> Option<i64> {
+        let now = jiff::Timestamp::now().as_microsecond();
+        self.at.filter(|&at| at < now)
+    }
+
     /// A job with these fields.
     pub(super) fn request(&self, name: &str) -> JobRequest {
         let mut request = JobRequest::new(name);
@@ -91,7 +97,7 @@ impl Defaults {
     ///
     /// # Errors
     /// What is wrong with it, and in which column where that is known.
-    pub(super) fn request(&self, number: u64, text: &[u8]) -> Result<JobRequest, String> {
+    pub(super) fn read(&self, number: u64, text: &[u8]) -> Result<Read, String> {
         if let Err(error) = std::str::from_utf8(text) {
             return Err(format!("it is not UTF-8 at column {}", error.valid_up_to() + 1));
         }
@@ -130,12 +136,22 @@ impl Defaults {
             json::check_lossless(text).map_err(|error| error.to_string())?;
             request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
         }
-        Ok(match (line.uuid, &self.once) {
+        let job = match (line.uuid, &self.once) {
             (Some(uuid), _) => request.uuid(uuid),
             (None, Some(key)) => request.uuid(once(key, number)),
             (None, None) => request,
-        })
+        };
+        let is_past = fields.past().is_some();
+        Ok(Read { job, is_past })
     }
+}
+
+/// The job of a line.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) job: JobRequest,
+    /// Its time is past, and so it is due at once.
+    pub(super) is_past: bool,
 }
 
 /// The uuid of a line: of version 8, with what its key is hashed to in front and its number behind, so that the uuids
@@ -195,7 +211,7 @@ fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place) {
-        Some(what) if error.is_data() => format!("{what} (before column {})", error.column() + 1),
+        Some(what) if error.is_data() => format!("{what} (at or before column {})", error.column()),
         Some(what) => format!("it is no JSON: {what} at column {}", error.column()),
         None => text,
     }
@@ -249,7 +265,9 @@ mod tests {
             fields,
             ..Defaults::default()
         };
-        defaults.request(1, line.as_bytes()).map(Submission::from)
+        defaults
+            .read(1, line.as_bytes())
+            .map(|read| Submission::from(read.job))
     }
 
     #[test]
@@ -291,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_utf_8_says_where() {
-        let wrong = Defaults::default().request(1, b"{\"name\":\"\xff\"}");
+        let wrong = Defaults::default().read(1, b"{\"name\":\"\xff\"}");
         assert_eq!(wrong.err().as_deref(), Some("it is not UTF-8 at column 10"));
     }
 
@@ -316,6 +334,8 @@ mod tests {
                 "the key \"c\" at line 1, column 35",
             ),
             (r#"{"name":"a","name":"b"}"#, "duplicate field `name`"),
+            (r#"{"name":"abcdefg","nmae":"mail"}"#, "(at or before column 24)"),
+            (r#"{"name":"abcdefgh","timeout":17}"#, "(at or before column 31)"),
             (r"{}", "no \"name\""),
             (r#"{"name":"a","in":"1m","at":"2026-11-23"}"#, "both"),
             (r#"{"name":"a","in":"soon"}"#, "\"soon\": it is no duration"),

@@ -30,6 +30,8 @@ pub(super) struct Chunk {
     pub(super) numbers: Vec<u64>,
     /// Lines that are no jobs, and why.
     pub(super) broken: Vec<(u64, String)>,
+    /// Jobs whose time is past.
+    pub(super) past: u64,
     /// Bytes that were read for it.
     pub(super) bytes: u64,
     /// The number of the last line that was read for it.
@@ -75,10 +77,11 @@ fn read_chunks<R: Read>(
                 .broken
                 .push((number, format!("it is longer than {MAX_LINE} bytes")));
         } else if !without_mark(number, &line).trim_ascii().is_empty() {
-            match defaults.request(number, without_mark(number, &line)) {
-                Ok(job) => {
-                    chunk.jobs.push(job);
+            match defaults.read(number, without_mark(number, &line)) {
+                Ok(read) => {
+                    chunk.jobs.push(read.job);
                     chunk.numbers.push(number);
+                    chunk.past += u64::from(read.is_past);
                 }
                 Err(problem) => chunk.broken.push((number, problem)),
             }
@@ -149,6 +152,20 @@ mod tests {
             chunks.iter().map(|chunk| chunk.bytes).sum::<u64>(),
             input.len() as u64
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_at_the_beginning_and_nowhere_else() {
+        let mark = "\u{feff}";
+        let input = format!("{mark}{{\"name\":\"a\"}}\n{mark}{{\"name\":\"b\"}}\n");
+        let chunks = chunks(input.as_bytes());
+        let numbers: Vec<u64> = chunks.iter().flat_map(|chunk| chunk.numbers.clone()).collect();
+        let broken: Vec<u64> = chunks
+            .iter()
+            .flat_map(|chunk| &chunk.broken)
+            .map(|broken| broken.0)
+            .collect();
+        assert_eq!((numbers, broken), (vec![1], vec![2]));
     }
 
     #[test]

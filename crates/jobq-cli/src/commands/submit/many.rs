@@ -13,7 +13,7 @@ use super::notices::Notices;
 use crate::cli::Global;
 use crate::connect::when_to_repeat;
 use crate::exit::Exit;
-use crate::output::{Output, escape};
+use crate::output::{Output, count, escape, note};
 use crate::signals::Signals;
 
 pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
@@ -43,6 +43,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     // Those whose answers were not waited for.
     counts.give_up(&numbers);
     notices.finish();
+    counts.note_past();
     client.close().await;
     counts.write(args.json)?;
     match ended {
@@ -141,6 +142,7 @@ impl Submitting {
         for (number, problem) in &chunk.broken {
             self.notices.note(&format!("line {number}: {}", escape(problem)));
         }
+        self.counts.past += chunk.past;
         self.counts.broken += chunk.broken.len() as u64;
         self.numbers.extend(chunk.numbers);
         self.last = chunk.last;
@@ -167,6 +169,8 @@ struct Counts {
     broken: u64,
     unknown: u64,
     unsent: u64,
+    /// Those whose time was past when they were read, whatever became of them.
+    past: u64,
     /// The first line that is unknown or unsent.
     first_left: Option<Left>,
 }
@@ -205,6 +209,16 @@ impl Counts {
                     },
                 });
             }
+        }
+    }
+
+    /// Whoever gives a time that is past may have meant another.
+    fn note_past(&self) {
+        if self.past > 0 {
+            note(&format!(
+                "{} had a time that is past; a job of such a time is due at once",
+                count(self.past, "line")
+            ));
         }
     }
 

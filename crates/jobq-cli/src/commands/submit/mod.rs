@@ -104,7 +104,7 @@ pub(crate) struct Args {
     stdin: bool,
     /// Give lines without a uuid one that follows from KEY and their number, so that the same input can be submitted
     /// again
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["uuid", "wait", "params", "pairs"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["uuid", "wait", "params"])]
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     once: Option<String>,
     /// Write JSON
@@ -123,6 +123,12 @@ pub(crate) async fn run(mut args: Args, global: &Global) -> anyhow::Result<Exit>
         }
         args.name = None;
         args.stdin = true;
+    }
+    if args.once.is_some() && !args.pairs.is_empty() {
+        return Err(Exit::Usage.because(anyhow!(
+            "failed to submit: --once gives uuids to many jobs from standard input, whose lines have their params \
+             themselves, and KEY=VALUE is for one job; --uuid makes one job safe to submit again"
+        )));
     }
     // With a name and a key for many, what is on standard input are many.
     args.stdin |= args.once.is_some();

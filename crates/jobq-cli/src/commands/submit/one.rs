@@ -54,6 +54,9 @@ async fn submit(client: &Client, request: JobRequest, args: &Args) -> anyhow::Re
         .await
         .map_err(|error| not_submitted(error, client.deadline()))
         .context("failed to submit the job")?;
+    if let Some(past) = args.fields.past().filter(|_| !receipt.existing) {
+        note(&format!("{} is past; the job is due at once", times::local(past)));
+    }
     if args.wait {
         // From here on a signal ends the wait and not the program, which has the job's number to tell.
         let mut signals = Signals::new()?;
