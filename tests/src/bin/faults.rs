@@ -34,6 +34,9 @@ struct Args {
     /// The binary to bring them to [default: the jobq beside this program]
     #[arg(long, value_name = "PATH")]
     jobq: Option<PathBuf>,
+    /// Keep the directory of every round, not only of those that break a promise
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Broken rounds of a kind, after which no more of them are run.
@@ -110,7 +113,7 @@ async fn bring(args: &Args, program: &Program, bar: &ProgressBar) -> Report {
     let mut report = Report::default();
     for &fault in faults {
         let rounds = args.rounds.unwrap_or_else(|| fault.rounds());
-        match bring_one(fault, rounds, first, program, bar).await {
+        match bring_one(fault, rounds, first, args.keep, program, bar).await {
             Ok((done, tally)) => report.add(fault, done, tally),
             Err(why) => report.skip(fault, why),
         }
@@ -123,6 +126,7 @@ async fn bring_one(
     fault: Fault,
     rounds: u64,
     first: u64,
+    keep: bool,
     program: &Program,
     bar: &ProgressBar,
 ) -> Result<(u64, Tally), String> {
@@ -145,6 +149,9 @@ async fn bring_one(
             broken += 1;
             let kept = directory.keep();
             bar.suspend(|| tell(fault, seed, &tally, &kept));
+        } else if keep {
+            let kept = directory.keep();
+            bar.suspend(|| eprintln!("{}, seed {seed}: {}", fault.name(), kept.display()));
         }
         sum.add(tally);
         bar.inc(1);

@@ -12,18 +12,18 @@ use crate::Program;
 
 /// Calls, what they fail with, and up to which of them; more than a start takes.
 const ERRORS: [(&str, &str, u64); 5] = [
-    ("fdatasync", "EIO", 60),
-    ("fsync", "EIO", 6),
-    ("pwrite64", "EIO", 250),
-    ("pwrite64", "ENOSPC", 250),
-    ("ftruncate", "EIO", 4),
+    ("fdatasync", "EIO", 35),
+    ("fsync", "EIO", 3),
+    ("pwrite64", "EIO", 150),
+    ("pwrite64", "ENOSPC", 150),
+    ("ftruncate", "EIO", 2),
 ];
 
 /// How long the error has to come, once there is load.
 const WITHIN: Duration = Duration::from_millis(400);
 
-/// The server came to no harm before this; it is ended then.
-const SURVIVED: &str = "it went on";
+/// How long a server takes at most that stops since its disk failed.
+const MOST_STOP: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(mut round: Round) -> Result<Tally, Skipped> {
     let failing = Failing::new(&round.directory, &round.program);
@@ -51,13 +51,22 @@ pub(super) async fn run(mut round: Round) -> Result<Tally, Skipped> {
     let said = scene.server.log().len();
     let ended = match scene.server.try_restart(&[]).await {
         Err(status) => Some(status),
-        Ok(()) => tokio::time::timeout(WITHIN, scene.server.wait()).await.ok(),
+        Ok(()) => match tokio::time::timeout(WITHIN, scene.server.wait()).await {
+            Ok(status) => Some(status),
+            // It may have come at the last moment.
+            Err(_) if failing.has_failed() => tokio::time::timeout(MOST_STOP, scene.server.wait()).await.ok(),
+            Err(_) => None,
+        },
     };
     let seen = match ended {
         Some(status) => read(status, &scene.server.log()[said..]),
         None => {
             scene.server.kill().await;
-            Ok(SURVIVED)
+            Ok(if failing.has_failed() {
+                format!("went on after {error} from {call}")
+            } else {
+                "not reached".to_owned()
+            })
         }
     };
     scene.history.notes(format_args!("the server: {seen:?}"));
@@ -75,12 +84,12 @@ pub(super) async fn run(mut round: Round) -> Result<Tally, Skipped> {
 }
 
 /// What a server's end says of the error.
-fn read(status: ExitStatus, log: &str) -> Result<&'static str, String> {
+fn read(status: ExitStatus, log: &str) -> Result<String, String> {
     match status.code() {
         _ if log.contains("panicked") => Err(format!("the server panicked ({status})")),
-        Some(10) => Ok("it did not start"),
-        Some(11) => Ok("it stopped with 11"),
-        Some(12) => Ok("it stopped with 12"),
+        Some(10) => Ok("did not start".to_owned()),
+        Some(11) => Ok("stopped with 11".to_owned()),
+        Some(12) => Ok("stopped with 12".to_owned()),
         _ => Err(format!(
             "the server ended with {status}, which says nothing of its disk"
         )),
@@ -91,6 +100,8 @@ fn read(status: ExitStatus, log: &str) -> Result<&'static str, String> {
 struct Failing {
     program: Program,
     file: PathBuf,
+    /// What was called, as `strace` writes it.
+    calls: PathBuf,
 }
 
 impl Failing {
@@ -99,13 +110,15 @@ impl Failing {
             directory.join("jobq-on-a-failing-disk"),
             directory.join("failing"),
         );
+        let calls = directory.join("calls.txt");
         // The tracer is no parent (-D), so that signals and exit codes are the server's own.
         let lines = format!(
             "#!/bin/sh\n\
              [ -e {file} ] || [ \"$1\" = --version ] || exec {jobq} \"$@\"\n\
-             exec strace -D -f -qq -o /dev/null -e signal=none -e trace=fdatasync,fsync,pwrite64,ftruncate \
+             exec strace -D -f -qq -o {calls} -e signal=none -e trace=fdatasync,fsync,pwrite64,ftruncate \
              -e inject=\"$(cat {file} || echo fsync:error=EIO:when=9999)\" {jobq} \"$@\"\n",
             file = text(&file),
+            calls = text(&calls),
             jobq = text(jobq.path()),
         );
         std::fs::write(&script, lines).expect("a script can be written");
@@ -114,11 +127,18 @@ impl Failing {
         Self {
             program: Program::new(script),
             file,
+            calls,
         }
     }
 
     fn begin(&self, injection: &str) {
         std::fs::write(&self.file, injection).expect("it can be written");
+    }
+
+    /// Whether a call has failed.
+    fn has_failed(&self) -> bool {
+        let calls = std::fs::read_to_string(&self.calls).unwrap_or_default();
+        calls.contains("(INJECTED)")
     }
 
     fn end(&self) {

@@ -75,7 +75,7 @@ impl Kills {
             ("clients killed", self.clients),
         ] {
             if count > 0 {
-                tally.noticed.insert(what, count);
+                tally.noticed.insert(what.to_owned(), count);
             }
         }
     }

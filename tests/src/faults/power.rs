@@ -50,7 +50,7 @@ pub(super) async fn run(round: Round) -> Result<Tally, Skipped> {
     let mut tally = scene.close(&ended, Runs::SettledOnce).await;
     tally
         .noticed
-        .insert("cuts", usize::try_from(cuts).expect("there are few"));
+        .insert("cuts".to_owned(), usize::try_from(cuts).expect("there are few"));
     drop(disk);
     Ok(tally)
 }

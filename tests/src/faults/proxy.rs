@@ -63,7 +63,7 @@ impl Manner {
 pub(super) struct Proxy {
     address: String,
     manners: watch::Sender<Vec<Manner>>,
-    counts: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+    counts: Arc<Mutex<BTreeMap<String, usize>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -107,7 +107,7 @@ impl Proxy {
     }
 
     /// What it did, and to how many connections.
-    pub(super) fn counts(&self) -> BTreeMap<&'static str, usize> {
+    pub(super) fn counts(&self) -> BTreeMap<String, usize> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -116,7 +116,7 @@ async fn accept(
     listener: TcpListener,
     server: String,
     manners: watch::Receiver<Vec<Manner>>,
-    counts: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+    counts: Arc<Mutex<BTreeMap<String, usize>>>,
     mut chance: Chance,
 ) {
     let mut connections = JoinSet::new();
@@ -134,7 +134,7 @@ async fn accept(
             *counts
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .entry(manner.name())
+                .entry(manner.name().to_owned())
                 .or_default() += 1;
         }
         let (server, chance) = (server.clone(), chance.branch());

@@ -61,7 +61,7 @@ pub struct Tally {
     /// Jobs that completed by two runs.
     pub twice: usize,
     /// What became of the fault, and how often.
-    pub noticed: BTreeMap<&'static str, usize>,
+    pub noticed: BTreeMap<String, usize>,
     /// How long it took until the jobs of a lost worker ran again.
     pub waits: Vec<Duration>,
     /// What was promised and not kept, in words.
@@ -98,8 +98,8 @@ impl Tally {
     }
 
     /// Something became of the fault.
-    pub(super) fn notice(&mut self, what: &'static str) {
-        *self.noticed.entry(what).or_default() += 1;
+    pub(super) fn notice(&mut self, what: impl Into<String>) {
+        *self.noticed.entry(what.into()).or_default() += 1;
     }
 
     /// Adds another round's.
