@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::round::Skipped;
 use super::scene::text;
+use crate::soon;
 
 /// Shuts a mounted ext4 down without writing anything: `EXT4_IOC_SHUTDOWN`, which is `_IOR('X', 125, __u32)`, with
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`. These programs can send it without unsafe code of ours; perl is nearly everywhere.
@@ -22,6 +24,12 @@ const SHUTDOWN: [&[&str]; 3] = [
     ],
     &["xfs_io", "-x", "-c", "shutdown"],
 ];
+
+/// A file by which it is seen that a file system works.
+const PROBE: &str = "probe";
+
+/// Between two attempts to mount a file system anew.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// A file system that is mounted on a directory, until this is dropped.
 #[derive(Debug)]
@@ -77,9 +85,19 @@ impl Disk {
     ///
     /// # Panics
     /// It cannot be mounted.
-    pub(super) fn restore(&self) {
-        let mounted = run(&["umount", text(&self.at)]).and_then(|()| self.mount());
-        mounted.unwrap_or_else(|why| panic!("the file system cannot be mounted anew: {why}"));
+    pub(super) async fn restore(&self) {
+        let restored = async {
+            loop {
+                let mounted = run(&["umount", text(&self.at)]).and_then(|()| self.mount());
+                mounted.unwrap_or_else(|why| panic!("the file system cannot be mounted anew: {why}"));
+                // A process with mounts of its own, that began meanwhile, keeps the one that was shut down.
+                if std::fs::write(self.at.join(PROBE), "").is_ok() {
+                    break;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        soon("a file system that works again", restored).await;
     }
 
     fn mount(&self) -> Result<(), String> {

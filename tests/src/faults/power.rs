@@ -41,7 +41,7 @@ pub(super) async fn run(round: Round) -> Result<Tally, Skipped> {
         disk.cut()?;
         // It may have ended by itself.
         scene.server.kill().await;
-        disk.restore();
+        disk.restore().await;
         scene.restart().await;
     }
     load.finish().await;
