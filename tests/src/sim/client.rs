@@ -9,7 +9,7 @@ use jobq_proto::message::{CancelJobs, Include, Query, RetryJobs, StatsQuery, Sub
 use jobq_proto::{Backoff, ClientMessage, ServerMessage, Status};
 use uuid::Uuid;
 
-use super::agenda::{Alarm, At, Event, MILLI, PeerIx, SECOND};
+use super::agenda::{Alarm, Event, MILLI, PeerIx, SECOND};
 use super::ctx::{Ctx, trace};
 use super::plan::{NAMES, Span};
 use super::session::{Said, Session, micros};
@@ -35,7 +35,6 @@ pub(super) struct Client {
     watched: BTreeMap<u64, usize>,
     asked: usize,
     pub(super) alarm: Alarm,
-    asleep_until: At,
 }
 
 /// What somebody asked.
@@ -61,7 +60,6 @@ impl Client {
             watched: BTreeMap::new(),
             asked: 0,
             alarm: Alarm::default(),
-            asleep_until: 0,
         }
     }
 
@@ -80,10 +78,6 @@ impl Client {
 
     /// Looks at what there is, as the client's own task does.
     pub(super) fn step(&mut self, ctx: &mut Ctx) {
-        if self.asleep_until > ctx.now {
-            let at = self.asleep_until;
-            return ctx.wake(&mut self.alarm, at, Event::Peer(self.me));
-        }
         let mut said = Vec::new();
         self.session.step(ctx, &mut said);
         let now = self.session.now(ctx);

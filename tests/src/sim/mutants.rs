@@ -90,7 +90,7 @@ pub(super) fn hear(ctx: &mut Ctx, peer: ConnId, message: ServerMessage) -> Vec<(
         (Mutant::SkipFenceCheck, ServerMessage::Completed(completed)) => {
             return forge(ctx, peer, completed);
         }
-        (Mutant::LeakCapSlot, ServerMessage::Completed(completed)) => return leak(ctx, peer, completed),
+        (Mutant::LeakCapSlot, ServerMessage::Completed(completed)) => return leak(peer, completed),
         (_, message) => message,
     };
     vec![(peer, message)]
@@ -175,12 +175,7 @@ fn forge(
 }
 
 /// Every tenth report is lost within the server, which answers it nevertheless.
-fn leak(
-    ctx: &mut Ctx,
-    peer: ConnId,
-    mut completed: jobq_proto::message::Completed,
-) -> Vec<(ConnId, ServerMessage)> {
+fn leak(peer: ConnId, mut completed: jobq_proto::message::Completed) -> Vec<(ConnId, ServerMessage)> {
     completed.runs.retain(|run| !run.fence.seq.is_multiple_of(10));
-    let _ = ctx;
     vec![(peer, ServerMessage::Completed(completed))]
 }

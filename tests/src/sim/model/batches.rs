@@ -102,8 +102,7 @@ impl Model {
         if job.ended.is_some() || job.ending.is_some() {
             return self.wrong(format!("job {id} waits again after its end"));
         }
-        let (attempts, charges, cancel) = (job.attempts, job.charges, job.cancel_asked);
-        let _ = cancel;
+        let (attempts, charges) = (job.attempts, job.charges);
         let charged = back.charges > charges;
         self.run_ends(number, id, back.fence, back.end, charged);
         endings.push(Ending::Run(back.fence));

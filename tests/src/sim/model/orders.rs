@@ -45,7 +45,6 @@ impl Model {
 
     pub(super) fn says_order(&mut self, conn: ConnId, order: &OrderedJob) {
         let (id, fence) = (order.id, order.fence);
-        let last_fence = self.ordered.last().map(|(_, fence)| *fence);
         // It may have been written down before it was said.
         let unsaid = self
             .runs
@@ -67,7 +66,6 @@ impl Model {
         if fence.epoch != self.epoch {
             self.wrong(format!("the fence {fence} is not of the epoch {}", self.epoch));
         }
-        let _ = last_fence;
         self.is_what_was_asked(order);
         self.may_run(order);
         let Some(session) = self.conns.get(&conn).and_then(|state| state.session) else {
