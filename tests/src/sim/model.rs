@@ -357,6 +357,9 @@ impl Model {
                     Ending::Job(id) => {
                         if let Some(job) = self.jobs.get_mut(&id) {
                             job.ending = None;
+                            if job.wait.is_some() {
+                                self.timed.insert(id);
+                            }
                         }
                     }
                 }
