@@ -12,6 +12,7 @@ use clap::builder::TypedValueParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jobq_tests::Program;
 use jobq_tests::faults::{Fault, Outcome, Report, Tally};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Brings real faults to the real binary: starts `jobq serve`, clients and workers as processes, kills them, cuts
 /// their power and their lines, and compares what was acknowledged with what is on disk.
@@ -69,7 +70,8 @@ async fn main() -> ExitCode {
     let bar = bar();
     let report = tokio::select! {
         report = bring(&args, &program, &bar) => report,
-        _ = tokio::signal::ctrl_c() => return ExitCode::from(INTERRUPTED),
+        // Whoever ends it leaves no mounts and namespaces behind.
+        () = interrupted() => return ExitCode::from(INTERRUPTED),
     };
     bar.finish_and_clear();
     print!("{report}");
@@ -77,6 +79,15 @@ async fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(BROKEN)
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn interrupted() {
+    let mut term = signal(SignalKind::terminate()).expect("SIGTERM can be waited for");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
     }
 }
 
