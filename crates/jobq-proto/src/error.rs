@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The protocol version in Hello is not one that the server speaks. The connection closes.
     WrongVersion,
-    /// The token in Hello is not accepted. The connection closes.
+    /// The token in Hello is not accepted: it is unknown, or was revoked, or has expired, or one is missing. A token that
+    /// was good is answered so when it is no longer. The connection closes.
     BadToken,
+    /// The token or certificate does not allow it: another scope, or a name that it may not touch. In answer to Hello the
+    /// connection closes.
+    Forbidden,
     /// The first message was not Hello. The connection closes.
     HelloExpected,
     /// A second Hello on one connection. The connection closes.
@@ -87,6 +91,7 @@ impl ErrorCode {
     pub const ALL: &[ErrorCode] = &[
         ErrorCode::WrongVersion,
         ErrorCode::BadToken,
+        ErrorCode::Forbidden,
         ErrorCode::HelloExpected,
         ErrorCode::HelloRepeated,
         ErrorCode::HelloTimeout,
@@ -138,6 +143,7 @@ impl ErrorCode {
             | E::Internal => true,
             E::WrongVersion
             | E::BadToken
+            | E::Forbidden
             | E::HelloExpected
             | E::HelloRepeated
             | E::FrameTooLarge
@@ -166,6 +172,7 @@ impl ErrorCode {
         match self {
             E::WrongVersion => "wrong_version",
             E::BadToken => "bad_token",
+            E::Forbidden => "forbidden",
             E::HelloExpected => "hello_expected",
             E::HelloRepeated => "hello_repeated",
             E::HelloTimeout => "hello_timeout",

@@ -1,5 +1,7 @@
 //! How a connection begins and a session ends.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,15 +9,15 @@ use uuid::Uuid;
 use super::{is_false, is_zero};
 use crate::limits::{Limits, Window};
 
-/// The first message of every connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The first message of every connection. Its `Debug` shows no token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The protocol version that the peer speaks.
     pub version: u32,
     /// What the peer calls itself, for logs and listings: 0 to 128 bytes. It identifies nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub label: String,
-    /// The secret that a server may ask for.
+    /// Who the peer is, to a server that asks: a token of its own, or the one that all share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// What the peer will work on. Absent for a client that only submits and asks.
@@ -54,8 +56,8 @@ pub struct NameCredit {
     pub jobs: u32,
 }
 
-/// What a peer shows to go on with its session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a peer shows to go on with its session. Its `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// The identity of the store that the session was opened with; sessions of another one do not resume.
     pub store: Uuid,
@@ -65,8 +67,8 @@ pub struct Resume {
     pub secret: Bytes,
 }
 
-/// The server's Hello.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The server's Hello. Its `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The protocol version that both now speak.
     pub version: u32,
@@ -78,7 +80,7 @@ pub struct Welcome {
     pub epoch: u64,
     /// The session of this connection.
     pub session: u64,
-    /// Its secret: 32 bytes. Whoever has it can go on with the session.
+    /// Its secret: 32 bytes. Whoever has it, and is who opened the session, can go on with it.
     pub secret: Bytes,
     /// Whether the session that was asked for goes on. If not, this is a new one, and every run of the old one is
     /// over.
@@ -99,6 +101,120 @@ pub struct Welcome {
     pub window: Window,
 }
 
+/// What stands for a secret where something is written for people.
+const HIDDEN: &str = "…";
+
+// Each by its fields' names, so that a new one cannot be forgotten.
+
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            label,
+            token,
+            work,
+            resume,
+        } = self;
+        f.debug_struct("Hello")
+            .field("version", version)
+            .field("label", label)
+            .field("token", &token.as_ref().map(|_| HIDDEN))
+            .field("work", work)
+            .field("resume", resume)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            store,
+            session,
+            secret: _,
+        } = self;
+        f.debug_struct("Resume")
+            .field("store", store)
+            .field("session", session)
+            .field("secret", &HIDDEN)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Welcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            server,
+            store,
+            epoch,
+            session,
+            secret: _,
+            resumed,
+            ttl,
+            grace,
+            beat,
+            uuid_window,
+            limits,
+            window,
+        } = self;
+        f.debug_struct("Welcome")
+            .field("version", version)
+            .field("server", server)
+            .field("store", store)
+            .field("epoch", epoch)
+            .field("session", session)
+            .field("secret", &HIDDEN)
+            .field("resumed", resumed)
+            .field("ttl", ttl)
+            .field("grace", grace)
+            .field("beat", beat)
+            .field("uuid_window", uuid_window)
+            .field("limits", limits)
+            .field("window", window)
+            .finish()
+    }
+}
+
 /// The end of a session, said by a peer that will not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Goodbye {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_written_for_people() {
+        let secret = Bytes::from_static(b"canary-secret");
+        let hello = Hello {
+            version: 1,
+            label: "worker".to_owned(),
+            token: Some("canary-token".to_owned()),
+            work: None,
+            resume: Some(Resume {
+                store: Uuid::nil(),
+                session: 1,
+                secret: secret.clone(),
+            }),
+        };
+        let welcome = Welcome {
+            version: 1,
+            server: "jobq".to_owned(),
+            store: Uuid::nil(),
+            epoch: 1,
+            session: 1,
+            secret,
+            resumed: false,
+            ttl: 1,
+            grace: 1,
+            beat: 1,
+            uuid_window: 1,
+            limits: Limits::default(),
+            window: Window::default(),
+        };
+        for text in [format!("{hello:?}"), format!("{welcome:#?}")] {
+            assert!(!text.contains("canary") && !text.contains("99, 97"), "{text}");
+            assert!(text.contains('…') && text.contains("session"), "{text}");
+        }
+    }
+}
