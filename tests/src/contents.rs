@@ -112,6 +112,7 @@ async fn jobs(store: &SqliteStore) -> Vec<JobView> {
         };
         let query = Query {
             select: Select::Page(filter),
+            only: jobq_server::access::NamePatterns::all(),
             params: true,
             result: false,
             runs: false,

@@ -11,6 +11,7 @@ use futures::{FutureExt, future};
 use jobq_transport::{PeerId, Router, RouterEvent, SendError, TransportError};
 use tokio::sync::watch;
 
+use crate::access::Tokens;
 use crate::clock::Clock;
 use crate::machine::{Machine, ReadToken, Transmit};
 use crate::store::{ReadAnswer, Space, Store, StoreError, StoreEvent, StoreReader};
@@ -85,6 +86,8 @@ pub(crate) struct Driver<R, S: Store, C> {
     store: S,
     clock: C,
     stop: watch::Receiver<Stop>,
+    /// The tokens that count, when others do than before.
+    tokens: watch::Receiver<Option<Tokens>>,
     /// Taken from the router, and not handed to the machine yet.
     inbox: VecDeque<RouterEvent>,
     /// While the machine has no room: when it is looked next for what can be heard all the same.
@@ -107,10 +110,18 @@ enum Woken {
     /// It is time to look for what can be heard without room.
     Hear,
     Stop,
+    Tokens,
 }
 
 impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
-    pub(crate) fn new(machine: Machine, router: R, store: S, clock: C, stop: watch::Receiver<Stop>) -> Self {
+    pub(crate) fn new(
+        machine: Machine,
+        router: R,
+        store: S,
+        clock: C,
+        stop: watch::Receiver<Stop>,
+        tokens: watch::Receiver<Option<Tokens>>,
+    ) -> Self {
         Self {
             machine,
             router,
@@ -118,6 +129,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             suspended: clock.suspended(),
             clock,
             stop,
+            tokens,
             inbox: VecDeque::new(),
             hear_at: None,
             reads: FuturesUnordered::new(),
@@ -176,6 +188,10 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 Woken::Timeout => self.timeout(&mut events).await,
                 Woken::Hear => self.hear(&mut events),
                 Woken::Stop => {}
+                Woken::Tokens => {
+                    let tokens = self.tokens.borrow_and_update().clone();
+                    self.machine.handle_tokens(self.clock.now(), tokens);
+                }
             }
             self.take_more(&mut events)?;
         }
@@ -205,6 +221,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             () = sleep(wait) => Woken::Timeout,
             () = sleep(hear) => Woken::Hear,
             Ok(()) = self.stop.changed() => Woken::Stop,
+            Ok(()) = self.tokens.changed() => Woken::Tokens,
         }
     }
 

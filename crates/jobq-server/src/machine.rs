@@ -7,7 +7,7 @@
 //! How a job goes through it: [`submit`](self) takes it into the open [`pending`](self) batch; once that is
 //! durable the job waits in [`lines`](self); `dispatch` leases it to a session and orders it; `settle` ends the
 //! run and, durably, the job. `hello` and `sessions` know who is there, `recovery` what was there before the
-//! start, `query` and `ask` answer questions, `timers` knows what is due.
+//! start, `query` and `ask` answer questions, `timers` knows what is due. What a peer may do is for `access` to say.
 //!
 //! **Whatever depends on a change is held until that change is durable**, refusals included: such consequences
 //! are `Effect`s of the batch, carried out by [`Machine::handle_stored`].
@@ -18,9 +18,11 @@
     clippy::iter_over_hash_type
 )]
 
+mod access;
 mod ask;
 mod config;
 mod dispatch;
+mod failures;
 mod footprint;
 mod hearing;
 mod hello;
@@ -62,6 +64,7 @@ pub use reads::{Asked, ReadToken};
 pub use retention::Keep;
 pub use transmit::Transmit;
 
+use access::Access;
 use leases::Leases;
 use lines::{LaneKey, Lines};
 use names::Names;
@@ -93,6 +96,7 @@ pub struct Machine {
     last_seq: u64,
     next_id: JobId,
     clock: Wall,
+    access: Access,
     names: Names,
     peers: Peers,
     sessions: Sessions,
@@ -138,6 +142,7 @@ impl Machine {
             last_seq: 0,
             next_id: recovered.next_id,
             clock: recovered.clock.max(now.wall),
+            access: Access::new(&config),
             names: Names::new(&recovered.names, &config.caps),
             peers: Peers::default(),
             sessions: Sessions::new(recovered.epoch),
@@ -198,8 +203,15 @@ impl Machine {
                 ),
             ),
             (Some(session), message) => {
+                let limited = known
+                    .grant
+                    .as_ref()
+                    .filter(|grant| !grant.is_unlimited())
+                    .cloned();
                 self.renew(session);
-                self.converse(peer, session, message);
+                if limited.is_none_or(|grant| self.may_send(peer, &grant, &message)) {
+                    self.converse(peer, session, message);
+                }
             }
         }
         self.dispatch();
@@ -343,13 +355,7 @@ impl Machine {
             return;
         }
         match message {
-            M::Hello(_) => self.refuse_peer(
-                peer,
-                WireError::new(
-                    jobq_proto::ErrorCode::HelloRepeated,
-                    "Hello comes once on a connection",
-                ),
-            ),
+            M::Hello(_) => self.refuse_peer(peer, hello::hello_repeated()),
             M::Request(request) => self.submit(peer, request),
             M::Credit(credit) => self.set_credit(peer, session, credit),
             M::Started(started) => self.runs_started(peer, session, started),
@@ -390,12 +396,13 @@ impl Machine {
             } => self.wait_for_time(name, priority, waiting, until),
             Effect::JobEnded {
                 id,
+                name,
                 status,
                 reason,
                 result,
                 ..
             } => {
-                self.tell_watchers(id, status, reason, result);
+                self.tell_watchers(id, name, status, reason, result);
             }
             Effect::TellCancel { id, fence } => self.tell_cancel(id, fence),
             Effect::SessionRecorded(id) => self.session_recorded(id),

@@ -1,6 +1,6 @@
 //! A server, from its parts to its end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jobq_proto::JobId;
 use jobq_transport::{
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::access::{Tokens, TokensError};
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Driver, ServeError, Stop};
 use crate::lock::DataDir;
@@ -30,6 +31,9 @@ pub enum StartError {
     /// An address could not be listened on.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The list of tokens in the data directory cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -42,6 +46,9 @@ pub enum ReloadError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The list of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
 }
 
 /// Builds a server. Without [`data`](Server::data) it keeps its jobs in memory.
@@ -86,7 +93,8 @@ impl Server {
         self
     }
 
-    /// Keeps its jobs in this directory, which is made if need be. Only one server at a time can have it.
+    /// Keeps its jobs in this directory, which is made if need be. Only one server at a time can have it. Where it has a
+    /// list of tokens, nobody gets in without one of them, or what else [`Config`] asks for.
     #[must_use]
     pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
         self.data = Some(directory.into());
@@ -138,7 +146,7 @@ impl Server {
     /// # Errors
     /// When the directory is in use or cannot be used, the database is not one of jobq's, from a newer version or
     /// behind what was acknowledged, or an address cannot be listened on.
-    pub async fn start(self) -> Result<RunningServer, StartError> {
+    pub async fn start(mut self) -> Result<RunningServer, StartError> {
         let now = SystemClock.now();
         let birth = Birth {
             identity: new_identity()?,
@@ -148,12 +156,15 @@ impl Server {
         match self.data.clone() {
             None => self.start_with(MemoryStore::new(birth)).await,
             Some(path) => {
-                let store = tokio::task::spawn_blocking(move || {
+                let (store, tokens) = tokio::task::spawn_blocking(move || {
                     let lock = DataDir::lock(&path)?;
-                    Ok::<_, StoreError>(SqliteStore::open_with(&path, birth, settings)?.holding(lock))
+                    let tokens = Tokens::load(&path)?;
+                    let store = SqliteStore::open_with(&path, birth, settings)?.holding(lock);
+                    Ok::<_, StartError>((store, tokens))
                 })
                 .await
                 .expect("opening a store does not panic")?;
+                self.config.tokens = tokens.or(self.config.tokens);
                 self.start_with(store).await
             }
         }
@@ -161,12 +172,15 @@ impl Server {
 
     async fn start_with<S: Store + 'static>(self, mut store: S) -> Result<RunningServer, StartError> {
         let Self {
-            config,
+            mut config,
             router,
             addresses: asked_for,
             bind,
+            data,
             ..
         } = self;
+        config.certificates |= bind.tls.as_ref().is_some_and(ServerTls::asks_for_certificates);
+        let (tokens, tokens_changed) = watch::channel(config.tokens.clone());
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(StartError::Random)?;
         let close_within = config.close_within;
@@ -187,11 +201,13 @@ impl Server {
         tracing::info!(jobs, epoch = store.recovered().epoch, "the server is up");
         machine.begin(SystemClock.now());
         let (stop, stopped) = watch::channel(Stop::No);
-        let driver = Driver::new(machine, router, store, SystemClock, stopped);
+        let driver = Driver::new(machine, router, store, SystemClock, stopped, tokens_changed);
         Ok(RunningServer {
             addresses,
             endpoint: Endpoint::Memory(connector),
             tls: bind.tls,
+            data,
+            tokens,
             stop,
             task: tokio::spawn(driver.run(close_within)),
         })
@@ -223,6 +239,8 @@ pub struct RunningServer {
     addresses: Vec<ListenAddress>,
     endpoint: Endpoint,
     tls: Option<ServerTls>,
+    data: Option<PathBuf>,
+    tokens: watch::Sender<Option<Tokens>>,
     stop: watch::Sender<Stop>,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -238,16 +256,38 @@ impl RunningServer {
         self.endpoint.clone()
     }
 
-    /// Reads the files again that may change while it runs, as its certificates do when they are renewed, for the
-    /// connections to come. Those that there are go on as they are.
+    /// Reads the files again that may change while it runs: its certificates, for the connections to come, and the list
+    /// of tokens of its data directory. Connections go on as they are, save for those that came with a token which is
+    /// not in the list any more.
     ///
     /// # Errors
     /// What is wrong with the files; what was read before stays in use.
     pub fn reload(&self) -> Result<(), ReloadError> {
+        let tokens = self
+            .data
+            .as_deref()
+            .map(|data| self.read_tokens(data))
+            .transpose()?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
         }
+        if let Some(tokens) = tokens {
+            self.tokens.send_if_modified(|known| {
+                let changed = *known != tokens;
+                *known = tokens;
+                changed
+            });
+        }
         Ok(())
+    }
+
+    /// A list that is gone would let everybody in.
+    fn read_tokens(&self, data: &Path) -> Result<Option<Tokens>, TokensError> {
+        let read = Tokens::load(data)?;
+        if read.is_none() && self.tokens.borrow().is_some() {
+            return Err(TokensError::gone(data));
+        }
+        Ok(read)
     }
 
     /// A handle that asks it to stop, from anywhere.

@@ -157,7 +157,8 @@ impl TestServer {
         let (connector, listener) = memory::channel();
         router.listen(listener);
         let (stop, stopped) = watch::channel(Stop::No);
-        let driver = Driver::new(machine, router, store, clock, stopped);
+        let (_, tokens) = watch::channel(None);
+        let driver = Driver::new(machine, router, store, clock, stopped, tokens);
         Self {
             disk,
             connector,

@@ -54,12 +54,45 @@ pub(super) struct RetryStep {
     jobs: Vec<Result<NewWaiting, Receipt>>,
 }
 
+impl Cancelling {
+    /// Who asked.
+    pub(super) fn peer(&self) -> PeerId {
+        self.peer
+    }
+}
+
+impl Retrying {
+    /// Who asked.
+    pub(super) fn peer(&self) -> PeerId {
+        self.peer
+    }
+}
+
 impl Machine {
     pub(super) fn stats(&mut self, peer: PeerId, query: StatsQuery) {
         if let Err(error) = self.check_number(peer, query.request) {
             return self.refuse(peer, query.request, error);
         }
-        let (names, truncated, total) = self.names.stats(Stats::MAX_NAMES, self.pending.leaving());
+        let only = self.names_of(peer);
+        let listed = self.names.stats(Stats::MAX_NAMES, self.pending.leaving(), &only);
+        let (names, truncated, total) = listed;
+        if !only.are_all() {
+            // What is counted over all names says how much there is of those that it may not touch.
+            let workers = self
+                .sessions
+                .workers_on(|name| only.match_name(self.names.name(name).as_str()));
+            let stats = Stats {
+                request: query.request,
+                uptime: jobq_proto::job::micros(self.now.mono.since(self.started)),
+                workers: workers as u64,
+                storage_full: !self.space.takes_jobs(),
+                names,
+                truncated,
+                total,
+                ..Stats::default()
+            };
+            return self.outbox.send(peer, ClientMessage::Stats(stats));
+        }
         let stats = Stats {
             request: query.request,
             uptime: jobq_proto::job::micros(self.now.mono.since(self.started)),
@@ -101,10 +134,14 @@ impl Machine {
     }
 
     fn cancel_next(&mut self, mut cancelling: Cancelling) {
+        // Whoever may not touch all names is told nothing before it is known what the jobs are.
+        let may_touch_all = self.names_of(cancelling.peer).are_all();
         let Cancelling { results, open, .. } = &mut cancelling;
         open.retain(|place| {
             let result = &mut results[*place];
-            let marked = self.cancel_leased(JobId(result.id));
+            let marked = may_touch_all
+                .then(|| self.cancel_leased(JobId(result.id)))
+                .flatten();
             if let Some(outcome) = marked {
                 result.outcome = outcome;
             }
@@ -321,6 +358,7 @@ impl Machine {
         outcomes: &mut dyn Iterator<Item = InsertOutcome>,
     ) {
         let RetryStep { mut retrying, jobs } = step;
+        let names_conflict = self.names_of(retrying.peer).are_all();
         for job in jobs {
             let receipt = job.map_or_else(
                 |receipt| receipt,
@@ -328,7 +366,7 @@ impl Machine {
                     let outcome = outcomes
                         .next()
                         .expect("the store answers every insert of a batch");
-                    self.inserted(new, outcome)
+                    self.inserted(new, outcome, names_conflict)
                 },
             );
             retrying.receipts.push(receipt);

@@ -1,27 +1,36 @@
 //! What can be set.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use jobq_proto::{Backoff, JobName, Limits, Window};
 
 use super::retention::Keep;
+use crate::access::Tokens;
 
-/// The machine's settings. [`Config::default`] is what `jobq serve` uses, and begins whatever is to differ from it:
+/// The machine's settings. Its `Debug` says whether there is a token, and not which. [`Config::default`] is what `jobq serve` uses, and begins whatever is to differ from it:
 ///
 /// ```
 /// let mut config = jobq_server::Config::default();
 /// config.max_active = Some(8);
 /// config.keep.completed = None;
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     /// What the server calls itself in its Hello.
     pub server: String,
-    /// What every Hello must show; anybody is let in where absent.
+    /// A token that anybody may share, and that allows everything. Anybody is let in without any where it, `tokens` and
+    /// `certificates` are absent.
     pub token: Option<String>,
+    /// Tokens and entries for certificates, each with what it allows. A list, even an empty one, keeps everybody out
+    /// who is not in it.
+    pub tokens: Option<Tokens>,
+    /// Whether the transport asks for client certificates, which it verifies. As long as none has an entry in `tokens`,
+    /// each allows everything.
+    pub certificates: bool,
     /// Most jobs leased at a time, over all workers; no cap where absent.
     pub max_active: Option<usize>,
     /// Most jobs of a name leased at a time, over all workers, for the names that have such a cap.
@@ -90,6 +99,8 @@ impl Default for Config {
         Self {
             server: concat!("jobq/", env!("CARGO_PKG_VERSION")).to_owned(),
             token: None,
+            tokens: None,
+            certificates: false,
             max_active: None,
             caps: BTreeMap::new(),
             queue: QueueLimits::default(),
@@ -105,5 +116,51 @@ impl Default for Config {
             payload_budget: 64 * 1024 * 1024,
             close_within: Duration::from_secs(10),
         }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // By name, so that a new secret cannot be forgotten here.
+        let Self {
+            server,
+            token,
+            tokens,
+            certificates,
+            max_active,
+            caps,
+            queue,
+            ttl,
+            grace,
+            beat,
+            timeout_slack,
+            keep,
+            max_attempts,
+            backoff,
+            limits,
+            window,
+            payload_budget,
+            close_within,
+        } = self;
+        f.debug_struct("Config")
+            .field("server", server)
+            .field("token", &token.as_ref().map(|_| "…"))
+            .field("tokens", tokens)
+            .field("certificates", certificates)
+            .field("max_active", max_active)
+            .field("caps", caps)
+            .field("queue", queue)
+            .field("ttl", ttl)
+            .field("grace", grace)
+            .field("beat", beat)
+            .field("timeout_slack", timeout_slack)
+            .field("keep", keep)
+            .field("max_attempts", max_attempts)
+            .field("backoff", backoff)
+            .field("limits", limits)
+            .field("window", window)
+            .field("payload_budget", payload_budget)
+            .field("close_within", close_within)
+            .finish()
     }
 }

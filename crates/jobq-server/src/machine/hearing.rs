@@ -20,7 +20,7 @@ impl Machine {
         let session = self.peers.find(peer).and_then(|known| known.session);
         match (session, message) {
             // The first message of a connection: there is nothing that it could overtake.
-            (None, M::Hello(hello)) => !behind && self.needs_no_record(hello),
+            (None, M::Hello(hello)) => !behind && self.needs_no_record(peer, hello),
             // All it does is to renew the session, as the messages before it will once more.
             (Some(_), M::Beat(_)) => true,
             // It speaks of runs under way, and the reports before it speak of others. Holding comes before both.
@@ -33,12 +33,13 @@ impl Machine {
 
     /// Whether the store has to be told nothing about who says this Hello: it is a client, or a worker that goes on
     /// with its session as it was. One that is refused needs no record either.
-    fn needs_no_record(&mut self, hello: &Hello) -> bool {
+    fn needs_no_record(&mut self, peer: PeerId, hello: &Hello) -> bool {
         match (&hello.work, &hello.resume) {
             (None, _) => true,
-            (Some(work), Some(resume)) => self
-                .resumable(resume, true)
-                .is_some_and(|id| self.works_on_the_same(id, work)),
+            (Some(work), Some(resume)) => self.grant_for(peer, hello).is_none_or(|grant| {
+                self.resumable(resume, &grant, true)
+                    .is_some_and(|id| self.works_on_the_same(id, work))
+            }),
             (Some(_), None) => false,
         }
     }

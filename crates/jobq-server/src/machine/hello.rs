@@ -10,8 +10,9 @@ use jobq_proto::message::{Closing, Credit, Hello, NameCredit, Resume, Welcome, W
 use jobq_proto::{ClientMessage, ErrorCode, JobName, PROTOCOL_VERSION, WireError};
 use jobq_transport::{CloseReason, PeerId};
 use rand_chacha::rand_core::Rng;
-use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
+use super::access::{self, Grant};
 use super::lines::LaneKey;
 use super::names::NameKey;
 use super::pending::Effect;
@@ -25,33 +26,52 @@ use crate::store::{Change, SessionId, SessionRecord};
 const SECRET_BYTES: usize = 32;
 
 impl Machine {
-    /// The first message of a connection.
+    /// The first message of a connection. Who says it, and whether they are let in, comes before all but the version.
     pub(super) fn hello(&mut self, peer: PeerId, hello: Hello) {
-        match self.check_hello(&hello) {
+        if self.peers.find(peer).is_some_and(|known| known.waiting.is_some()) {
+            return self.refuse_peer(peer, hello_repeated());
+        }
+        if hello.version != PROTOCOL_VERSION {
+            let error = WireError::new(
+                ErrorCode::WrongVersion,
+                format!(
+                    "protocol version {} is not spoken here; this server speaks {PROTOCOL_VERSION}",
+                    hello.version
+                ),
+            );
+            return self.refuse_peer(peer, error);
+        }
+        self.knock(peer, hello);
+    }
+
+    /// A peer may come in: its session begins, or goes on.
+    pub(super) fn welcome(&mut self, peer: PeerId, hello: Hello, grant: Arc<Grant>) {
+        match self.check_hello(&hello, &grant) {
             Err(error) => self.refuse_peer(peer, error),
             Ok(work) => {
                 let resumed = hello
                     .resume
                     .as_ref()
-                    .and_then(|resume| self.resumable(resume, work.is_some()));
+                    .and_then(|resume| self.resumable(resume, &grant, work.is_some()));
                 let (id, secret, is_resumed) = match (resumed, hello.resume) {
                     (Some(id), Some(resume)) => {
                         self.resume(id, peer, hello.label, work);
                         (id, resume.secret, true)
                     }
                     _ => {
-                        let (id, secret) = self.open_session(peer, hello.label, work);
+                        let (id, secret) = self.open_session(peer, &grant, hello.label, work);
                         (id, secret, false)
                     }
                 };
                 if let Some(peer) = self.peers.find(peer) {
                     peer.session = Some(id);
+                    peer.grant = Some(grant);
                 }
                 self.outbox.admit(
                     peer,
                     usize::try_from(self.config.limits.frame).unwrap_or(usize::MAX),
                 );
-                let welcome = self.welcome(id, secret, is_resumed);
+                let welcome = self.welcome_message(id, secret, is_resumed);
                 self.outbox.send(peer, ClientMessage::Hello(welcome));
                 if self.closing {
                     self.outbox
@@ -61,7 +81,7 @@ impl Machine {
         }
     }
 
-    fn welcome(&self, session: SessionId, secret: Bytes, resumed: bool) -> Welcome {
+    fn welcome_message(&self, session: SessionId, secret: Bytes, resumed: bool) -> Welcome {
         Welcome {
             version: PROTOCOL_VERSION,
             server: self.config.server.clone(),
@@ -80,33 +100,18 @@ impl Machine {
     }
 
     /// Checks a Hello; the names of its work, if it has any, in the machine's terms.
-    fn check_hello(&mut self, hello: &Hello) -> Result<Option<WorkState>, WireError> {
-        if hello.version != PROTOCOL_VERSION {
-            return Err(WireError::new(
-                ErrorCode::WrongVersion,
-                format!(
-                    "protocol version {} is not spoken here; this server speaks {PROTOCOL_VERSION}",
-                    hello.version
-                ),
-            ));
-        }
-        if let Some(token) = &self.config.token {
-            // Compared by their hashes, so that the time it takes says nothing about the token.
-            let shown = Sha256::digest(hello.token.as_deref().unwrap_or_default());
-            if shown != Sha256::digest(token) {
-                return Err(WireError::new(ErrorCode::BadToken, "the token is not accepted"));
-            }
-        }
+    fn check_hello(&mut self, hello: &Hello, grant: &Grant) -> Result<Option<WorkState>, WireError> {
         if hello.label.len() > MAX_NAME || hello.label.chars().any(char::is_control) {
             return Err(WireError::new(
                 ErrorCode::BadName,
                 format!("a label has at most {MAX_NAME} bytes and no control characters"),
             ));
         }
-        hello.work.as_ref().map(|work| self.check_work(work)).transpose()
+        let work = hello.work.as_ref();
+        work.map(|work| self.check_work(work, grant)).transpose()
     }
 
-    fn check_work(&mut self, work: &Work) -> Result<WorkState, WireError> {
+    fn check_work(&mut self, work: &Work, grant: &Grant) -> Result<WorkState, WireError> {
         if work.names.is_empty() || work.names.len() as u64 > self.config.limits.names {
             return Err(WireError::new(
                 ErrorCode::TooManyItems,
@@ -126,7 +131,11 @@ impl Machine {
                      the limits include those"
                 )));
             }
-            if wanted.insert(name.parse::<JobName>()?, *jobs as usize).is_some() {
+            let job_name = name.parse::<JobName>()?;
+            if !grant.may_touch(name) {
+                return Err(access::forbidden_name(name));
+            }
+            if wanted.insert(job_name, *jobs as usize).is_some() {
                 return Err(bad_request(format!("the name {name} is listed twice")));
             }
         }
@@ -177,13 +186,18 @@ impl Machine {
         }
     }
 
-    fn open_session(&mut self, peer: PeerId, label: String, work: Option<WorkState>) -> (SessionId, Bytes) {
+    fn open_session(
+        &mut self,
+        peer: PeerId,
+        grant: &Grant,
+        label: String,
+        work: Option<WorkState>,
+    ) -> (SessionId, Bytes) {
         let id = self.sessions.next_id();
         let mut secret = [0; SECRET_BYTES];
         self.rng.fill_bytes(&mut secret);
         let deadline = self.now.mono.plus(self.config.ttl);
-        let hash = Sha256::digest(secret).into();
-        let session = Session::new(label, hash, Some(peer), deadline, work);
+        let session = Session::new(label, grant.hash_secret(&secret), Some(peer), deadline, work);
         self.timers.set(deadline, Timer::Session(id));
         self.sessions.insert(id, session);
         self.record_session(id);
@@ -191,13 +205,19 @@ impl Machine {
         (id, Bytes::copy_from_slice(&secret))
     }
 
-    /// The session that a Hello may go on with.
-    pub(super) fn resumable(&mut self, resume: &Resume, worker: bool) -> Option<SessionId> {
+    /// The session that a Hello may go on with: one of this store, whose secret it shows, and that belongs to whoever
+    /// it is.
+    pub(super) fn resumable(&mut self, resume: &Resume, grant: &Grant, worker: bool) -> Option<SessionId> {
         let id = SessionId(resume.session);
-        let hash: [u8; 32] = Sha256::digest(&resume.secret).into();
-        let same_store = resume.store == self.identity;
+        if resume.store != self.identity || resume.secret.len() != SECRET_BYTES || !worker {
+            return None;
+        }
         let session = self.sessions.find(id)?;
-        (same_store && worker && session.is_worker() && session.secret_hash == hash).then_some(id)
+        let is_its: bool = session
+            .secret_hash
+            .ct_eq(&grant.hash_secret(&resume.secret))
+            .into();
+        (session.is_worker() && is_its).then_some(id)
     }
 
     /// A session goes on with a new connection; its old one, if it is still there, is closed.
@@ -214,6 +234,7 @@ impl Machine {
         session.deadline = deadline;
         session.respited = false;
         session.grace = None;
+        session.revoked = false;
         let (mut new, old) = (work.expect("only workers resume"), session.work.take());
         let same_names = old
             .as_ref()
@@ -285,25 +306,31 @@ impl Machine {
             self.timers.set(due, Timer::Session(id));
             return;
         }
-        if let Some(peer) = session.peer {
+        let (peer, revoked) = (session.peer, session.revoked);
+        if let Some(peer) = peer {
             let error = WireError::new(
                 ErrorCode::SessionSilent,
                 "nothing was heard for longer than the time-to-live",
             );
             self.drop_peer(peer, Some(error), CloseReason::SessionEnded);
         }
+        let end = match revoked {
+            // Nothing says that its jobs took it down.
+            true => |_| End::Lost { charged: false },
+            false => |started| End::Lost { charged: started },
+        };
         tracing::warn!(session = id.0, "a session is lost");
-        self.end_session(id, true);
+        self.end_session(id, end);
     }
 
     /// A session says that it will not come back.
     pub(super) fn goodbye(&mut self, peer: PeerId, session: SessionId) {
-        self.end_session(session, false);
+        self.end_session(session, |_| End::Released);
         self.drop_peer(peer, None, CloseReason::Goodbye);
     }
 
-    /// A session is over: what it holds is given up, lost or given back.
-    fn end_session(&mut self, id: SessionId, lost: bool) {
+    /// A session is over: its runs end, each in this way, by whether it had started.
+    fn end_session(&mut self, id: SessionId, end: fn(bool) -> End) {
         self.return_unsent(id);
         let Some(session) = self.sessions.find(id) else {
             return;
@@ -311,14 +338,7 @@ impl Machine {
         let held: Vec<_> = session.held.jobs().collect();
         for job in held {
             let started = self.leases.find(job).is_some_and(|lease| lease.has_started());
-            self.end_run(
-                job,
-                if lost {
-                    End::Lost { charged: started }
-                } else {
-                    End::Released
-                },
-            );
+            self.end_run(job, end(started));
         }
         self.remove_takers(id);
         if let Some(work) = self.sessions.remove(id).and_then(|session| session.work) {
@@ -441,6 +461,10 @@ impl Machine {
             within: micros(self.config.close_within),
         }
     }
+}
+
+pub(super) fn hello_repeated() -> WireError {
+    WireError::new(ErrorCode::HelloRepeated, "Hello comes once on a connection")
 }
 
 fn bad_request(message: String) -> WireError {

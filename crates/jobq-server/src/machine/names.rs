@@ -10,6 +10,7 @@ use jobq_proto::{ErrorCode, JobName, Status, WireError};
 use super::Map;
 use super::pending::{Leaving, LeavingFor};
 use super::queue_limits::Amount;
+use crate::access::NamePatterns;
 use crate::store::NameTotals;
 
 /// Most names that a server knows. Each that jobs have had costs a few hundred bytes for ever, so a client that makes
@@ -183,12 +184,13 @@ impl Names {
         counts.cancelled = counts.cancelled.saturating_sub(gone.cancelled);
     }
 
-    /// Up to `limit` names with their counts, by name; whether there are more; and all of them together. Jobs that leave
+    /// Up to `limit` of these names with their counts, by name; whether there are more; and all of them together. Jobs that leave
     /// their workers count as what they are about to be, so that `processing` is what workers have.
     pub(super) fn stats(
         &self,
         limit: usize,
         leaving: impl Iterator<Item = Leaving>,
+        only: &NamePatterns,
     ) -> (Vec<NameStats>, bool, NameStats) {
         let mut arriving: Map<NameKey, Counts> = Map::new();
         for job in leaving {
@@ -216,11 +218,16 @@ impl Names {
             }
         };
         let mut total = NameStats::default();
-        let counts = self
-            .entries
+        let shown: Vec<NameKey> = self
+            .by_text
             .iter()
-            .map(|entry| &entry.counts)
-            .chain(arriving.values());
+            .filter(|(name, _)| only.match_name(name))
+            .map(|(_, key)| *key)
+            .collect();
+        let counts = shown.iter().flat_map(|key| {
+            let counts = &self.entries[key.0 as usize].counts;
+            std::iter::once(counts).chain(arriving.get(key))
+        });
         for counts in counts {
             total.scheduled += counts.scheduled;
             total.queued += counts.queued;
@@ -229,8 +236,8 @@ impl Names {
             total.failed += counts.failed;
             total.cancelled += counts.cancelled;
         }
-        let listed = self.by_text.values().take(limit).map(|key| of_name(*key));
-        (listed.collect(), self.by_text.len() > limit, total)
+        let listed = shown.iter().take(limit).map(|key| of_name(*key));
+        (listed.collect(), shown.len() > limit, total)
     }
 
     fn insert(&mut self, name: Arc<JobName>) -> NameKey {

@@ -1,8 +1,11 @@
 //! Who is connected.
 
+use std::sync::Arc;
+
 use jobq_transport::{PeerId, PeerInfo};
 
 use super::Map;
+use super::access::{Grant, Waiting};
 use crate::store::SessionId;
 
 /// All connections.
@@ -17,6 +20,10 @@ pub(super) struct Peer {
     pub(super) info: PeerInfo,
     /// Its session, once its Hello was good.
     pub(super) session: Option<SessionId>,
+    /// What it may do, once its Hello was good.
+    pub(super) grant: Option<Arc<Grant>>,
+    /// Its Hello, while that is answered later.
+    pub(super) waiting: Option<Waiting>,
     /// Its unanswered requests, by the numbers that the peer gave them.
     requests: Map<u64, Weight>,
     /// What all of them weigh together.
@@ -38,6 +45,8 @@ impl Peers {
         let new = Peer {
             info,
             session: None,
+            grant: None,
+            waiting: None,
             requests: Map::new(),
             weight: Weight::default(),
         };

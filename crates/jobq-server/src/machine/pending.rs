@@ -50,8 +50,9 @@ pub(super) enum Effect {
     /// A job has ended.
     JobEnded {
         id: JobId,
-        /// Its name, if a worker had it until then.
-        run_of: Option<NameKey>,
+        name: NameKey,
+        /// Whether a worker had it until then.
+        had_run: bool,
         status: Status,
         reason: Option<String>,
         result: Option<Bytes>,
@@ -218,7 +219,8 @@ impl Pending {
                 Effect::WaitForTime { name, waiting, .. } => (waiting.id, *name, LeavingFor::Time),
                 Effect::JobEnded {
                     id,
-                    run_of: Some(name),
+                    name,
+                    had_run: true,
                     ..
                 } => (*id, *name, LeavingFor::End),
                 _ => return None,

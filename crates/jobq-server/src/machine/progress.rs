@@ -126,6 +126,8 @@ impl Machine {
     /// Tells a watch the news there are, now or when the pause after the last telling is over.
     fn tell_progress(&mut self, peer: PeerId, request: u64) {
         let now = self.now.mono;
+        let only = self.names_of(peer);
+        let names = &self.names;
         let Some(follower) = self.watches.follower(peer, request) else {
             return;
         };
@@ -139,7 +141,11 @@ impl Machine {
             let Some(lease) = self.leases.find(id) else {
                 continue;
             };
-            let Some(progress) = lease.progress.clone() else {
+            let Some(progress) = lease
+                .progress
+                .clone()
+                .filter(|_| only.match_name(names.name(lease.name).as_str()))
+            else {
                 continue;
             };
             let job = ProgressedJob {

@@ -13,6 +13,7 @@ use super::leases::Phase;
 use super::names::NameKey;
 use super::peers::Weight;
 use super::reads::Purpose;
+use crate::access::NamePatterns;
 use crate::store::{self, Filter, Read, Select};
 use crate::time::Wall;
 
@@ -39,7 +40,8 @@ pub(super) enum Listing {
 impl Machine {
     pub(super) fn query(&mut self, peer: PeerId, query: Query) {
         let request = query.request;
-        let planned = self.plan_query(query).and_then(|planned| {
+        let only = self.names_of(peer);
+        let planned = self.plan_query(query, only).and_then(|planned| {
             if !self.reads.has_room_for_query() {
                 return Err(WireError::new(
                     ErrorCode::WindowExceeded,
@@ -62,7 +64,7 @@ impl Machine {
         }
     }
 
-    fn plan_query(&self, query: Query) -> Result<(store::Query, Listing), WireError> {
+    fn plan_query(&self, query: Query, only: NamePatterns) -> Result<(store::Query, Listing), WireError> {
         let items = self.config.limits.items;
         if query.ids.len().max(query.uuids.len()) as u64 > items {
             return Err(WireError::new(
@@ -77,11 +79,12 @@ impl Machine {
                 (Select::Ids(ids), Listing::Named)
             }
             (true, false, false) => (Select::Uuids(query.uuids), Listing::Named),
-            (true, true, _) => self.plan_page(filter(query, items)?),
+            (true, true, _) => self.plan_page(filter(query, items)?, &only),
             _ => return Err(bad("a Query has ids, or uuids, or filters; give one of them")),
         };
         let query = store::Query {
             select,
+            only,
             params: include == Some(Include::Params),
             result: include == Some(Include::Result),
             runs: include == Some(Include::Runs),
@@ -95,17 +98,15 @@ impl Machine {
 
     /// Which jobs workers have the machine knows itself, and at once; the store learns of most runs when they have
     /// ended.
-    fn plan_page(&self, filter: Filter) -> (Select, Listing) {
+    fn plan_page(&self, filter: Filter, only: &NamePatterns) -> (Select, Listing) {
         if filter.status != Some(Status::Processing) {
             let listing = Listing::Stored(filter.status);
             return (Select::Page(filter), listing);
         }
         let before = filter.before.unwrap_or(JobId(u64::MAX));
         let named = |name: NameKey| {
-            filter
-                .name
-                .as_ref()
-                .is_none_or(|wanted| **self.names.name(name) == *wanted)
+            let name = self.names.name(name);
+            filter.name.as_ref().is_none_or(|wanted| **name == *wanted) && only.match_name(name.as_str())
         };
         let leased = self
             .leases

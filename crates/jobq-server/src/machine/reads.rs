@@ -134,9 +134,11 @@ impl Machine {
             }
             (Purpose::Adopt(naming), ReadAnswer::States(states)) => self.adopt(naming, states),
             (Purpose::Cancel(cancelling), ReadAnswer::States(states)) => {
+                let states = self.visible(cancelling.peer(), states);
                 self.cancel_found(cancelling, &states)
             }
             (Purpose::RetryStates(retrying), ReadAnswer::States(states)) => {
+                let states = self.visible(retrying.peer(), states);
                 let ended = states
                     .iter()
                     .map(|s| s.as_ref().map(|s| matches!(s, JobState::Ended { .. })));
@@ -146,6 +148,7 @@ impl Machine {
                 self.retry_read(retrying, records)
             }
             (Purpose::Watch { peer, request, ids }, ReadAnswer::States(states)) => {
+                let states = self.visible(peer, states);
                 self.watch_checked(peer, request, &ids, states);
             }
             (

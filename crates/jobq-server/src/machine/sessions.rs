@@ -38,7 +38,7 @@ pub(super) struct Sessions {
 /// One session.
 pub(super) struct Session {
     pub(super) label: String,
-    /// SHA-256 of its secret.
+    /// SHA-256 of its secret and of whose it is, as [`super::access::Grant::hash_secret`] makes it.
     pub(super) secret_hash: [u8; 32],
     /// Its connection; none while a worker's has closed and it may come back.
     pub(super) peer: Option<PeerId>,
@@ -48,6 +48,8 @@ pub(super) struct Session {
     pub(super) respited: bool,
     /// When its runs are given up, if its connection has closed.
     pub(super) grace: Option<Mono>,
+    /// Whether that was since its rights had ended: no job is charged for it.
+    pub(super) revoked: bool,
     /// What it works on; none for a client.
     pub(super) work: Option<WorkState>,
     /// What it holds.
@@ -168,6 +170,7 @@ impl Session {
             deadline,
             respited: false,
             grace: None,
+            revoked: false,
             work,
             held: Held::default(),
             unsettled: 0,
@@ -352,6 +355,15 @@ impl Sessions {
 
     pub(super) fn workers(&self) -> usize {
         self.sessions.values().filter(|s| s.is_worker()).count()
+    }
+
+    /// How many work on a name that is one of these.
+    pub(super) fn workers_on(&self, is_one: impl Fn(NameKey) -> bool) -> usize {
+        let works = |session: &&Session| {
+            let names = session.work.iter().flat_map(|work| work.credits.keys());
+            names.copied().any(&is_one)
+        };
+        self.sessions.values().filter(works).count()
     }
 
     pub(super) fn ids(&self) -> Vec<SessionId> {

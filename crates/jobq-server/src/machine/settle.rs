@@ -240,9 +240,13 @@ impl Machine {
         reports: &[(RunRef, RunEnd)],
         statuses: &[RunStatus],
     ) {
+        let peer = self.sessions.find(session).and_then(|session| session.peer);
+        let may_touch_all = peer.is_none_or(|peer| self.names_of(peer).are_all());
         for ((run, reported), status) in reports.iter().zip(statuses) {
             let outcome = match status {
-                RunStatus::NoJob => SettleOutcome::NotFound,
+                RunStatus::NoJob if may_touch_all => SettleOutcome::NotFound,
+                // Whether there is such a job is not for everybody to know.
+                RunStatus::NoJob => SettleOutcome::Stale,
                 RunStatus::Ended(end) if end == reported => SettleOutcome::AlreadyApplied,
                 RunStatus::Ended(_) | RunStatus::Unknown => SettleOutcome::Stale,
             };
@@ -430,7 +434,8 @@ impl Machine {
         }));
         self.pending.effect(Effect::JobEnded {
             id,
-            run_of: Some(lease.name),
+            name: lease.name,
+            had_run: true,
             status,
             reason,
             result,
@@ -462,7 +467,8 @@ impl Machine {
         }));
         self.pending.effect(Effect::JobEnded {
             id,
-            run_of: None,
+            name,
+            had_run: false,
             status: Status::Cancelled,
             reason,
             result: None,

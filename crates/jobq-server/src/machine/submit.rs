@@ -7,6 +7,7 @@ use jobq_proto::{ClientMessage, ErrorCode, JobId, NewJob, StartAt, WireError};
 use jobq_transport::PeerId;
 
 use super::Machine;
+use super::access;
 use super::lines::Waiting;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting, Taken, TakenJob};
@@ -27,10 +28,15 @@ impl Machine {
         if let Err(error) = self.check_request(peer, request, &jobs) {
             return self.refuse(peer, request, error);
         }
+        let only = self.names_of(peer);
         let jobs: Vec<TakenJob> = jobs
             .into_iter()
             .map(|job| {
                 NewJob::check(job, &self.config.limits)
+                    .and_then(|job| match only.match_name(job.name.as_str()) {
+                        true => Ok(job),
+                        false => Err(access::forbidden_name(job.name.as_str())),
+                    })
                     .map(|job| self.take(job, None))
                     .map_or_else(TakenJob::Refused, TakenJob::Inserted)
             })
@@ -180,6 +186,7 @@ impl Machine {
     /// A Request's jobs are durable.
     pub(super) fn acknowledge(&mut self, taken: Taken, outcomes: &mut dyn Iterator<Item = InsertOutcome>) {
         let Taken { peer, request, jobs } = taken;
+        let only = self.names_of(peer);
         let jobs = jobs
             .into_iter()
             .map(|job| match job {
@@ -187,7 +194,7 @@ impl Machine {
                     let outcome = outcomes
                         .next()
                         .expect("the store answers every insert of a batch");
-                    self.inserted(new, outcome)
+                    self.inserted(new, outcome, only.are_all())
                 }
                 TakenJob::Refused(error) => Receipt::refused(error),
             })
@@ -198,8 +205,14 @@ impl Machine {
         }
     }
 
-    /// The store has said what became of a new job; if it is there, it begins to wait.
-    pub(super) fn inserted(&mut self, new: NewWaiting, outcome: InsertOutcome) -> Receipt {
+    /// The store has said what became of a new job; if it is there, it begins to wait. The job that a uuid is in conflict
+    /// with is named only to whoever may touch all.
+    pub(super) fn inserted(
+        &mut self,
+        new: NewWaiting,
+        outcome: InsertOutcome,
+        names_conflict: bool,
+    ) -> Receipt {
         let NewWaiting {
             record,
             admitted,
@@ -227,13 +240,18 @@ impl Machine {
                 Receipt::stored(record.id.0, false)
             }
             InsertOutcome::Existing(id) => Receipt::stored(id.0, true),
-            InsertOutcome::Conflict(id) => Receipt::refused(WireError::new(
-                ErrorCode::UuidConflict,
-                format!(
-                    "the uuid {} is that of job {id}, which has another name or other params",
+            InsertOutcome::Conflict(id) => {
+                let whose = if names_conflict {
+                    format!("job {id}, which has")
+                } else {
+                    "a job with".to_owned()
+                };
+                let message = format!(
+                    "the uuid {} is that of {whose} another name or other params",
                     record.uuid
-                ),
-            )),
+                );
+                Receipt::refused(WireError::new(ErrorCode::UuidConflict, message))
+            }
             InsertOutcome::NoRoom => Receipt::refused(admitted.err().unwrap_or_else(storage_full)),
         }
     }

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Session(SessionId),
     /// A run's worker should have ended it by now.
     TimedOut(JobId, Fence),
+    /// A Hello that had to wait is answered.
+    Hello(PeerId),
     /// A watch may be told again how far its jobs have come.
     Progress(PeerId, u64),
 }
@@ -73,7 +75,7 @@ impl Machine {
         });
         let deadline = self.scheduled.next_deadline();
         let timers = self.timers.due.first().map(|(at, _)| *at);
-        let others = [self.timers.record_at, self.next_prune()];
+        let others = [self.timers.record_at, self.next_prune(), self.access.next_check()];
         [scheduled, deadline, timers]
             .into_iter()
             .chain(others)
@@ -86,11 +88,15 @@ impl Machine {
             match timer {
                 Timer::Session(id) => self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
+                Timer::Hello(peer) => self.answer_hello(peer),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }
         }
         if self.timers.record_at.is_some_and(|at| at <= self.now.mono) {
             self.record_starts(false);
+        }
+        if self.access.next_check().is_some_and(|at| at <= self.now.mono) {
+            self.check_grants();
         }
         self.release_scheduled();
     }

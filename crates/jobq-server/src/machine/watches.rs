@@ -7,6 +7,7 @@ use jobq_proto::message::{EndedJob, Watch};
 use jobq_proto::{ErrorCode, JobId, Status, WireError};
 use jobq_transport::PeerId;
 
+use super::names::NameKey;
 use super::pending::Effect;
 use super::progress::Follower;
 use super::reads::Purpose;
@@ -184,11 +185,13 @@ impl Machine {
             );
             return self.refuse(peer, request, error);
         }
-        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have.
+        let may_touch_all = self.names_of(peer).are_all();
+        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have, or are of a
+        // name that does not exist for this peer.
         let ids: Vec<JobId> = jobs
             .iter()
             .copied()
-            .filter(|id| self.leases.find(*id).is_none() && !self.payloads.knows(*id))
+            .filter(|id| !may_touch_all || (self.leases.find(*id).is_none() && !self.payloads.knows(*id)))
             .collect();
         let followed = progress.then(|| jobs.clone());
         self.watches.begin(peer, request, jobs, bytes);
@@ -223,6 +226,7 @@ impl Machine {
             match state {
                 Some(JobState::Live { .. }) => {}
                 Some(JobState::Ended {
+                    name: _,
                     status,
                     reason,
                     result,
@@ -255,11 +259,15 @@ impl Machine {
     pub(super) fn tell_watchers(
         &mut self,
         id: JobId,
+        name: NameKey,
         status: Status,
         reason: Option<String>,
         result: Option<Bytes>,
     ) {
         for (peer, request) in self.watches.watchers(id) {
+            if !self.may_touch(peer, name) {
+                continue; // It was not checked yet, and is told that there is no such job.
+            }
             let end = EndedJob {
                 id: id.0,
                 status: Some(status),

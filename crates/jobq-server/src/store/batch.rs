@@ -56,7 +56,7 @@ pub struct SessionRecord {
     pub id: SessionId,
     /// What its worker calls itself.
     pub label: String,
-    /// SHA-256 of its secret.
+    /// SHA-256 of its secret and of whose session it is: nobody else can go on with it, the secret in hand or not.
     pub secret_hash: [u8; 32],
     /// The names that it works on.
     pub names: Vec<Arc<JobName>>,

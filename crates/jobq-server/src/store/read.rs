@@ -8,6 +8,7 @@ use jobq_proto::{Fence, JobId, JobName, Priority, Status, Username};
 use uuid::Uuid;
 
 use super::batch::{JobRecord, Policy, RunEnd, SessionId, SessionRecord};
+use crate::access::NamePatterns;
 use crate::time::Wall;
 
 /// What a store holds at the start, live jobs apart.
@@ -148,6 +149,8 @@ pub enum JobState {
     },
     /// It ended.
     Ended {
+        /// What kind of work it was.
+        name: Arc<JobName>,
         /// How.
         status: Status,
         /// Why.
@@ -157,6 +160,16 @@ pub enum JobState {
         /// It gave something that did not fit into the question's `result_bytes`.
         omitted: bool,
     },
+}
+
+impl JobState {
+    /// What kind of work the job is.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Live { job, .. } => job.name.as_str(),
+            Self::Ended { name, .. } => name.as_str(),
+        }
+    }
 }
 
 /// What the store knows of a run.
@@ -175,6 +188,8 @@ pub enum RunStatus {
 pub struct Query {
     /// Which jobs.
     pub select: Select,
+    /// Only of these names: jobs of others do not exist for whoever asks.
+    pub only: NamePatterns,
     /// Whether params come with them.
     pub params: bool,
     /// Whether results come with them.

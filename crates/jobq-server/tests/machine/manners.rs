@@ -54,7 +54,7 @@ fn a_hello_of_another_version_or_with_a_bad_token_is_refused() {
     assert_eq!(refusal(&mut world, newer), Some(ErrorCode::WrongVersion));
     assert_eq!(refusal(&mut world, hello()), Some(ErrorCode::BadToken));
     let wrong = Hello {
-        token: Some("Secret".to_owned()),
+        token: Some("Secret".to_owned()), // The first wrong one is answered at once.
         ..hello()
     };
     assert_eq!(refusal(&mut world, wrong), Some(ErrorCode::BadToken));

@@ -1,5 +1,6 @@
 //! The state machine, stepped by hand over a store in memory: one test a rule.
 
+mod access;
 mod asking;
 mod backpressure;
 mod cancelling;
@@ -19,6 +20,7 @@ mod progress;
 mod restarts;
 mod retention;
 mod retrying;
+mod scopes;
 mod sessions;
 mod stopping;
 mod submitting;

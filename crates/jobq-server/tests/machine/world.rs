@@ -136,6 +136,17 @@ pub(super) struct World {
     congested: BTreeSet<PeerId>,
     closed: BTreeMap<PeerId, (Option<ErrorCode>, CloseReason)>,
     fences: BTreeSet<Fence>,
+    /// What peers show from now on.
+    pub(super) shown: Shown,
+}
+
+/// By what a peer shows who it is, and where it comes from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    pub(super) token: Option<String>,
+    pub(super) certificate: Option<String>,
+    /// Made up for each peer, if there is none.
+    pub(super) address: Option<String>,
 }
 
 impl World {
@@ -184,6 +195,7 @@ impl World {
             congested: BTreeSet::new(),
             closed: BTreeMap::new(),
             fences: BTreeSet::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -410,8 +422,8 @@ impl World {
         let peer = PeerId(self.next_peer);
         let info = PeerInfo {
             transport: "memory",
-            address: format!("peer {peer}"),
-            identity: None,
+            address: self.shown.address.clone().unwrap_or(format!("peer {peer}")),
+            identity: self.shown.certificate.clone(),
         };
         self.open.insert(peer);
         self.machine.handle_opened(self.now, peer, info);
@@ -482,7 +494,7 @@ impl World {
         let hello = Hello {
             version: jobq_proto::PROTOCOL_VERSION,
             label: format!("peer {peer}"),
-            token: None,
+            token: self.shown.token.clone(),
             work,
             resume,
         };

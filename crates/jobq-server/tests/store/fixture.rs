@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jobq_proto::message::JobView;
 use jobq_proto::{Fence, JobId, Priority, Status};
+use jobq_server::access::NamePatterns;
 use jobq_server::store::{
     Answer, Batch, Birth, Change, Ended, Filter, InsertOutcome, JobRecord, JobState, Leased, LiveJob,
     MemoryDisk, MemoryStore, Policy, Query, Read, ReadAnswer, Requeued, RunEnd, RunStatus, Select, SessionId,
@@ -229,6 +230,7 @@ pub(super) fn ended(id: u64, seq: u64, status: Status) -> Change {
 pub(super) fn query(select: Select) -> Query {
     Query {
         select,
+        only: NamePatterns::all(),
         params: false,
         result: false,
         runs: false,

@@ -1,6 +1,7 @@
 //! What every store must answer to people's questions.
 
 use jobq_proto::{JobId, Status, WireSize};
+use jobq_server::access::NamePatterns;
 use jobq_server::store::{Change, Filter, JobRecord, Query, RunEnd, Select, Store};
 use jobq_server::time::Wall;
 use uuid::Uuid;
@@ -25,6 +26,7 @@ for_each_store!(
     a_job_that_was_due_on_arrival_is_queued_whatever_the_calendar_says,
     pages_end_when_patience_does_and_say_where_to_go_on,
     names_that_are_many_are_told_apart,
+    jobs_of_names_that_somebody_may_not_touch_are_not_there,
 );
 
 async fn filled<D: Disk>(disk: &D) -> Client<D::Store> {
@@ -493,4 +495,47 @@ async fn names_that_are_many_are_told_apart<D: Disk>() {
         ..Filter::default()
     };
     assert_eq!(found(&client, filter).await, [4_501, 3_001, 1_501, 1]);
+}
+
+async fn jobs_of_names_that_somebody_may_not_touch_are_not_there<D: Disk>() {
+    let disk = D::new();
+    let client = filled(&disk).await;
+    let only = NamePatterns::new(vec!["ma*".to_owned()]).unwrap();
+    let find = async |select: Select| {
+        let query = Query {
+            only: only.clone(),
+            ..query(select)
+        };
+        ids(&client.query(query).await)
+    };
+    let of = |status, name: Option<&str>| {
+        Select::Page(Filter {
+            status,
+            name: name.map(|name| name.parse().unwrap()),
+            limit: 100,
+            ..Filter::default()
+        })
+    };
+    assert_eq!(find(of(None, None)).await, [12, 9, 6, 3]);
+    assert_eq!(find(of(Some(Status::Queued), None)).await, [9, 6, 3]);
+    assert_eq!(find(of(Some(Status::Scheduled), None)).await, [12]);
+    for status in [
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+        Status::Processing,
+    ] {
+        assert_eq!(find(of(Some(status), None)).await, Vec::<u64>::new(), "{status}");
+    }
+    assert_eq!(find(of(None, Some("mail"))).await, [12, 9, 6, 3]);
+    assert_eq!(find(of(None, Some("thumbnail"))).await, Vec::<u64>::new());
+    assert_eq!(find(Select::Ids(job_ids(&[1, 3, 2, 12]))).await, [3, 12]);
+    let uuids = [1_u128, 6].map(Uuid::from_u128).to_vec();
+    assert_eq!(find(Select::Uuids(uuids)).await, [6]);
+    let for_zoe = Select::Page(Filter {
+        username: Some("zoe".parse().unwrap()),
+        limit: 100,
+        ..Filter::default()
+    });
+    assert_eq!(find(for_zoe).await, [12]);
 }

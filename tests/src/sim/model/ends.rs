@@ -156,6 +156,7 @@ impl Model {
             };
             let query = Query {
                 select: Select::Page(filter),
+                only: jobq_server::access::NamePatterns::all(),
                 params: true,
                 result: false,
                 runs: false,

@@ -52,6 +52,9 @@ impl Contents {
                     if looks == PAGE_LOOKS {
                         return budget.into_answer(Some(JobId(id.0 + 1)));
                     }
+                    if !query.only.match_name(job.record.name.as_str()) {
+                        continue;
+                    }
                     let view = job.view(query);
                     if filter.matches(&view) && !budget.take(view) {
                         break;
@@ -64,7 +67,8 @@ impl Contents {
 
     fn listed(&self, query: &Query, ids: impl Iterator<Item = JobId>) -> Answer {
         let mut budget = Budget::new(query.max_bytes, usize::MAX);
-        for job in ids.filter_map(|id| self.jobs.get(&id)) {
+        let jobs = ids.filter_map(|id| self.jobs.get(&id));
+        for job in jobs.filter(|job| query.only.match_name(job.record.name.as_str())) {
             if !budget.take(job.view(query)) {
                 break;
             }
@@ -89,6 +93,7 @@ impl Job {
                     *result_bytes = left;
                 }
                 JobState::Ended {
+                    name: self.record.name.clone(),
                     status: ended.status,
                     reason: ended.reason.clone(),
                     result: ended.result.clone().filter(|_| left != Some(None)),

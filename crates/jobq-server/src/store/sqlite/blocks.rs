@@ -19,6 +19,11 @@ pub(super) fn has_name(names: &Bits, name: i64) -> bool {
     names.has(place_of(name))
 }
 
+/// Notes that there may be jobs of the name of this number.
+pub(super) fn set_name(names: &mut Bits, name: i64) {
+    names.set(place_of(name), true);
+}
+
 fn place_of(name: i64) -> u64 {
     name.unsigned_abs() % BLOCK
 }
@@ -172,7 +177,7 @@ impl<'db> Blocks<'db> {
             }
         };
         if !has_name(names, name) {
-            names.set(place_of(name), true);
+            set_name(names, name);
             self.renamed = true;
         }
         Ok(())

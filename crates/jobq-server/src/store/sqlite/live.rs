@@ -35,6 +35,11 @@ impl Bits {
         self.0[at(place)] & mask(place) != 0
     }
 
+    /// Whether a place is set in both.
+    pub(super) fn has_any(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(own, others)| own & others != 0)
+    }
+
     pub(super) fn set(&mut self, place: u64, to: bool) {
         if to {
             self.0[at(place)] |= mask(place);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jobq_proto::{Fence, JobId, Username};
+use jobq_proto::{Fence, JobId, JobName, Username};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::checksum;
@@ -57,14 +57,17 @@ impl<'a> Lookup<'a> {
             let mut rows = states_of.query(params![Unsigned(id.0), Unsigned(result_bytes)])?;
             let state = match rows.next()? {
                 None => None,
-                Some(row) => Some(match ended(row)? {
-                    Some(ended) => ended,
-                    None => JobState::Live {
-                        job: live_job(row, self.names.by_id(&self.db, row.get(1)?)?)?,
-                        policy: policy(row, POLICY_AT)?,
-                        floor: fence(row, FLOOR_AT)?,
-                    },
-                }),
+                Some(row) => {
+                    let name = self.names.by_id(&self.db, row.get(1)?)?;
+                    Some(match ended(row, &name)? {
+                        Some(ended) => ended,
+                        None => JobState::Live {
+                            job: live_job(row, name)?,
+                            policy: policy(row, POLICY_AT)?,
+                            floor: fence(row, FLOOR_AT)?,
+                        },
+                    })
+                }
             };
             if let Some(JobState::Ended {
                 result: Some(result), ..
@@ -144,13 +147,14 @@ pub(super) fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusql
 }
 
 /// How the job ended, if it did, from the columns after [`LIVE_COLUMNS`].
-fn ended(row: &Row<'_>) -> rusqlite::Result<Option<JobState>> {
+fn ended(row: &Row<'_>, name: &Arc<JobName>) -> rusqlite::Result<Option<JobState>> {
     let Some(Code(status)) = row.get(LIVE_WIDTH)? else {
         return Ok(None);
     };
     let length: Option<Unsigned> = row.get(LIVE_WIDTH + 2)?;
     let result: Option<Item> = row.get(LIVE_WIDTH + 3)?;
     Ok(Some(JobState::Ended {
+        name: Arc::clone(name),
         status,
         reason: row.get(LIVE_WIDTH + 1)?,
         omitted: length.is_some() && result.is_none(),

@@ -51,7 +51,7 @@ pub(super) fn answer(db: &Connection, names: &mut Names, query: &Query) -> rusql
 fn page(db: &Connection, names: &mut Names, query: &Query, filter: &Filter) -> rusqlite::Result<Answer> {
     let begun = Instant::now();
     let mut budget = Budget::new(query.max_bytes, filter.limit);
-    let Some(search) = Search::new(db, names, filter, query.now)? else {
+    let Some(search) = Search::new(db, names, filter, &query.only, query.now)? else {
         return Ok(budget.into_answer(None));
     };
     let mut before = search.end();
@@ -123,6 +123,10 @@ impl<'a> Views<'a> {
         let Some(row) = rows.next()? else {
             return Ok(true);
         };
+        let name = self.names.by_id(self.db, row.get(2)?)?;
+        if !self.query.only.match_name(name.as_str()) {
+            return Ok(true); // It does not exist for whoever asks.
+        }
         let mut view = asked_for(row, self.names, self.db, self.query)?;
         if let Some(Code(status)) = row.get(19)? {
             view.status = status;

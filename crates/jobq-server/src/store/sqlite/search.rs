@@ -8,10 +8,11 @@ use jobq_proto::Status;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::blocks::has_name;
+use super::blocks::{has_name, set_name};
 use super::live::{BLOCK, Bits};
 use super::names::Names;
 use super::values::Unsigned;
+use crate::access::NamePatterns;
 use crate::store::Filter;
 use crate::time::Wall;
 
@@ -26,6 +27,8 @@ pub(super) struct Search<'a> {
     sources: Vec<Source>,
     passed_over: PassedOver,
     name: Option<i64>,
+    /// The names that jobs may have, if not all; of none but these.
+    only: Option<Only>,
     username: Option<&'a str>,
     reason: Option<&'a str>,
     now: i64,
@@ -75,23 +78,31 @@ impl<'a> Search<'a> {
         db: &Connection,
         names: &mut Names,
         filter: &'a Filter,
+        only: &NamePatterns,
         now: Wall,
     ) -> rusqlite::Result<Option<Self>> {
         let name = match &filter.name {
             None => None,
             Some(name) => match names.id(db, name)? {
                 None => return Ok(None),
+                Some(_) if !only.match_name(name.as_str()) => return Ok(None),
                 id => id,
             },
+        };
+        // A name that is asked for is one of them.
+        let only = match only.are_all() || name.is_some() {
+            true => None,
+            false => Some(Only::new(db, only)?),
         };
         let transaction = db.unchecked_transaction()?;
         let first = filter.since.map(|since| first_arrival(&transaction, since));
         let end = filter.until.map(|until| first_arrival(&transaction, until));
         let before = i64::try_from(filter.before.map_or(u64::MAX, |id| id.0)).unwrap_or(i64::MAX);
         let search = Self {
-            sources: sources(filter),
-            passed_over: PassedOver::by(filter),
+            sources: sources(filter, only.is_some()),
+            passed_over: PassedOver::by(filter, only.is_some()),
             name,
+            only,
             username: filter.username.as_ref().map(|username| username.as_str()),
             reason: filter.reason.as_deref(),
             now: now.0,
@@ -208,8 +219,10 @@ impl<'a> Search<'a> {
     /// The ids that a statement gives.
     fn ids(&self, db: &Connection, sql: &str, bounds: &[(&str, &dyn ToSql)]) -> rusqlite::Result<Vec<i64>> {
         let mut statement = db.prepare_cached(sql)?;
-        let own: [(&str, &dyn ToSql); 4] = [
+        let only = self.only.as_ref().map(|only| only.ids.as_str());
+        let own: [(&str, &dyn ToSql); 5] = [
             (":name", &self.name),
+            (":only", &only),
             (":username", &self.username),
             (":reason", &self.reason),
             (":now", &self.now),
@@ -238,12 +251,21 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Whether a block with these names may have a job that is looked for.
+    fn may_be_in(&self, names: &Bits) -> bool {
+        match (self.name, &self.only) {
+            (Some(name), _) => has_name(names, name),
+            (None, Some(only)) => names.has_any(&only.bits),
+            (None, None) => true,
+        }
+    }
+
     /// The newest block from `last` down to `least` whose row in `blocks` says that something may match.
     fn summed_up(&self, db: &Connection, last: i64, least: i64) -> rusqlite::Result<Option<i64>> {
         let PassedOver {
             nameless, without, ..
         } = self.passed_over;
-        let Some(name) = self.name.filter(|_| nameless) else {
+        if !nameless {
             let Some(column) = without else {
                 return Ok(Some(last));
             };
@@ -254,14 +276,14 @@ impl<'a> Search<'a> {
                 ))?
                 .query_row([least, last], |row| row.get(0))
                 .optional();
-        };
+        }
         let has = without.map_or(String::new(), |column| format!("AND {column} IS NOT NULL"));
         let mut blocks = db.prepare_cached(&format!(
             "SELECT block, names FROM blocks WHERE block BETWEEN ? AND ? {has} ORDER BY block DESC"
         ))?;
         let mut rows = blocks.query([least, last])?;
         while let Some(row) = rows.next()? {
-            if has_name(&row.get(1)?, name) {
+            if self.may_be_in(&row.get(1)?) {
                 return row.get(0).map(Some);
             }
         }
@@ -269,8 +291,34 @@ impl<'a> Search<'a> {
     }
 }
 
+/// The names that jobs may have.
+struct Only {
+    /// Their numbers, as a list in JSON.
+    ids: String,
+    /// Their bits in `blocks`.
+    bits: Bits,
+}
+
+impl Only {
+    fn new(db: &Connection, only: &NamePatterns) -> rusqlite::Result<Self> {
+        let mut names = db.prepare_cached("SELECT id, name FROM names")?;
+        let mut rows = names.query([])?;
+        let mut ids = Vec::new();
+        let mut bits = Bits::NONE;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            if only.match_name(row.get_ref(1)?.as_str()?) {
+                ids.push(id.to_string());
+                set_name(&mut bits, id);
+            }
+        }
+        let ids = format!("[{}]", ids.join(","));
+        Ok(Self { ids, bits })
+    }
+}
+
 impl PassedOver {
-    fn by(filter: &Filter) -> Self {
+    fn by(filter: &Filter, only: bool) -> Self {
         let waiting = matches!(filter.status, Some(Status::Queued | Status::Scheduled));
         let ended_as = match filter.status {
             Some(Status::Completed) => Some("completed"),
@@ -279,9 +327,9 @@ impl PassedOver {
             _ => None,
         };
         Self {
-            nameless: filter.name.is_some(),
+            nameless: filter.name.is_some() || only,
             // Where nothing else is asked for, the source itself has these only.
-            without: ended_as.filter(|_| filter.name.is_some() || filter.username.is_some()),
+            without: ended_as.filter(|_| filter.name.is_some() || only || filter.username.is_some()),
             ended: waiting,
         }
     }
@@ -331,7 +379,7 @@ fn first_arrival(db: &Connection, time: Wall) -> rusqlite::Result<i64> {
 }
 
 /// Where to look for what the filter matches; nowhere if nothing can match.
-fn sources(filter: &Filter) -> Vec<Source> {
+fn sources(filter: &Filter, only: bool) -> Vec<Source> {
     use Status as S;
     let tables = match filter.status {
         Some(S::Processing) => vec![LEASED],
@@ -350,7 +398,7 @@ fn sources(filter: &Filter) -> Vec<Source> {
             return vec![Source::Live {
                 find: format!(
                     "SELECT t.id FROM jobs t WHERE t.id = :id{}",
-                    JOBS.conditions(filter)
+                    JOBS.conditions(filter, only)
                 ),
             }];
         }
@@ -358,7 +406,7 @@ fn sources(filter: &Filter) -> Vec<Source> {
         None => vec![JOBS],
         Some(_) => vec![],
     };
-    tables.iter().map(|table| table.source(filter)).collect()
+    tables.iter().map(|table| table.source(filter, only)).collect()
 }
 
 /// A table, or the part of one that an index has.
@@ -413,7 +461,7 @@ const CANCELLED: Table = Table {
 };
 
 impl Table {
-    fn source(&self, filter: &Filter) -> Source {
+    fn source(&self, filter: &Filter, only: bool) -> Source {
         let from = self.from;
         // The table as a whole says where the ids are, lest a status that few have is searched for from end to end.
         let everything = if self.status == Some(Status::Completed) {
@@ -427,13 +475,13 @@ impl Table {
             ),
             find: format!(
                 "SELECT t.id FROM {from} AND t.id >= :from AND t.id < :before{} ORDER BY t.id DESC LIMIT :limit",
-                self.conditions(filter)
+                self.conditions(filter, only)
             ),
         }
     }
 
     /// What the filter asks of a row beside what all rows have.
-    fn conditions(&self, filter: &Filter) -> String {
+    fn conditions(&self, filter: &Filter, only: bool) -> String {
         let mut conditions = String::new();
         let mut and = |condition: &str| {
             conditions.push_str(" AND ");
@@ -441,6 +489,12 @@ impl Table {
         };
         if filter.name.is_some() {
             and(&format!("{} = :name", self.column("name_id")));
+        }
+        if only {
+            and(&format!(
+                "{} IN (SELECT value FROM json_each(:only))",
+                self.column("name_id")
+            ));
         }
         if filter.username.is_some() {
             and(&format!("{} = :username", self.column("username")));
