@@ -470,3 +470,48 @@ async fn a_worker_takes_its_renewed_certificate_when_it_connects_again() {
         .id;
     completed(&after, &[id]).await;
 }
+
+#[tokio::test]
+async fn a_certificate_does_what_its_entry_allows_and_without_one_nothing_once_there_are_entries() {
+    let directory = directory();
+    let certificates = Certificates::make(directory.path(), "certs").await;
+    certificates.client("web").await;
+    certificates.client("other").await;
+    let client_ca = certificates.file("ca.pem");
+    let server = certificates
+        .serve(directory.path(), &["--tls-client-ca", &client_ca])
+        .await;
+    let run_as = async |name: &str, arguments: &[&str]| {
+        let (shown, trusted) = (certificates.shown(name), certificates.trusted());
+        let flags = shown.iter().chain(&trusted).map(String::as_str);
+        let at = ["--server", server.address()];
+        let all = at.into_iter().chain(flags).chain(arguments.iter().copied());
+        program().run(all).await
+    };
+    for name in ["web", "other"] {
+        run_as(name, &["submit", "anything"]).await.success();
+    }
+    let data = server.data();
+    let made = [
+        "token", "create", "web", "--scope", "submit", "--only", "mail", "--cert",
+    ];
+    let made = program()
+        .run(made.into_iter().chain(["--data", text(&data)]))
+        .await;
+    assert_eq!(
+        (made.code, made.stdout.as_str()),
+        (Some(0), ""),
+        "there is no token: {made}"
+    );
+    assert!(made.stderr.contains("without an entry get in no more"), "{made}");
+    server.signal(Signal::HUP);
+    soon("the server has read its list", async {
+        while run_as("other", &["stats"]).await.code == Some(0) {}
+    })
+    .await;
+    let refused = run_as("other", &["stats"]).await.failure(UNREACHABLE);
+    assert!(refused.contains("bad_token"), "{refused}");
+    run_as("web", &["submit", "mail"]).await.success();
+    let foreign = run_as("web", &["submit", "anything"]).await.failure(UNREACHABLE);
+    assert!(foreign.contains("forbidden"), "{foreign}");
+}

@@ -3,6 +3,7 @@
 //! The harness is the library `jobq-tests`. These tests are a target of `jobq-cli`, so that cargo builds the binary
 //! for them.
 
+mod access;
 mod checking;
 mod commands;
 mod configuring;
@@ -20,6 +21,7 @@ mod losing;
 mod nonsense;
 mod queueing;
 mod quitting;
+mod secrecy;
 mod showing;
 mod starting;
 mod stopping;

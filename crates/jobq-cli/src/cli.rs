@@ -22,14 +22,15 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Flags can also be set by a variable: those of all commands by JOBQ_SERVER,
-JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE, JOBQ_TLS_CA, JOBQ_TLS_CERT,
-JOBQ_TLS_KEY and JOBQ_CONFIG, those of a command by the command's name and the
-flag's, as in JOBQ_SERVE_DATA or JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file,
-jobq.toml. Those that say which jobs one call is about cannot: --uuid and
---once, and the filters of list, cancel and retry. A flag counts for more than a
-variable, a variable for more than the file. `jobq config` prints what is set
-and where, and its help tells about the file. The token itself is read from
-JOBQ_TOKEN, and has no flag, since command lines can be seen by everybody.
+JOBQ_LOG, JOBQ_LOG_FORMAT, JOBQ_TOKEN_FILE, JOBQ_ASK_TOKEN, JOBQ_TLS_CA,
+JOBQ_TLS_CERT, JOBQ_TLS_KEY, JOBQ_CORE_DUMPS and JOBQ_CONFIG, those of a command
+by the command's name and the flag's, as in JOBQ_SERVE_DATA or
+JOBQ_SUBMIT_MAX_ATTEMPTS; and in a file, jobq.toml. Those that say which jobs
+one call is about cannot: --uuid and --once, and the filters of list, cancel and
+retry. A flag counts for more than a variable, a variable for more than the
+file. `jobq config` prints what is set and where, and its help tells about the
+file. The token itself is read from JOBQ_TOKEN, and has no flag, since command
+lines can be seen by everybody.
 
 Examples:
   jobq serve
@@ -53,10 +54,15 @@ pub(crate) struct Global {
     )]
     #[arg(help_heading = "Global options", env = "JOBQ_SERVER")]
     pub(crate) server: String,
-    /// Read the token that the server asks for from this file, instead of from JOBQ_TOKEN
+    /// Read the token that the server asks for from this file, instead of from JOBQ_TOKEN. To `serve` it is the one that
+    /// all may share; `jobq token` makes others
     #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Global options", env = "JOBQ_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Ask for the token on the terminal
+    #[arg(long, global = true, conflicts_with = "token_file")]
+    #[arg(help_heading = "Global options", env = "JOBQ_ASK_TOKEN")]
+    pub(crate) ask_token: bool,
     /// Trust the CAs in this PEM file at tls:// addresses, instead of those that the system trusts
     #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Global options", env = "JOBQ_TLS_CA")]
@@ -78,6 +84,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     #[arg(help_heading = "Global options", env = "JOBQ_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
+    /// Let the system write core dumps of this process; they hold tokens, params and results
+    #[arg(long, global = true)]
+    #[arg(help_heading = "Global options", env = "JOBQ_CORE_DUMPS")]
+    pub(crate) core_dumps: bool,
     /// Read settings from this file, instead of from jobq.toml in the working directory or the user's
     /// configuration directory; see `jobq config --help`
     #[arg(long, global = true, value_name = "FILE", value_parser = path)]

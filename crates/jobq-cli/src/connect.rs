@@ -9,6 +9,7 @@ use jobq_client::{
     AskError, Client, ClientTls, ConnectError, Endpoint, ErrorCode, SessionError, TlsError, TlsFailure,
     WireError,
 };
+use jobq_server::access::SecretToken;
 
 use crate::cli::Global;
 use crate::exit::Exit;
@@ -68,6 +69,7 @@ impl Global {
     /// The file cannot be read, or what is there can be no token.
     pub(crate) fn token(&self) -> anyhow::Result<Option<String>> {
         let (token, from) = match &self.token_file {
+            _ if self.ask_token => (Some(ask_token()?), "the terminal".to_owned()),
             Some(path) => {
                 let token = read_token(path)
                     .with_context(|| format!("failed to read the token from {}", path.display()));
@@ -86,8 +88,19 @@ impl Global {
                 "failed to read the token from {from}: it has {} bytes, expected 1 to {MAX_TOKEN}",
                 token.len()
             ))),
-            token => Ok(token),
+            token => {
+                if let Some(Err(error)) = token.as_deref().map(SecretToken::check) {
+                    tracing::warn!("the token from {from} may be refused: {error}");
+                }
+                Ok(token)
+            }
         }
+    }
+
+    /// Whether there is a token in the variable for it, and no flag says that it is elsewhere.
+    pub(crate) fn has_token_variable(&self) -> bool {
+        let is_there = std::env::var(TOKEN).is_ok_and(|token| !token.is_empty());
+        is_there && self.token_file.is_none() && !self.ask_token
     }
 
     /// Connects, or says what to do.
@@ -166,7 +179,10 @@ pub(crate) fn unreachable(error: SessionError) -> anyhow::Error {
             "start one with `jobq serve`, or say where it is with --server or JOBQ_SERVER"
         }
         SessionError::Refused { error, .. } if error.code == ErrorCode::BadToken => {
-            "give the server's token by JOBQ_TOKEN or --token-file"
+            "give a token that is in use by JOBQ_TOKEN, --token-file or --ask-token; `jobq token` makes them"
+        }
+        SessionError::Refused { error, .. } if error.code == ErrorCode::Forbidden => {
+            "give one that allows it; `jobq token list` shows what each does"
         }
         _ => return Exit::Unreachable.because(error),
     };
@@ -202,6 +218,7 @@ pub(crate) fn refused(code: ErrorCode) -> Exit {
         E::BadName | E::BadUsername | E::BadPriority | E::BadTime | E::BadRetryPolicy | E::BadRequest => {
             Exit::Usage
         }
+        E::Forbidden => Exit::Unreachable,
         code if code.may_repeat() => Exit::Unreachable,
         _ => Exit::Partial,
     }
@@ -215,6 +232,21 @@ pub(crate) fn unanswered(error: AskError) -> anyhow::Error {
         AskError::Refused(ref refusal) => refused(refusal.code).because(error),
         error => error.into(),
     }
+}
+
+/// Asks whoever sits at the terminal, and shows nothing of the answer.
+fn ask_token() -> anyhow::Result<String> {
+    let terminal = console::Term::stderr();
+    let ask = || -> anyhow::Result<String> {
+        if !terminal.is_term() {
+            return Err(anyhow!(
+                "there is no terminal to ask at; use --token-file or {TOKEN}"
+            ));
+        }
+        terminal.write_str("Token: ")?;
+        Ok(terminal.read_secure_line()?)
+    };
+    ask().map_err(|error| Exit::Usage.because(error.context("failed to ask for the token")))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {

@@ -63,7 +63,20 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     Exit::of(error).into()
 }
 
+/// Has the system write no core dump of this process, in which tokens, params and results would be, and let no other
+/// process of the same user read its memory or its variables. What it starts is not concerned.
+fn without_core_dumps() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!("core dumps cannot be switched off: {error}");
+    }
+}
+
 fn run(cli: Cli, settings: &Settings) -> anyhow::Result<Exit> {
+    if !cli.global.core_dumps {
+        without_core_dumps();
+    }
     log::start(&cli.global, &cli.command)?;
     let runtime = runtime()?;
     let result = runtime.block_on(cli.command.run(&cli.global, settings));

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, global: &Global, settings: &Settings) -> anyhow::
         Err(SettingsError::Arguments { layer, error }) => return Ok(usage::print(*error, layer)),
         Err(error) => return Err(Exit::Usage.because(error)),
     };
-    settings.extend(token(global)?);
+    settings.extend(token(global));
     unknown_variables().iter().for_each(|text| note(text));
     if let Some(name) = &args.command {
         let prefix = format!("{name}.");
@@ -96,13 +96,12 @@ pub(crate) fn run(args: &Args, global: &Global, settings: &Settings) -> anyhow::
 }
 
 /// That there is a token, and from where; the token itself is for nobody's eyes.
-fn token(global: &Global) -> anyhow::Result<Option<Setting>> {
-    let from_variable = global.token_file.is_none() && global.token()?.is_some();
-    Ok(from_variable.then(|| Setting {
+fn token(global: &Global) -> Option<Setting> {
+    global.has_token_variable().then(|| Setting {
         key: "token".to_owned(),
         values: vec!["(not shown)".to_owned()],
         origin: Origin::Variable("JOBQ_TOKEN".to_owned()),
-    }))
+    })
 }
 
 fn from(origin: &Origin) -> String {

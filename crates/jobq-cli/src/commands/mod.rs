@@ -18,6 +18,7 @@ mod serve;
 mod show;
 mod stats;
 mod submit;
+mod token;
 mod wait;
 mod work;
 
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// Make certificates for TLS: a CA, a server's, clients'.
     #[command(subcommand)]
     Cert(cert::Command),
+    /// Say who gets into a server, and what each may do: make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Look whether a data directory's database is sound.
     Check(check::Args),
     /// Show what is set by flags, variables and the configuration file.
@@ -95,6 +99,7 @@ impl Command {
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
             Self::Cert(command) => cert::run(command),
+            Self::Token(command) => token::run(command),
             Self::Check(args) => check::run(args).await,
             Self::Config(args) => config::run(&args, global, settings),
             Self::Completions(args) => completions::run(&args),

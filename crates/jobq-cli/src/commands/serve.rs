@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use jobq_server::access::Tokens;
 use jobq_server::store::{SqliteSettings, StoreError};
 use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
 use jobq_transport::TransportError;
@@ -37,10 +38,12 @@ SIGTERM or SIGINT stops it: it takes no more jobs, gives workers --drain to
 finish theirs, and closes its store. A second signal stops it at once; what
 workers have then is theirs when it is back.
 
-SIGHUP has it read its certificates again. Connections that there are go on.
-When the terminal it was started on is closed, it stops as by SIGTERM.
+SIGHUP has it read its certificates and tokens again. Connections go on, save for
+those of tokens that were revoked. When the terminal it was started on is closed,
+it stops as by SIGTERM.
 
-Clients have to show a token if there is one in JOBQ_TOKEN or --token-file, and
+Clients have to show a token if there is a list of them in the data directory
+(`jobq token`), or one in JOBQ_TOKEN or --token-file that all may share, and
 a certificate if there is --tls-client-ca. An address that other machines reach
 needs one of both, and TLS: `jobq cert init` makes what that takes.
 
@@ -106,7 +109,10 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let mut hangups = Hangups::new()?;
     let config = config(&args, global.token()?);
-    args.listening.check(config.token.is_some())?;
+    let has_tokens = Tokens::load(&args.data)
+        .map_err(|error| cannot_start(error.into()))?
+        .is_some();
+    args.listening.check(config.token.is_some() || has_tokens)?;
     let server = args.listening.apply(Server::new(), global)?;
     #[cfg(target_os = "linux")]
     if args.with_parent {

@@ -1,0 +1,273 @@
+//! Tokens on the command line, and what a server makes of them.
+
+use std::path::Path;
+
+use jobq_client::{Client, JobRequest};
+use jobq_tests::{Finished, ServerProcess, Via};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::fixture::{directory, program, text};
+
+/// Makes a token for the server of a directory; what is printed.
+async fn create(directory: &Path, arguments: &[&str]) -> Finished {
+    let data = directory.join("data");
+    let own = ["token", "create", "--data", text(&data)];
+    program()
+        .run(own.into_iter().chain(arguments.iter().copied()))
+        .await
+}
+
+/// A token with these arguments.
+async fn token(directory: &Path, arguments: &[&str]) -> String {
+    let printed = create(directory, arguments).await.success();
+    let mut lines = printed.lines();
+    let token = lines.next().expect("the token is printed").to_owned();
+    assert!(
+        token.starts_with("jobq_") && lines.next().is_none(),
+        "the token alone: {printed}"
+    );
+    token
+}
+
+/// Runs the binary with a token in its environment.
+async fn with_token(server: &ServerProcess, token: &str, arguments: &[&str]) -> Finished {
+    // Behind the words of a command that a worker runs no flag is jobq's own.
+    let at = ["--server", server.address()];
+    let mut command = program().command(at.into_iter().chain(arguments.iter().copied()));
+    command.env("JOBQ_TOKEN", token);
+    jobq_tests::program::finish(command).await
+}
+
+async fn list(directory: &Path) -> Vec<Value> {
+    let data = directory.join("data");
+    let printed = program()
+        .run(["token", "list", "--json", "--data", text(&data)])
+        .await;
+    let parse = |line: &str| serde_json::from_str(line).expect("each line is JSON");
+    printed.success().lines().map(parse).collect()
+}
+
+/// Waits for a line in a server's log.
+async fn logged(server: &ServerProcess, what: &str, times: usize) {
+    jobq_tests::soon(what, async {
+        while server.log().matches(what).count() < times {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_is_printed_once_listed_without_itself_and_revoked_by_its_id() {
+    let folder = directory();
+    let secret = token(
+        folder.path(),
+        &[
+            "web",
+            "--scope",
+            "submit",
+            "--only",
+            "mail.*,report",
+            "--expires",
+            "90d",
+        ],
+    )
+    .await;
+    let second = token(folder.path(), &["web", "--scope", "submit"]).await;
+    assert_ne!(secret, second);
+    let third = create(folder.path(), &["web", "--scope", "submit"])
+        .await
+        .failure(1);
+    assert!(
+        third.contains("2 valid tokens already") && third.contains("revoke"),
+        "{third}"
+    );
+
+    let listed = list(folder.path()).await;
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0]["only"], serde_json::json!(["mail.*", "report"]));
+    assert_eq!(
+        (&listed[0]["scope"], &listed[0]["valid"]),
+        (&"submit".into(), &true.into())
+    );
+    assert!(listed[0]["expires"].is_string() && listed[1]["expires"].is_null());
+    let data = folder.path().join("data");
+    let shown = program()
+        .run(["token", "list", "--data", text(&data)])
+        .await
+        .success();
+    let file = std::fs::read_to_string(data.join("tokens")).expect("it is there");
+    for secret in [&secret, &second] {
+        assert!(
+            !shown.contains(secret.as_str()) && !file.contains(&secret[5..]),
+            "{shown}{file}"
+        );
+    }
+
+    let id = listed[0]["id"].as_str().expect("it has one").to_owned();
+    let revoked = program()
+        .run(["token", "revoke", &id, "--data", text(&data)])
+        .await
+        .success();
+    assert_eq!(revoked, format!("revoked {id} of web\n"));
+    assert_eq!(list(folder.path()).await.len(), 1);
+    let unknown = program()
+        .run(["token", "revoke", &id, "--data", text(&data)])
+        .await
+        .failure(4);
+    assert!(unknown.contains("no token has the name or id"), "{unknown}");
+}
+
+#[tokio::test]
+async fn what_can_be_no_token_is_refused_before_anything_is_written() {
+    let folder = directory();
+    for (arguments, expected) in [
+        (&["web", "--scope", "everything"][..], "submit, work or admin"),
+        (&["web", "--scope", "submit", "--only", "a b"], "is no pattern"),
+        (&["", "--scope", "submit"], "is empty"),
+        (
+            &["web", "--scope", "submit", "--expires", "0s"],
+            "longer than nothing",
+        ),
+    ] {
+        let error = create(folder.path(), arguments).await.failure(2);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(!folder.path().join("data/tokens").exists());
+}
+
+#[tokio::test]
+async fn a_list_of_tokens_that_cannot_be_read_keeps_a_server_from_starting() {
+    let folder = directory();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("it can be made");
+    std::fs::write(data.join("tokens"), "format = 1\n\n[[token]]\nsecret-canary\n")
+        .expect("it can be written");
+    let started = program()
+        .run(["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)])
+        .await;
+    let error = started.failure(10);
+    assert!(
+        error.contains("tokens") && error.contains("line 4") && !error.contains("canary"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn scopes_and_names_are_kept_to_over_the_wire() {
+    let folder = directory();
+    let admin = token(folder.path(), &["admin", "--scope", "admin"]).await;
+    let submit = token(folder.path(), &["web", "--scope", "submit", "--only", "own*"]).await;
+    let work = token(folder.path(), &["worker", "--scope", "work"]).await;
+    let server = ServerProcess::start(&program(), folder.path(), Via::Tcp, &[]).await;
+
+    let none = program()
+        .run(["list", "--server", server.address()])
+        .await
+        .failure(3);
+    assert!(
+        none.contains("bad_token") && none.contains("--ask-token"),
+        "{none}"
+    );
+    with_token(&server, &admin, &["submit", "foreign"])
+        .await
+        .success();
+    let foreign = with_token(&server, &submit, &["submit", "foreign"])
+        .await
+        .failure(3);
+    assert!(
+        foreign.contains("forbidden") && foreign.contains("the name foreign"),
+        "{foreign}"
+    );
+    let own = with_token(&server, &submit, &["submit", "own.one"])
+        .await
+        .success();
+    let listed = with_token(&server, &submit, &["list", "--json"]).await.success();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let missing = with_token(&server, &submit, &["show", "1"]).await.failure(4);
+    assert!(
+        missing.contains("there is no job 1") || missing.contains("no such job"),
+        "{missing}"
+    );
+    let cancelled = with_token(&server, &work, &["cancel", own.trim()])
+        .await
+        .failure(3);
+    assert!(cancelled.contains("forbidden"), "{cancelled}");
+    let working = with_token(&server, &submit, &["work", "own.one", "--", "true"])
+        .await
+        .failure(3);
+    assert!(
+        working.contains("forbidden") && working.contains("jobq token list"),
+        "{working}"
+    );
+}
+
+#[tokio::test]
+async fn sighup_ends_the_connections_of_revoked_tokens_and_no_others() {
+    let folder = directory();
+    let kept = token(folder.path(), &["kept", "--scope", "admin"]).await;
+    let lost = token(folder.path(), &["lost", "--scope", "admin"]).await;
+    let server = ServerProcess::start(&program(), folder.path(), Via::Tcp, &[]).await;
+    let connect = async |token: &str| {
+        let builder = Client::builder(server.address()).token(token);
+        builder.connect().await.expect("the token is good")
+    };
+    let (keeping, losing) = (connect(&kept).await, connect(&lost).await);
+    let before = keeping.submit(JobRequest::new("a")).await.expect("it may submit");
+
+    let data = folder.path().join("data");
+    program()
+        .run(["token", "revoke", "lost", "--data", text(&data)])
+        .await
+        .success();
+    let made = token(folder.path(), &["new", "--scope", "submit"]).await;
+    server.signal(Signal::HUP);
+    logged(&server, "reloaded", 1).await;
+    let after = keeping
+        .submit(JobRequest::new("a"))
+        .await
+        .expect("its connection goes on");
+    assert!(after.id > before.id);
+    let error = losing
+        .submit(JobRequest::new("a"))
+        .await
+        .expect_err("it may not any more");
+    assert!(error.to_string().contains("bad_token"), "{error}");
+    let new = connect(&made).await;
+    let peers = keeping.stats().await.expect("it may ask").peers;
+    assert_eq!(peers, 2, "the one that was kept and the new one");
+    drop(new);
+
+    // What cannot be read changes nothing.
+    std::fs::write(data.join("tokens"), "broken").expect("it can be written");
+    server.signal(Signal::HUP);
+    logged(&server, "failed to reload", 1).await;
+    std::fs::remove_file(data.join("tokens")).expect("it is there");
+    server.signal(Signal::HUP);
+    logged(&server, "failed to reload", 2).await;
+    let open = Client::builder(server.address()).connect().await;
+    assert!(open.is_err(), "a list that is gone lets nobody in");
+    keeping
+        .submit(JobRequest::new("a"))
+        .await
+        .expect("its connection goes on");
+}
+
+#[tokio::test]
+async fn a_token_that_was_cut_is_told_of_before_the_server_refuses_it() {
+    let folder = directory();
+    let admin = token(folder.path(), &["admin", "--scope", "admin"]).await;
+    let server = ServerProcess::start(&program(), folder.path(), Via::Tcp, &[]).await;
+    let cut = with_token(&server, &admin[..40], &["list"]).await.failure(3);
+    assert!(
+        cut.contains("not a whole one") && !cut.contains(&admin[10..40]),
+        "{cut}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_terminal_there_is_nobody_to_ask_for_a_token() {
+    let asked = program().run(["list", "--ask-token"]).await.failure(2);
+    assert!(asked.contains("no terminal to ask at"), "{asked}");
+}
