@@ -3,7 +3,7 @@
 use crate::{assert_none, metadata};
 
 /// Terms that ask for no more than a notice, so that jobq can be shipped under its own.
-const ALLOWED: &[&str] = &[
+pub(crate) const ALLOWED: &[&str] = &[
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -15,7 +15,7 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Crates that must not come back through a dependency's back door, and why.
-const BANNED: &[(&str, &str)] = &[
+pub(crate) const BANNED: &[(&str, &str)] = &[
     (
         "serde_cbor",
         "it is abandoned; ciborium is the codec, and tokio-serde's feature `cbor` stays off",
@@ -31,6 +31,10 @@ const BANNED: &[(&str, &str)] = &[
     (
         "native-tls",
         "TLS is rustls, so that the binary needs no library of the system",
+    ),
+    (
+        "aws-lc-rs",
+        "it needs cmake and a C compiler's whole tool chain; rustls has ring",
     ),
     (
         "bincode",

@@ -6,6 +6,7 @@
 mod layers;
 mod licences;
 mod manifests;
+mod sources;
 
 use std::path::PathBuf;
 use std::process::Command;
