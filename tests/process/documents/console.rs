@@ -63,6 +63,7 @@ fn other_console_commands_name_what_is_there() {
                 place > 0 && words[0] == "cargo" && ["-p", "--package"].contains(&words[place - 1]);
             let path = match (in_checkout, is_package) {
                 (true, _) => root.join(word),
+                (_, true) if *word == "jobq-tests" => root.join("tests"),
                 (_, true) => root.join("crates").join(word),
                 _ => continue,
             };
