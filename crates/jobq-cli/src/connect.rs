@@ -11,6 +11,7 @@ use jobq_client::{
 };
 use jobq_server::access::SecretToken;
 
+use crate::ask;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::times;
@@ -236,17 +237,12 @@ pub(crate) fn unanswered(error: AskError) -> anyhow::Error {
 
 /// Asks whoever sits at the terminal, and shows nothing of the answer.
 fn ask_token() -> anyhow::Result<String> {
-    let terminal = console::Term::stderr();
-    let ask = || -> anyhow::Result<String> {
-        if !terminal.is_term() {
-            return Err(anyhow!(
-                "there is no terminal to ask at; use --token-file or {TOKEN}"
-            ));
-        }
-        terminal.write_str("Token: ")?;
-        Ok(terminal.read_secure_line()?)
+    let asked = match ask::for_secret("Token: ") {
+        Ok(Some(token)) => return Ok(token),
+        Ok(None) => anyhow!("there is no terminal to ask at; use --token-file or {TOKEN}"),
+        Err(error) => anyhow!(error),
     };
-    ask().map_err(|error| Exit::Usage.because(error.context("failed to ask for the token")))
+    Err(Exit::Usage.because(asked.context("failed to ask for the token")))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
