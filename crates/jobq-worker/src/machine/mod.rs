@@ -119,7 +119,6 @@ impl Machine {
         unsettled
             .into_iter()
             .for_each(|(fence, kind)| self.outbox.report(fence, kind));
-        self.fill(now);
     }
 
     /// The connection is gone. Handlers go on; no new one is called until the server is back.
@@ -194,6 +193,7 @@ impl Machine {
             let (message, rest) = outbox::holding(runs, &self.limits);
             // The server queues again what is not named.
             rest.into_iter().for_each(|fence| self.give_up(now, fence));
+            self.fill(now);
             return Some(message);
         }
         let credit = self.credit();
@@ -283,9 +283,10 @@ impl Machine {
         }
     }
 
-    /// Starts what has a place. Nothing is started without a connection, since the server could not be told.
+    /// Starts what has a place. Nothing is started without a connection, since the server could not be told, nor before
+    /// Holding, in which it may find no room.
     fn fill(&mut self, now: BootTime) {
-        if !self.connected || self.closing || self.shutdown.is_begun() {
+        if !self.connected || self.outbox.is_holding() || self.closing || self.shutdown.is_begun() {
             return;
         }
         while let Some(fence) = self.slots.next() {

@@ -84,6 +84,11 @@ impl Outbox {
         self.unknown.extend(run.failed());
     }
 
+    /// Whether Holding is still to be said.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding
+    }
+
     /// Whether the next message is Holding.
     pub(super) fn poll_holding(&mut self) -> bool {
         std::mem::take(&mut self.holding)

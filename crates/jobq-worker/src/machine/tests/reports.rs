@@ -163,6 +163,30 @@ fn runs_that_do_not_fit_into_holding_are_given_up_the_waiting_ones_first() {
 }
 
 #[test]
+fn nothing_is_called_that_finds_no_room_in_holding() {
+    let mut sim = Sim::connected(1);
+    sim.order([job(1, "a"), job(2, "a"), job(3, "a")]);
+    sim.out();
+    sim.machine.handle_disconnected();
+    sim.complete([1]);
+    sim.limits.items = 2;
+    sim.connect(true);
+    let held = vec![(1, RunState::Ended), (2, RunState::Waiting)];
+    let out = sim.out();
+    assert_eq!(out[0], Out::Holding(held));
+    assert_eq!(out.last(), Some(&Out::Call(2)), "{out:?}");
+    assert!(!out.contains(&Out::Call(3)), "{out:?}");
+
+    sim.machine.handle_disconnected();
+    sim.complete([2]);
+    sim.limits.items = 1;
+    sim.order([job(4, "a")]);
+    sim.connect(true);
+    let out = sim.out();
+    assert!(!out.iter().any(|out| matches!(out, Out::Call(_))), "{out:?}");
+}
+
+#[test]
 fn events_tell_each_start_and_each_end() {
     let mut sim = Sim::connected(1);
     sim.order([job(1, "a")]);
