@@ -25,6 +25,8 @@ pub enum ErrorCode {
     HelloRepeated,
     /// No Hello came within the time for it. The connection closes.
     HelloTimeout,
+    /// A frame that had begun did not end within the time for it. The connection closes.
+    FrameTimeout,
     /// The server has as many connections as it takes. The connection closes.
     TooManyPeers,
     /// The frame's length is over the limit. The connection closes; never send that frame again.
@@ -95,6 +97,7 @@ impl ErrorCode {
         ErrorCode::HelloExpected,
         ErrorCode::HelloRepeated,
         ErrorCode::HelloTimeout,
+        ErrorCode::FrameTimeout,
         ErrorCode::TooManyPeers,
         ErrorCode::FrameTooLarge,
         ErrorCode::Malformed,
@@ -130,6 +133,7 @@ impl ErrorCode {
         use ErrorCode as E;
         match self {
             E::HelloTimeout
+            | E::FrameTimeout
             | E::TooManyPeers
             | E::OutboxFull
             | E::SessionTaken
@@ -176,6 +180,7 @@ impl ErrorCode {
             E::HelloExpected => "hello_expected",
             E::HelloRepeated => "hello_repeated",
             E::HelloTimeout => "hello_timeout",
+            E::FrameTimeout => "frame_timeout",
             E::TooManyPeers => "too_many_peers",
             E::FrameTooLarge => "frame_too_large",
             E::Malformed => "malformed",

@@ -10,6 +10,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
@@ -165,6 +167,23 @@ pub struct FrameCodec {
     lengths: LengthDelimitedCodec,
     /// Bytes of the frame that was decoded last.
     last_length: usize,
+    begun: BegunFrame,
+}
+
+/// How long the frame is that a codec has begun to read, in bytes; 0 between two frames, and before its length is known.
+/// Clones are of the same codec.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BegunFrame(Arc<AtomicUsize>);
+
+impl BegunFrame {
+    pub(crate) fn length(&self) -> usize {
+        // It is read by the task that writes it.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, length: usize) {
+        self.0.store(length, Ordering::Relaxed);
+    }
 }
 
 impl FrameCodec {
@@ -177,12 +196,18 @@ impl FrameCodec {
         Self {
             lengths,
             last_length: 0,
+            begun: BegunFrame::default(),
         }
     }
 
     /// Changes the limit for the frames whose length has not been read yet.
     pub fn set_max_frame(&mut self, max_frame: usize) {
         self.lengths.set_max_frame_length(max_frame);
+    }
+
+    /// The frame that is being read, for whoever decides whether to read it.
+    pub(crate) fn begun(&self) -> BegunFrame {
+        self.begun.clone()
     }
 
     /// How long the frame was that was decoded last, in bytes.
@@ -206,14 +231,21 @@ impl Decoder for FrameCodec {
     type Error = StreamError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<BytesMut>, StreamError> {
-        let frame = self.lengths.decode(src).map_err(|error| {
-            let length = src
-                .first_chunk::<LENGTH_BYTES>()
-                .map_or(0, |head| u32::from_be_bytes(*head));
-            self.refusal(u64::from(length), error)
-        })?;
-        if let Some(frame) = &frame {
-            self.last_length = frame.len();
+        let announced = src
+            .first_chunk::<LENGTH_BYTES>()
+            .map_or(0, |head| u32::from_be_bytes(*head));
+        let frame = self
+            .lengths
+            .decode(src)
+            .map_err(|error| self.refusal(u64::from(announced), error))?;
+        match &frame {
+            Some(frame) => {
+                self.last_length = frame.len();
+                self.begun.set(0);
+            }
+            // The length has just been taken from the buffer, unless that was done before.
+            None if self.begun.length() == 0 => self.begun.set(announced as usize),
+            None => {}
         }
         Ok(frame)
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use jobq_proto::{ClientMessage, ServerMessage};
 use tokio::io::{ReadHalf, WriteHalf};
 
-use crate::codec::StreamError;
+use crate::codec::{FrameCodec, StreamError};
 use crate::error::{SendError, TransportError};
 use crate::framed::{BatchLimit, MessageReader, MessageWriter, StreamEnd};
 use crate::linger::linger;
@@ -66,7 +66,7 @@ impl<Io: ByteStream> StreamDealer<Io> {
     /// A dealer that takes frames of up to `max_frame` bytes.
     pub fn new(io: Io, max_frame: usize) -> Self {
         let (read, write) = tokio::io::split(io);
-        let mut reader = MessageReader::new(read, max_frame);
+        let mut reader = MessageReader::new(read, FrameCodec::new(max_frame));
         reader.open_up(max_frame);
         Self {
             reader,

@@ -43,8 +43,8 @@ pub(crate) struct MessageReader<R, M> {
 }
 
 impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
-    pub(crate) fn new(io: R, max_frame: usize) -> Self {
-        let frames = FramedRead::with_capacity(io, FrameCodec::new(max_frame), FIRST_CAPACITY);
+    pub(crate) fn new(io: R, codec: FrameCodec) -> Self {
+        let frames = FramedRead::with_capacity(io, codec, FIRST_CAPACITY);
         Self {
             framed: tokio_serde::Framed::new(frames, Cbor::default()),
             end: None,
@@ -126,6 +126,17 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         }
         give_back(self.framed.get_mut().read_buffer_mut(), READ_CAPACITY);
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether a frame has begun and not ended.
+    pub(crate) fn is_within_frame(&self) -> bool {
+        let frames = self.framed.get_ref();
+        frames.decoder().begun().length() > 0 || !frames.read_buffer().is_empty()
+    }
+
+    /// The stream itself.
+    pub(crate) fn get_ref(&self) -> &R {
+        self.framed.get_ref().get_ref()
     }
 
     /// The stream itself, past what was read ahead.

@@ -1,11 +1,12 @@
 //! Taking connections, and bounding how many there are.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jobq_proto::{ErrorCode, WireError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -72,7 +73,7 @@ fn admit_one<L: Listener>(shared: &Arc<Shared>, setup: L::Setup, connections: &m
 /// How many connections there are, against how many there may be.
 pub(super) struct Seats {
     taken: Arc<Count>,
-    unadmitted: Arc<Count>,
+    strangers: Arc<Strangers>,
     refusals: Arc<Count>,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Seats {
 /// admitted. Each is free again when it is dropped.
 pub(super) struct Seat {
     pub(super) place: Place,
-    pub(super) unadmitted: Place,
+    pub(super) stranger: Stranger,
 }
 
 /// A connection for which there is no seat.
@@ -94,7 +95,7 @@ impl Seats {
     pub(super) fn new(max_peers: usize, max_unadmitted: usize) -> Self {
         Self {
             taken: Count::up_to(max_peers),
-            unadmitted: Count::up_to(max_unadmitted),
+            strangers: Strangers::up_to(max_unadmitted),
             refusals: Count::up_to(MAX_REFUSALS),
         }
     }
@@ -106,20 +107,105 @@ impl Seats {
 
     fn take(&self) -> Result<Seat, Refused> {
         let Some(place) = self.taken.take() else {
-            return Err(self.refuse(&self.taken, "connections"));
+            return Err(self.refuse(self.taken.limit, "connections"));
         };
-        match self.unadmitted.take() {
-            Some(unadmitted) => Ok(Seat { place, unadmitted }),
-            None => Err(self.refuse(&self.unadmitted, "connections that have not said Hello")),
+        match self.strangers.take() {
+            Some(stranger) => Ok(Seat { place, stranger }),
+            None => {
+                let what = "connections whose Hello it has yet to answer";
+                Err(self.refuse(self.strangers.limit, what))
+            }
         }
     }
 
-    fn refuse(&self, full: &Count, what: &str) -> Refused {
-        let message = format!("the server has {} {what} and takes no more", full.limit);
+    fn refuse(&self, limit: usize, what: &str) -> Refused {
+        let message = format!("the server has {limit} {what} and takes no more");
         tracing::warn!(message, "a connection is refused");
         Refused {
             place: self.refusals.take(),
             error: WireError::new(ErrorCode::TooManyPeers, message),
+        }
+    }
+}
+
+/// The connections that are not admitted. Where there are as many as may be, a new one takes the place of the one that
+/// has been silent the longest: an honest peer says Hello at once, so whoever opens connections and says nothing keeps
+/// nobody out.
+struct Strangers {
+    state: Mutex<Waiting>,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    count: usize,
+    next: u64,
+    /// Those that have said nothing yet, the oldest first.
+    silent: BTreeMap<u64, Arc<Notify>>,
+}
+
+/// The place of a connection among those that are not admitted, until it is dropped.
+pub(super) struct Stranger {
+    strangers: Arc<Strangers>,
+    number: u64,
+    replaced: Arc<Notify>,
+    spoken: bool,
+}
+
+impl Strangers {
+    fn up_to(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            limit,
+        })
+    }
+
+    fn take(self: &Arc<Self>) -> Option<Stranger> {
+        let mut waiting = self.lock();
+        if waiting.count >= self.limit {
+            let (_, replaced) = waiting.silent.pop_first()?;
+            replaced.notify_one();
+            waiting.count -= 1;
+        }
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.count += 1;
+        let replaced = Arc::<Notify>::default();
+        waiting.silent.insert(number, replaced.clone());
+        drop(waiting);
+        Some(Stranger {
+            strangers: self.clone(),
+            number,
+            replaced,
+            spoken: false,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stranger {
+    /// Waits until a newer connection has taken the place of this one.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
+    }
+
+    /// It has said something, so it keeps its place. `false` if that is gone.
+    pub(super) fn has_spoken(&mut self) -> bool {
+        self.spoken = self.strangers.lock().silent.remove(&self.number).is_some();
+        self.spoken
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut waiting = self.strangers.lock();
+        // The place of one that was replaced is another's.
+        if waiting.silent.remove(&self.number).is_some() || self.spoken {
+            waiting.count -= 1;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
@@ -13,12 +14,14 @@ use tokio::sync::SemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::{Place, Seat};
+use super::accept::{Place, Seat, Stranger};
 use super::inbox::InboxRoom;
+use super::gate::{Gate, Patience};
 use super::link::{Link, Queued};
+use super::weight::held;
 use super::writer::write_all;
 use super::{Received, Shared, error_message};
-use crate::codec::{FrameError, StreamError};
+use crate::codec::{FrameCodec, FrameError, StreamError};
 use crate::framed::{BatchLimit, MessageReader, StreamEnd};
 use crate::linger::linger;
 use crate::listener::ByteStream;
@@ -47,7 +50,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// How long what the peer sent is still read after writing to it failed.
 const READ_ON: Duration = Duration::from_secs(1);
 
-type Reader<Io> = MessageReader<ReadHalf<Io>, ServerMessage>;
+type Reader<Io> = MessageReader<Gate<ReadHalf<Io>>, ServerMessage>;
 type Writer = JoinSet<Result<(), StreamError>>;
 
 /// Serves a connection to its end.
@@ -57,18 +60,24 @@ where
     S: Future<Output = io::Result<(Io, PeerInfo)>>,
 {
     let hello_by = Instant::now() + shared.config.hello_timeout;
-    let Some((io, info)) = set_up(setup, hello_by).await else {
+    let Seat { place, stranger } = seat;
+    let ready = tokio::select! {
+        ready = set_up(setup, hello_by) => ready,
+        () = stranger.replaced() => None,
+    };
+    let Some((io, info)) = ready else {
         return;
     };
-    let Seat { place, unadmitted } = seat;
     let connection = Connection::open(&shared, info, place);
     let (read, write) = tokio::io::split(io);
     let mut writer = Writer::new();
     writer.spawn(write_all(write, connection.link.clone()));
 
-    let mut reader = Reader::new(read, shared.config.max_first_frame);
+    let codec = FrameCodec::new(shared.config.max_first_frame);
+    let gate = Gate::new(read, codec.begun(), shared.frames.clone(), shared.config.frames_bytes);
+    let mut reader = Reader::new(gate, codec);
     let end = {
-        let mut reading = pin!(connection.read(&mut reader, hello_by, unadmitted));
+        let mut reading = pin!(connection.read(&mut reader, hello_by, stranger));
         tokio::select! {
             biased;
             () = connection.link.stopped() => End::Stopped,
@@ -81,6 +90,7 @@ where
         }
     };
     match end {
+        End::Stopped if connection.link.is_over() => return,
         End::Stopped => {}
         End::Refused(error) => {
             tracing::info!(peer = %connection.link.peer, %error, "a peer is refused");
@@ -97,7 +107,7 @@ where
             return;
         }
     }
-    say_last_words(&mut writer, reader.into_inner(), shared.config.close_timeout).await;
+    say_last_words(&mut writer, reader.into_inner().into_inner(), shared.config.close_timeout).await;
 }
 
 /// Tells a connection why it is not served.
@@ -179,22 +189,33 @@ impl<'a> Connection<'a> {
         &self,
         reader: &mut Reader<Io>,
         hello_by: Instant,
-        unadmitted: Place,
+        mut stranger: Stranger,
     ) -> End {
         let mut batch = Vec::new();
-        let room = match timeout_at(hello_by, self.read_first(reader, &mut batch)).await {
+        let first = tokio::select! {
+            biased;
+            first = timeout_at(hello_by, self.read_first(reader, &mut batch)) => first,
+            () = stranger.replaced() => return replaced(),
+        };
+        let room = match first {
             Ok(Ok(room)) => room,
             Ok(Err(end)) => return end.into(),
             Err(_) => return End::Refused(self.hello_timeout()),
         };
+        if !stranger.has_spoken() {
+            return replaced();
+        }
         // One message never fills the inbox; the next one waits for the admission.
         self.shared.inbox.put(self.link.peer, &mut batch);
         let max_frame = self.link.admitted().await;
-        drop((unadmitted, room));
+        drop((stranger, room));
         reader.open_up(max_frame);
+        let mut patience = Patience::new(self.shared.config.frame_timeout);
         loop {
-            if let Err(end) = read_batch(reader, READ_BATCH, &mut batch).await {
-                return end.into();
+            match read_in_time(reader, &mut patience, &mut batch).await {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => return end.into(),
+                Err(Late) => return End::Refused(self.frame_timeout()),
             }
             if self.shared.inbox.put(self.link.peer, &mut batch) == InboxRoom::None {
                 self.link.has_room().await;
@@ -234,6 +255,12 @@ impl<'a> Connection<'a> {
         let time = self.shared.config.hello_timeout;
         WireError::new(ErrorCode::HelloTimeout, format!("no Hello came within {time:?}"))
     }
+
+    fn frame_timeout(&self) -> WireError {
+        let time = self.shared.config.frame_timeout;
+        let message = format!("a frame had begun and did not end within {time:?}");
+        WireError::new(ErrorCode::FrameTimeout, message)
+    }
 }
 
 impl Drop for Connection<'_> {
@@ -245,12 +272,48 @@ impl Drop for Connection<'_> {
     }
 }
 
+/// The end of a connection whose place another has taken. It is not told: there are too many of its kind.
+fn replaced() -> End {
+    End::Lost(io::Error::other("it said no Hello, and a newer connection took its place").into())
+}
+
 async fn read_batch<Io: ByteStream>(
     reader: &mut Reader<Io>,
     limit: BatchLimit,
     batch: &mut Vec<Received>,
 ) -> Result<(), StreamEnd> {
-    poll_fn(|cx| reader.poll_batch(cx, limit, |message, bytes| batch.push((message, bytes)))).await
+    poll_fn(|cx| poll_batch(reader, cx, limit, batch)).await
+}
+
+/// A frame has begun and did not end in time.
+struct Late;
+
+async fn read_in_time<Io: ByteStream>(
+    reader: &mut Reader<Io>,
+    patience: &mut Patience,
+    batch: &mut Vec<Received>,
+) -> Result<Result<(), StreamEnd>, Late> {
+    poll_fn(|cx| {
+        let polled = poll_batch(reader, cx, READ_BATCH, batch);
+        if polled.is_ready() || !reader.is_within_frame() || reader.get_ref().waits() {
+            patience.rest();
+            return polled.map(Ok);
+        }
+        patience.poll_over(cx).map(|()| Err(Late))
+    })
+    .await
+}
+
+fn poll_batch<Io: ByteStream>(
+    reader: &mut Reader<Io>,
+    cx: &mut Context<'_>,
+    limit: BatchLimit,
+    batch: &mut Vec<Received>,
+) -> Poll<Result<(), StreamEnd>> {
+    reader.poll_batch(cx, limit, |message, length| {
+        let held = held(&message, length);
+        batch.push((message, held));
+    })
 }
 
 impl From<StreamEnd> for End {

@@ -14,15 +14,31 @@ use crate::router::{Closed, PeerId, PeerInfo, RouterEvent};
 pub(super) struct Inbox {
     state: Mutex<State>,
     happened: Notify,
-    max_messages: usize,
-    max_bytes: usize,
+    max: InboxLimits,
 }
+
+/// When a connection is not read any more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InboxLimits {
+    /// Messages of one peer.
+    pub(super) messages: usize,
+    /// Bytes of one peer.
+    pub(super) bytes: usize,
+    /// Bytes of all peers, for those that have more than [`SHARE`].
+    pub(super) all_bytes: usize,
+}
+
+/// What of one peer may wait however much waits of others, in bytes: so a flood of some peers' messages never keeps the
+/// others' Beats from being heard.
+pub(super) const SHARE: usize = 64 * 1024;
 
 #[derive(Default)]
 struct State {
     lanes: HashMap<PeerId, Lane>,
     /// The lanes that have something, each once, in the order in which they are heard.
     turn: VecDeque<PeerId>,
+    /// Bytes of all lanes.
+    bytes: usize,
 }
 
 /// What came from one peer.
@@ -48,12 +64,11 @@ pub(super) enum InboxRoom {
 }
 
 impl Inbox {
-    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub(super) fn new(max: InboxLimits) -> Self {
         Self {
             state: Mutex::default(),
             happened: Notify::new(),
-            max_messages,
-            max_bytes,
+            max,
         }
     }
 
@@ -76,20 +91,25 @@ impl Inbox {
 
     /// Messages of a peer. They are dropped if it has been cut off.
     pub(super) fn put(&self, peer: PeerId, messages: &mut Vec<Received>) -> InboxRoom {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let Some(lane) = state.lanes.get_mut(&peer).filter(|lane| lane.closed.is_none()) else {
             messages.clear();
             return InboxRoom::Left;
         };
-        lane.bytes += messages.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        let bytes = messages.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        lane.bytes += bytes;
+        state.bytes += bytes;
         lane.messages.extend(messages.drain(..));
-        lane.paused = lane.messages.len() >= self.max_messages || lane.bytes >= self.max_bytes;
+        lane.paused = lane.messages.len() >= self.max.messages
+            || lane.bytes >= self.max.bytes
+            || (lane.bytes >= SHARE && state.bytes >= self.max.all_bytes);
         let room = if lane.paused {
             InboxRoom::None
         } else {
             InboxRoom::Left
         };
-        self.put_in_turn(state, peer);
+        self.put_in_turn(guard, peer);
         room
     }
 
@@ -104,19 +124,20 @@ impl Inbox {
 
     /// Nothing more is delivered from a peer save its `Closed`.
     pub(super) fn cut_off(&self, peer: PeerId, why: Closed) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if let Some(lane) = state.lanes.get_mut(&peer) {
             lane.messages.clear();
-            lane.bytes = 0;
+            state.bytes -= std::mem::take(&mut lane.bytes);
             lane.closed.get_or_insert(why);
-            self.put_in_turn(state, peer);
+            self.put_in_turn(guard, peer);
         }
     }
 
     /// Hands out up to `limit` events, one a peer at a time; says how many.
     pub(super) fn take(&self, limit: usize, mut hand_out: impl FnMut(RouterEvent, &Arc<Link>)) -> usize {
         let mut state = self.lock();
-        let State { lanes, turn } = &mut *state;
+        let State { lanes, turn, bytes } = &mut *state;
         let mut taken = 0;
         while taken < limit
             && let Some(peer) = turn.pop_front()
@@ -125,6 +146,7 @@ impl Inbox {
                 continue;
             };
             let share = if turn.is_empty() { limit - taken } else { 1 };
+            let before = lane.bytes;
             let mut over = false;
             for _ in 0..share {
                 let Some(event) = lane.next_event(peer) else { break };
@@ -132,7 +154,8 @@ impl Inbox {
                 hand_out(event, &lane.link);
                 taken += 1;
             }
-            self.read_on(lane);
+            *bytes -= before - lane.bytes;
+            self.read_on(lane, *bytes);
             lane.in_turn = !over && !lane.is_empty();
             if lane.in_turn {
                 turn.push_back(peer);
@@ -152,13 +175,14 @@ impl Inbox {
         mut hand_out: impl FnMut(RouterEvent, &Arc<Link>),
     ) -> usize {
         let mut state = self.lock();
-        let State { lanes, turn } = &mut *state;
+        let State { lanes, turn, bytes } = &mut *state;
         let mut taken = 0;
         for _ in 0..turn.len() {
             let Some(peer) = turn.pop_front() else { break };
             let Some(lane) = lanes.get_mut(&peer) else {
                 continue;
             };
+            let before = lane.bytes;
             let mut over = false;
             let mut staying = 0;
             while taken < limit
@@ -168,7 +192,8 @@ impl Inbox {
                 hand_out(event, &lane.link);
                 taken += 1;
             }
-            self.read_on(lane);
+            *bytes -= before - lane.bytes;
+            self.read_on(lane, *bytes);
             lane.in_turn = !over && !lane.is_empty();
             if lane.in_turn {
                 turn.push_back(peer);
@@ -180,9 +205,14 @@ impl Inbox {
     }
 
     /// Lets a connection be read on that was paused, once its lane is half empty, so that a full one does not wake its
-    /// reader for each message.
-    fn read_on(&self, lane: &mut Lane) {
-        if lane.paused && lane.messages.len() <= self.max_messages / 2 && lane.bytes <= self.max_bytes / 2 {
+    /// reader for each message. `all` is what all lanes have, in bytes.
+    fn read_on(&self, lane: &mut Lane, all: usize) {
+        let bytes = if all < self.max.all_bytes {
+            self.max.bytes
+        } else {
+            SHARE.min(self.max.bytes)
+        };
+        if lane.paused && lane.messages.len() <= self.max.messages / 2 && lane.bytes <= bytes / 2 {
             lane.paused = false;
             lane.link.room();
         }
@@ -194,7 +224,7 @@ impl Inbox {
     }
 
     fn put_in_turn(&self, mut state: MutexGuard<'_, State>, peer: PeerId) {
-        let State { lanes, turn } = &mut *state;
+        let State { lanes, turn, .. } = &mut *state;
         let Some(lane) = lanes.get_mut(&peer) else { return };
         if lane.in_turn || lane.is_empty() {
             return;
@@ -276,7 +306,16 @@ mod tests {
 
     /// An inbox with this many peers, whose `Opened` have been taken.
     fn inbox(peers: u64) -> (Inbox, Vec<Arc<Link>>) {
-        let inbox = Inbox::new(ROOM, 1_000);
+        let limits = InboxLimits {
+            messages: ROOM,
+            bytes: 1_000,
+            all_bytes: usize::MAX,
+        };
+        inbox_of(limits, peers)
+    }
+
+    fn inbox_of(limits: InboxLimits, peers: u64) -> (Inbox, Vec<Arc<Link>>) {
+        let inbox = Inbox::new(limits);
         let open = |peer| {
             let place = Count::up_to(1).take().expect("there is one");
             let link = Arc::new(Link::new(PeerId(peer), 1_000, Arc::<Unsent>::default(), place));
@@ -334,6 +373,30 @@ mod tests {
             assert_eq!(links[1].has_room().now_or_never(), Some(()));
             assert_eq!(put(&inbox, 2, 1, 1), InboxRoom::Left);
         }
+    }
+
+    #[test]
+    fn while_much_waits_of_all_peers_each_still_has_its_share() {
+        let limits = InboxLimits {
+            messages: 1_000,
+            bytes: 100 * SHARE,
+            all_bytes: 3 * SHARE,
+        };
+        let (inbox, links) = inbox_of(limits, 3);
+        assert_eq!(put(&inbox, 1, 2, SHARE), InboxRoom::Left);
+        assert_eq!(put(&inbox, 2, 2, SHARE / 2), InboxRoom::None, "it is one share too many");
+        assert_eq!(put(&inbox, 3, 1, SHARE - 1), InboxRoom::Left, "it is less than its share");
+        assert_eq!(put(&inbox, 3, 1, 1), InboxRoom::None);
+        assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::None);
+        // One of each goes; of the second, half a share stays, and there is room among all.
+        assert_eq!(peers(&inbox, 3), [1, 2, 3]);
+        assert_eq!(links[1].has_room().now_or_never(), Some(()));
+        assert_eq!(peers(&inbox, 100).len(), 5 - 1);
+        assert_eq!(links[0].has_room().now_or_never(), Some(()));
+        assert_eq!(links[2].has_room().now_or_never(), Some(()));
+        assert_eq!(put(&inbox, 1, 2, SHARE), InboxRoom::Left, "nothing is left of what was counted");
+        inbox.cut_off(PeerId(1), Closed::PeerGone);
+        assert_eq!(put(&inbox, 2, 2, SHARE), InboxRoom::Left, "nor of what was dropped");
     }
 
     #[test]

@@ -147,6 +147,17 @@ impl Link {
         }
     }
 
+    /// Ends the connection without a word: nothing of it is to take memory any more.
+    pub(super) fn cut(&self) {
+        self.over();
+        self.stop.notify_one();
+    }
+
+    /// Whether nothing is to be sent any more, not even last words.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().phase == Phase::Over
+    }
+
     /// Moves what is queued to `batch`, which is empty.
     pub(super) fn take(&self, batch: &mut VecDeque<Outgoing>) -> Work {
         let mut outbox = self.lock();
@@ -234,6 +245,11 @@ impl Unsent {
         while self.bytes.load(Ordering::Acquire) > 0 || self.closing.load(Ordering::Acquire) > 0 {
             self.fewer.notified().await;
         }
+    }
+
+    /// Bytes, about, of what is queued for all connections.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
     }
 
     fn add_bytes(&self, bytes: usize) {

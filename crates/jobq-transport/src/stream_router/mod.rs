@@ -2,13 +2,14 @@
 //!
 //! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection`
 //! reads one of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers
-//! are heard in turn; `link` is what router and connection share, with the queue of what is to be sent; `writer`
+//! are heard in turn; `gate` keeps long frames waiting for room; `link` is what router and connection share, with the queue of what is to be sent; `writer`
 //! writes it.
 //!
 //! The router has no task of its own. Dropping it ends all connections at once.
 
 mod accept;
 mod connection;
+mod gate;
 mod inbox;
 mod link;
 mod weight;
@@ -37,7 +38,7 @@ use crate::tls::{ServerTls, TlsBind, TlsError};
 use crate::unix::UnixBind;
 
 use accept::Seats;
-use inbox::Inbox;
+use inbox::{Inbox, InboxLimits};
 use link::{Link, Queued, Unsent};
 
 /// How much a router takes, and how long it waits. One that differs from [`RouterConfig::default`] is made of that, field
@@ -47,9 +48,12 @@ use link::{Link, Queued, Unsent};
 pub struct RouterConfig {
     /// Time for a connection's setup and first message.
     pub hello_timeout: Duration,
+    /// Time for a later frame, from its first byte that is read to its last.
+    pub frame_timeout: Duration,
     /// Most connections, admitted or not. One counts until its `Closed` has been received.
     pub max_peers: usize,
-    /// Most connections that are not admitted yet.
+    /// Most connections that are not admitted yet. Beyond, a new one takes the place of the one that has said nothing for
+    /// the longest time.
     pub max_unadmitted: usize,
     /// Longest first frame, in bytes.
     pub max_first_frame: usize,
@@ -58,11 +62,18 @@ pub struct RouterConfig {
     pub first_frames_bytes: usize,
     /// Messages of one peer that wait to be received before its connection is not read any more.
     pub inbox_messages: usize,
-    /// The same in bytes. One message is always read, however large; and what one read brings may exceed both by
-    /// as much again.
+    /// The same in bytes of memory, about. One message is always read, however large; and what one read brings may exceed
+    /// both by as much again.
     pub inbox_bytes: usize,
+    /// Most bytes, about, of the messages of all peers that wait to be received. While there are as many, connections are
+    /// not read of which 64 KiB wait already.
+    pub inboxes_bytes: usize,
+    /// Most bytes of frames longer than 64 KiB that are being read. Whoever sends one more waits for room.
+    pub frames_bytes: usize,
     /// Most bytes, about, that are queued for one peer. A little more than what a peer can ask for.
     pub outbox_bytes: usize,
+    /// Most bytes, about, that are queued for all peers. Beyond, the connection with the most is cut.
+    pub outboxes_bytes: usize,
     /// Time to write what is queued for a peer whose connection is being closed, its last words included.
     pub close_timeout: Duration,
     /// Time that [`Router::drain`] waits.
@@ -73,13 +84,17 @@ impl Default for RouterConfig {
     fn default() -> Self {
         Self {
             hello_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(30),
             max_peers: 10_000,
             max_unadmitted: 1_000,
             max_first_frame: MAX_FIRST_FRAME,
             first_frames_bytes: 16 * 1024 * 1024,
             inbox_messages: 1_024,
-            inbox_bytes: 4 * 1024 * 1024,
+            inbox_bytes: 8 * 1024 * 1024,
+            inboxes_bytes: 256 * 1024 * 1024,
+            frames_bytes: 256 * 1024 * 1024,
             outbox_bytes: 24 * 1024 * 1024,
+            outboxes_bytes: 512 * 1024 * 1024,
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(5),
         }
@@ -115,6 +130,8 @@ struct Shared {
     seats: Seats,
     /// Bytes of long first frames that there is room for.
     first_frames: Semaphore,
+    /// Bytes of long frames that there is room for.
+    frames: Arc<Semaphore>,
     next_peer: AtomicU64,
 }
 
@@ -140,10 +157,15 @@ impl StreamRouter {
     /// A router that listens nowhere yet.
     pub fn new(config: RouterConfig) -> Self {
         let shared = Shared {
-            inbox: Inbox::new(config.inbox_messages, config.inbox_bytes),
+            inbox: Inbox::new(InboxLimits {
+                messages: config.inbox_messages,
+                bytes: config.inbox_bytes,
+                all_bytes: config.inboxes_bytes,
+            }),
             unsent: Arc::default(),
             seats: Seats::new(config.max_peers, config.max_unadmitted),
             first_frames: Semaphore::new(config.first_frames_bytes.min(Semaphore::MAX_PERMITS)),
+            frames: Arc::new(Semaphore::new(config.frames_bytes.min(Semaphore::MAX_PERMITS))),
             next_peer: AtomicU64::new(1),
             config,
         };
@@ -219,6 +241,25 @@ impl StreamRouter {
             .take(limit, |event, link| out.push(noted(peers, event, link)))
     }
 
+    /// Cuts the connections that have the most queued, until all of it is within the limit. Nothing of theirs is written:
+    /// it would take memory until they had read it.
+    fn make_room(&mut self) {
+        let limit = self.shared.config.outboxes_bytes;
+        while self.shared.unsent.bytes() > limit
+            && let Some((&peer, queued)) = self
+                .peers
+                .iter()
+                .map(|(peer, known)| (peer, known.link.queued()))
+                .max_by_key(|&(peer, queued)| (queued, *peer))
+        {
+            tracing::warn!(%peer, queued, limit, "all peers read too slowly, and this one has the most to read");
+            if let Some(Peer { link, .. }) = self.peers.remove(&peer) {
+                self.shared.inbox.cut_off(peer, Closed::OutboxFull);
+                link.cut();
+            }
+        }
+    }
+
     /// Ends a peer that reads too slowly. What is queued for it is dropped: it would not be read either.
     fn overflow(&mut self, peer: PeerId, queued: usize) {
         let limit = self.shared.config.outbox_bytes;
@@ -290,6 +331,9 @@ impl Router for StreamRouter {
                     peer.dirty = true;
                     self.dirty.push(to);
                 }
+                if self.shared.unsent.bytes() > self.shared.config.outboxes_bytes {
+                    self.make_room();
+                }
                 Ok(())
             }
             Err(error) => {
@@ -337,5 +381,5 @@ fn error_message(error: WireError) -> ClientMessage {
     ClientMessage::Error(ErrorMessage { error })
 }
 
-/// A message of a peer, and its length in bytes.
+/// A message of a peer, and about how many bytes it takes in memory.
 type Received = (ServerMessage, usize);

@@ -9,4 +9,5 @@ mod certificates;
 mod codec;
 mod conformance;
 mod fixtures;
+mod hostile;
 mod tls;
