@@ -13,6 +13,7 @@ pub mod chance;
 pub mod check;
 pub mod contents;
 pub mod faults;
+pub mod fuzz;
 pub mod history;
 pub mod markdown;
 pub mod peer;
