@@ -253,7 +253,7 @@ impl Decoder for FrameCodec {
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<BytesMut>, StreamError> {
         match self.decode(src)? {
             Some(frame) => Ok(Some(frame)),
-            None if src.is_empty() => Ok(None),
+            None if src.is_empty() && self.begun.length() == 0 => Ok(None),
             None => {
                 src.clear();
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame").into())

@@ -10,6 +10,13 @@ use super::Received;
 use super::link::Link;
 use crate::router::{Closed, PeerId, PeerInfo, RouterEvent};
 
+/// What a lane may hand out each time it is heard, in bytes, if others wait too. A lane whose next message is longer saves
+/// that up: so those who say little are not kept waiting by those who say much.
+const QUANTUM: usize = 16 * 1024;
+
+/// Not much more than this is taken at once, in bytes: what comes meanwhile from others has its turn soon.
+const TAKE: usize = 1024 * 1024;
+
 /// What all connections have read, in one place, so that a thousand messages cost the router one wake.
 pub(super) struct Inbox {
     state: Mutex<State>,
@@ -49,6 +56,8 @@ struct Lane {
     /// Bytes of `messages`.
     bytes: usize,
     closed: Option<Closed>,
+    /// Bytes that it may hand out, of those it has saved up.
+    saved: usize,
     in_turn: bool,
     /// The connection is not read until there is room.
     paused: bool,
@@ -81,6 +90,7 @@ impl Inbox {
             messages: VecDeque::new(),
             bytes: 0,
             closed: None,
+            saved: 0,
             in_turn: false,
             paused: false,
         };
@@ -134,27 +144,39 @@ impl Inbox {
         }
     }
 
-    /// Hands out up to `limit` events, one a peer at a time; says how many.
+    /// Hands out up to `limit` events, and messages of about [`TAKE`] bytes, one a peer at a time; says how many. None only
+    /// if there is nothing.
     pub(super) fn take(&self, limit: usize, mut hand_out: impl FnMut(RouterEvent, &Arc<Link>)) -> usize {
         let mut state = self.lock();
         let State { lanes, turn, bytes } = &mut *state;
+        let most = *bytes;
         let mut taken = 0;
         while taken < limit
+            && most - *bytes < TAKE
             && let Some(peer) = turn.pop_front()
         {
             let Some(lane) = lanes.get_mut(&peer) else {
                 continue;
             };
-            let share = if turn.is_empty() { limit - taken } else { 1 };
+            let alone = turn.is_empty();
+            if !alone && !lane.may_speak() {
+                turn.push_back(peer);
+                continue;
+            }
+            let share = if alone { limit - taken } else { 1 };
             let before = lane.bytes;
             let mut over = false;
             for _ in 0..share {
+                if most - *bytes + (before - lane.bytes) >= TAKE {
+                    break;
+                }
                 let Some(event) = lane.next_event(peer) else { break };
                 over = matches!(event, RouterEvent::Closed { .. });
                 hand_out(event, &lane.link);
                 taken += 1;
             }
             *bytes -= before - lane.bytes;
+            lane.spoke(before - lane.bytes);
             self.read_on(lane, *bytes);
             lane.in_turn = !over && !lane.is_empty();
             if lane.in_turn {
@@ -248,6 +270,23 @@ impl Inbox {
 impl Lane {
     fn is_empty(&self) -> bool {
         self.opened.is_none() && self.messages.is_empty() && self.closed.is_none()
+    }
+
+    /// Whether it hands out its next event this time, or saves up for it.
+    fn may_speak(&mut self) -> bool {
+        let (None, Some((_, bytes))) = (&self.opened, self.messages.front()) else {
+            return true;
+        };
+        self.saved += QUANTUM;
+        *bytes <= self.saved
+    }
+
+    fn spoke(&mut self, bytes: usize) {
+        self.saved = if self.messages.is_empty() {
+            0
+        } else {
+            self.saved.saturating_sub(bytes).min(QUANTUM)
+        };
     }
 
     fn next_event(&mut self, peer: PeerId) -> Option<RouterEvent> {
@@ -361,6 +400,46 @@ mod tests {
     }
 
     #[test]
+    fn who_says_much_does_not_keep_those_waiting_who_say_little() {
+        let limits = InboxLimits {
+            messages: 1_000,
+            bytes: usize::MAX,
+            all_bytes: usize::MAX,
+        };
+        let (inbox, _links) = inbox_of(limits, 3);
+        put(&inbox, 1, 10, 8 * QUANTUM);
+        put(&inbox, 2, 10, 1);
+        put(&inbox, 3, 10, 1);
+        let mut heard = Vec::new();
+        while heard.len() < 30 {
+            let some = peers(&inbox, 4);
+            assert!(!some.is_empty(), "something is there");
+            heard.extend(some);
+        }
+        let first: Vec<u64> = heard[..16].to_vec();
+        assert_eq!(first.iter().filter(|&&peer| peer == 1).count(), 1, "{first:?}");
+    }
+
+    #[test]
+    fn no_more_is_taken_at_once_than_is_soon_dealt_with() {
+        let limits = InboxLimits {
+            messages: 1_000,
+            bytes: usize::MAX,
+            all_bytes: usize::MAX,
+        };
+        for others in [0, 1] {
+            let (inbox, _links) = inbox_of(limits, 2);
+            put(&inbox, 1, 10, TAKE / 2);
+            put(&inbox, 2, others, 1);
+            let mut rounds = Vec::new();
+            while rounds.iter().sum::<usize>() < 10 + usize::try_from(others).expect("it is small") {
+                rounds.push(peers(&inbox, 100).len());
+            }
+            assert!(rounds.iter().all(|events| (1..=3).contains(events)), "{rounds:?}");
+        }
+    }
+
+    #[test]
     fn a_connection_is_paused_when_its_lane_is_full_and_goes_on_when_it_is_half_empty() {
         for (messages, bytes) in [(ROOM as u64, 1), (2, 600)] {
             let (inbox, links) = inbox(2);
@@ -388,10 +467,10 @@ mod tests {
         assert_eq!(put(&inbox, 3, 1, SHARE - 1), InboxRoom::Left, "it is less than its share");
         assert_eq!(put(&inbox, 3, 1, 1), InboxRoom::None);
         assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::None);
-        // One of each goes; of the second, half a share stays, and there is room among all.
-        assert_eq!(peers(&inbox, 3), [1, 2, 3]);
-        assert_eq!(links[1].has_room().now_or_never(), Some(()));
-        assert_eq!(peers(&inbox, 100).len(), 5 - 1);
+        assert_eq!(peers(&inbox, 1), [2], "the longer ones save up");
+        assert_eq!(links[1].has_room().now_or_never(), Some(()), "half a share is left of it");
+        assert_eq!(links[0].has_room().now_or_never(), None);
+        while !peers(&inbox, 100).is_empty() {}
         assert_eq!(links[0].has_room().now_or_never(), Some(()));
         assert_eq!(links[2].has_room().now_or_never(), Some(()));
         assert_eq!(put(&inbox, 1, 2, SHARE), InboxRoom::Left, "nothing is left of what was counted");

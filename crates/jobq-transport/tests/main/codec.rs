@@ -222,6 +222,22 @@ fn a_length_over_the_limit_reserves_nothing() {
 }
 
 #[test]
+fn a_stream_that_ends_behind_a_length_ended_within_a_frame() {
+    for stream in [&[0, 0, 0][..], &[0, 0, 0, 9], &[0, 0, 0, 9, 0xa1]] {
+        let mut codec = FrameCodec::new(100);
+        let mut buffer = BytesMut::from(stream);
+        // Whether what there was had been looked at before or not.
+        for looks in 0..2 {
+            assert!(codec.decode(&mut buffer).unwrap().is_none());
+            if looks == 1 {
+                let error = codec.decode_eof(&mut buffer).unwrap_err();
+                assert!(matches!(error, StreamError::Io(_)), "{error} for {stream:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_array_that_claims_to_be_endless_reserves_little_and_is_malformed() {
     // {"Watch": {"request": 1, "ids": [2^62 ids …
     let mut frame = b"\xa1\x65Watch\xa2\x67request\x01\x63ids\x9b".to_vec();
