@@ -15,6 +15,7 @@ mod failing;
 mod faults;
 mod fixture;
 mod full;
+mod hostile;
 mod listening;
 mod listing;
 mod losing;

@@ -15,6 +15,7 @@ pub mod contents;
 pub mod faults;
 pub mod fuzz;
 pub mod history;
+pub mod hostile;
 pub mod markdown;
 pub mod peer;
 pub mod pipe;

@@ -2,6 +2,7 @@
 
 mod limits;
 mod listening;
+mod peers;
 mod ready_file;
 mod retention;
 
@@ -24,6 +25,7 @@ use crate::{sizes, times};
 
 use limits::Limits;
 use listening::Listening;
+use peers::Peers;
 use ready_file::ReadyFile;
 use retention::Retention;
 
@@ -77,6 +79,8 @@ pub(crate) struct Args {
     limits: Limits,
     #[command(flatten)]
     retention: Retention,
+    #[command(flatten)]
+    peers: Peers,
     /// Try a job so often, unless it says otherwise
     #[arg(long, value_name = "N", value_parser = number::<u32>(1..=10_000))]
     max_attempts: Option<u32>,
@@ -125,6 +129,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     store.accept_loss = args.accept_loss;
     let mut server = server
         .config(config)
+        .router(args.peers.router())
         .data(&args.data)
         .store(store)
         .start()
@@ -148,6 +153,7 @@ fn config(args: &Args, token: Option<String>) -> Config {
     config.close_within = args.drain;
     args.limits.apply(&mut config);
     args.retention.apply(&mut config);
+    args.peers.apply(&mut config);
     config
 }
 
