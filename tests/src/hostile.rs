@@ -31,7 +31,10 @@ impl Flood {
     /// # Panics
     /// The address is of another kind.
     pub fn start(address: &str, attacks: &[Attack], each: usize) -> Self {
-        let address = address.strip_prefix("tcp://").expect("it is an address of TCP").to_owned();
+        let address = address
+            .strip_prefix("tcp://")
+            .expect("it is an address of TCP")
+            .to_owned();
         let shared = Arc::<Shared>::default();
         let (attacks, theirs) = (attacks.to_vec(), shared.clone());
         let thread = std::thread::spawn(move || {

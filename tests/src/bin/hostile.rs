@@ -44,7 +44,18 @@ async fn main() -> ExitCode {
     let program = Program::new(path);
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
-        "attack", "peers", "connections", "sent", "usual p50", "p50", "ratio", "usual p99", "p99", "ratio", "memory", "bound",
+        "attack",
+        "peers",
+        "connections",
+        "sent",
+        "usual p50",
+        "p50",
+        "ratio",
+        "usual p99",
+        "p99",
+        "ratio",
+        "memory",
+        "bound",
     ]);
     let alone: Vec<Vec<Attack>> = if args.attacks.is_empty() {
         let each = Attack::ALL.iter().map(|attack| vec![*attack]);
@@ -65,7 +76,14 @@ async fn measure(program: &Program, attacks: &[Attack], args: &Args) -> Vec<Stri
     let directory = tempfile::tempdir().expect("a directory can be made");
     let connections = 2 * (args.peers * attacks.len()) as u64 + 10;
     let (most, memory) = (connections.to_string(), PEER_MEMORY.to_string());
-    let flags = ["--ttl", "1h", "--max-connections", &most, "--peer-memory", &memory];
+    let flags = [
+        "--ttl",
+        "1h",
+        "--max-connections",
+        &most,
+        "--peer-memory",
+        &memory,
+    ];
     let server = ServerProcess::start(program, directory.path(), Via::Tcp, &flags).await;
     let mut neighbour = Neighbour::move_in(server.address()).await;
     neighbour.run_jobs(args.jobs).await;
@@ -77,11 +95,14 @@ async fn measure(program: &Program, attacks: &[Attack], args: &Args) -> Vec<Stri
     }
     let measured = neighbour.run_jobs(args.jobs).await;
     let peak = server.id().and_then(peak_memory).unwrap_or(0);
-    let ratio = |percent| {
-        measured.percentile(percent).as_secs_f64() / usual.percentile(percent).as_secs_f64()
-    };
+    let ratio =
+        |percent| measured.percentile(percent).as_secs_f64() / usual.percentile(percent).as_secs_f64();
     let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
-    let what = if attacks.len() == Attack::ALL.len() { "all".to_owned() } else { names.join(", ") };
+    let what = if attacks.len() == Attack::ALL.len() {
+        "all".to_owned()
+    } else {
+        names.join(", ")
+    };
     vec![
         what,
         (args.peers * attacks.len()).to_string(),

@@ -183,7 +183,7 @@ impl Play {
         let submit = Submit {
             jobs: (0..count).map(job).collect(),
             stream: u64::from(script.byte() % 4),
-            repeat: choice % 2 == 0,
+            repeat: choice.is_multiple_of(2),
             deadline: self.now + PATIENCE,
             patience: PATIENCE,
         };
@@ -203,8 +203,10 @@ impl Play {
     fn watch(&mut self, script: &mut Script<'_>) {
         let count = u64::from(script.byte() % 32) + 1;
         let group = self.number();
-        self.watched.insert(group, usize::try_from(count).expect("it is small"));
-        self.watches.push(group, (1..=count).collect(), script.byte() % 2 == 1);
+        self.watched
+            .insert(group, usize::try_from(count).expect("it is small"));
+        self.watches
+            .push(group, (1..=count).collect(), script.byte() % 2 == 1);
     }
 
     /// The answer to something that was asked, about as it should be.
@@ -223,7 +225,10 @@ impl Play {
             Lane::Submits => {
                 let jobs = self.flying.get(&request).copied().unwrap_or(1);
                 let receipt = match choice % 4 {
-                    0 => Receipt::refused(WireError::new(ErrorCode::ALL[script.below(ErrorCode::ALL.len())], "no")),
+                    0 => Receipt::refused(WireError::new(
+                        ErrorCode::ALL[script.below(ErrorCode::ALL.len())],
+                        "no",
+                    )),
                     _ => Receipt::stored(u64::from(choice), false),
                 };
                 let jobs = vec![receipt; if choice == 255 { jobs + 1 } else { jobs }];
@@ -338,7 +343,10 @@ impl Play {
         self.asks.handle_timeout(self.now);
         self.watches.handle_timeout(self.now);
         let due = self.submits.poll_timeout().min(self.asks.poll_timeout());
-        assert!(due.min(self.watches.poll_timeout()) > self.now, "what was due is still due");
+        assert!(
+            due.min(self.watches.poll_timeout()) > self.now,
+            "what was due is still due"
+        );
         self.transmit();
         self.take_answers();
     }
@@ -358,7 +366,10 @@ impl Play {
             match message {
                 ServerMessage::Request(request) => {
                     let count = request.jobs.len();
-                    assert!(count > 0 && count as u64 <= terms.limits.items, "{count} jobs at once");
+                    assert!(
+                        count > 0 && count as u64 <= terms.limits.items,
+                        "{count} jobs at once"
+                    );
                     self.flying.insert(request.request, count);
                     let flying: usize = self.flying.values().sum();
                     assert!(flying as u64 <= terms.window.jobs, "{flying} jobs are unanswered");
@@ -408,7 +419,11 @@ impl Play {
         self.submits.handle_over();
         self.asks.handle_over();
         self.take_answers();
-        assert!(self.submitted.is_empty(), "{:?} were never answered", self.submitted);
+        assert!(
+            self.submitted.is_empty(),
+            "{:?} were never answered",
+            self.submitted
+        );
         assert!(self.asked.is_empty(), "{:?} were never answered", self.asked);
     }
 }

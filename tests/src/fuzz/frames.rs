@@ -45,7 +45,11 @@ fn read(stream: &[u8], pieces: &[usize], max_frame: usize) -> Reading {
             Ok(()) if rest.is_empty() => break None,
             Ok(()) => {
                 let limit = 2 * (stream.len() + max_frame) + SPARE;
-                assert!(buffer.capacity() <= limit, "{} bytes are reserved", buffer.capacity());
+                assert!(
+                    buffer.capacity() <= limit,
+                    "{} bytes are reserved",
+                    buffer.capacity()
+                );
             }
         }
     };
@@ -62,7 +66,11 @@ fn read_frames(
         frames.push(frame);
     }
     if at_end {
-        assert_eq!(codec.decode_eof(buffer)?, None, "a frame that only the end brings");
+        assert_eq!(
+            codec.decode_eof(buffer)?,
+            None,
+            "a frame that only the end brings"
+        );
     }
     Ok(())
 }
@@ -76,7 +84,11 @@ fn write_back(stream: &[u8], reading: &Reading, max_frame: usize) {
             .encode(frame.clone().freeze(), &mut written)
             .expect("a frame that was read can be written");
     }
-    let content: usize = reading.frames.iter().map(|frame| frame.len() + LENGTH_BYTES).sum();
+    let content: usize = reading
+        .frames
+        .iter()
+        .map(|frame| frame.len() + LENGTH_BYTES)
+        .sum();
     assert_eq!(written.len(), content);
     assert_eq!(written, stream[..content]);
     assert!(reading.error.is_some() || content == stream.len());

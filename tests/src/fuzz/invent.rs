@@ -18,8 +18,22 @@ pub(super) const NAMES: [&str; 8] = ["a", "b", "c", "", "a b", "ä", "-", "a\u{0
 
 /// Texts that some field knows, and one that none does.
 const WORDS: [&str; 16] = [
-    "High", "Normal", "Low", "Queued", "completed", "Failed", "Cancelled", "Processing", "Scheduled", "", "bad\u{1b}[0m",
-    "internal", "session_taken", "shutting_down", "window_exceeded", "queue_full",
+    "High",
+    "Normal",
+    "Low",
+    "Queued",
+    "completed",
+    "Failed",
+    "Cancelled",
+    "Processing",
+    "Scheduled",
+    "",
+    "bad\u{1b}[0m",
+    "internal",
+    "session_taken",
+    "shutting_down",
+    "window_exceeded",
+    "queue_full",
 ];
 
 /// What has been said before, so that made-up messages speak of it.
@@ -403,7 +417,9 @@ mod tests {
     fn names_of<M: DeserializeOwned + Serialize>() -> BTreeSet<String> {
         let mut chance = Chance::new(7);
         let names = (0..2_000).filter_map(|_| {
-            let input: Vec<u8> = (0..200).map(|_| chance.between(0, 255).try_into().expect("a byte")).collect();
+            let input: Vec<u8> = (0..200)
+                .map(|_| chance.between(0, 255).try_into().expect("a byte"))
+                .collect();
             let message: M = invent(&mut Script::new(&input), &Known::default())?;
             let json = serde_json::to_value(&message).expect("messages are maps with text keys");
             json.as_object()?.keys().next().cloned()

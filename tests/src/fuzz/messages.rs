@@ -44,7 +44,9 @@ fn of_script<M: Message + PartialEq + fmt::Debug>(script: &mut Script<'_>) {
     };
     survives(&message);
     // The same with bytes changed, as a peer that is out of order sends it.
-    let mut frame = encode(&message).expect("the protocol's messages can be written").to_vec();
+    let mut frame = encode(&message)
+        .expect("the protocol's messages can be written")
+        .to_vec();
     while !script.is_over() && !frame.is_empty() {
         let at = usize::from(script.u16()) % frame.len();
         match script.byte() % 3 {

@@ -14,8 +14,11 @@ mod script;
 pub mod server;
 pub mod worker;
 
+/// What a target does with its input.
+pub type Target = fn(&[u8]);
+
 /// Every target, by its name in `fuzz/`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("client", client::run),
     ("frames", frames::run),
     ("messages", messages::run),
@@ -39,7 +42,9 @@ mod tests {
     fn every_target_takes_the_inputs_that_were_kept_for_it() {
         let mut bytes = 0;
         for (name, run) in TARGETS {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../fuzz/corpus")
+                .join(name);
             let mut files: Vec<_> = fs::read_dir(&folder)
                 .unwrap_or_else(|error| panic!("failed to read {}: {error}", folder.display()))
                 .map(|entry| entry.expect("the folder can be read").path())

@@ -13,8 +13,8 @@ use jobq_server::Config;
 use jobq_server::machine::{Asked, Footprint, Machine, Transmit};
 use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Store, StoreEvent};
 use jobq_server::time::{Mono, Now, Wall};
-use jobq_transport::{PeerId, PeerInfo};
 use jobq_transport::codec::encode;
+use jobq_transport::{PeerId, PeerInfo};
 use uuid::Uuid;
 
 use super::invent::{Known, NAMES, invent};
@@ -213,9 +213,9 @@ impl Play {
                 username: None,
                 priority: None,
                 run_at: None,
-                delay: (choice % 7 == 0).then_some(u64::from(choice) * 100_000),
-                max_attempts: (choice % 5 == 0).then_some(2),
-                timeout: (choice % 3 == 0).then_some(1_000_000),
+                delay: choice.is_multiple_of(7).then_some(u64::from(choice) * 100_000),
+                max_attempts: choice.is_multiple_of(5).then_some(2),
+                timeout: choice.is_multiple_of(3).then_some(1_000_000),
                 backoff: None,
             }
         });
@@ -381,10 +381,17 @@ impl Play {
     fn told(&mut self, message: &ClientMessage) {
         let frame = encode(message).expect("the protocol's messages can be written");
         let limit = self.config.limits.frame;
-        assert!(frame.len() as u64 <= limit, "a frame of {} bytes, over {limit}", frame.len());
+        assert!(
+            frame.len() as u64 <= limit,
+            "a frame of {} bytes, over {limit}",
+            frame.len()
+        );
         self.output.0 += 1;
         self.output.1 += frame.len();
-        assert!(self.output.0 <= MAX_OUTPUT.0 && self.output.1 <= MAX_OUTPUT.1, "there is no end of it");
+        assert!(
+            self.output.0 <= MAX_OUTPUT.0 && self.output.1 <= MAX_OUTPUT.1,
+            "there is no end of it"
+        );
 
         match message {
             ClientMessage::Hello(welcome) => self.known.session(Resume {
@@ -393,7 +400,11 @@ impl Play {
                 secret: welcome.secret.clone(),
             }),
             ClientMessage::Acknowledged(answer) => {
-                answer.jobs.iter().filter_map(|job| job.id).for_each(|id| self.known.job(id));
+                answer
+                    .jobs
+                    .iter()
+                    .filter_map(|job| job.id)
+                    .for_each(|id| self.known.job(id));
             }
             ClientMessage::Order(order) => {
                 for job in &order.jobs {
@@ -404,13 +415,21 @@ impl Play {
             ClientMessage::Settled(settled) => settled.runs.iter().for_each(|run| self.seen.settled(run)),
             ClientMessage::Ended(ended) => {
                 for job in &ended.jobs {
-                    job.status.iter().for_each(|status| self.seen.is_now(job.id, *status));
+                    job.status
+                        .iter()
+                        .for_each(|status| self.seen.is_now(job.id, *status));
                 }
             }
-            ClientMessage::Jobs(jobs) => jobs.jobs.iter().for_each(|job| self.seen.is_now(job.id, job.status)),
+            ClientMessage::Jobs(jobs) => jobs
+                .jobs
+                .iter()
+                .for_each(|job| self.seen.is_now(job.id, job.status)),
             ClientMessage::Stats(stats) => {
                 let active = self.machine.footprint().leases;
-                assert_eq!(stats.total.processing, active as u64, "what is leased is what is counted");
+                assert_eq!(
+                    stats.total.processing, active as u64,
+                    "what is leased is what is counted"
+                );
             }
             _ => {}
         }
@@ -444,8 +463,14 @@ impl Play {
         assert_eq!((peers, sessions, leases, held_back), (0, 0, 0, 0));
         assert_eq!((watched, reads, effects), (0, 0, 0));
         let mut store = MemoryStore::open(&self.disk);
-        let live = store.live(JobId(0), usize::MAX).expect("the memory disk can be read");
-        assert_eq!(live.len(), waiting + scheduled, "the store has other jobs than the machine");
+        let live = store
+            .live(JobId(0), usize::MAX)
+            .expect("the memory disk can be read");
+        assert_eq!(
+            live.len(),
+            waiting + scheduled,
+            "the store has other jobs than the machine"
+        );
     }
 }
 
@@ -453,22 +478,41 @@ impl Seen {
     fn ordered(&mut self, job: &OrderedJob) {
         assert!(self.fences.insert(job.fence), "the fence {} twice", job.fence);
         let before = self.latest.insert(job.id, job.fence);
-        assert!(before < Some(job.fence), "job {} ordered under an older fence", job.id);
+        assert!(
+            before < Some(job.fence),
+            "job {} ordered under an older fence",
+            job.id
+        );
         let ended = self.ended.get(&job.id);
-        assert!(ended.is_none(), "job {} is ordered after it was {ended:?}", job.id);
+        assert!(
+            ended.is_none(),
+            "job {} is ordered after it was {ended:?}",
+            job.id
+        );
     }
 
     fn settled(&mut self, run: &SettledRun) {
         if run.outcome == SettleOutcome::Applied {
-            assert!(self.applied.insert(run.fence), "the run {} was applied twice", run.fence);
-            assert!(self.fences.contains(&run.fence), "the run {} never was", run.fence);
+            assert!(
+                self.applied.insert(run.fence),
+                "the run {} was applied twice",
+                run.fence
+            );
+            assert!(
+                self.fences.contains(&run.fence),
+                "the run {} never was",
+                run.fence
+            );
         }
     }
 
     fn is_now(&mut self, id: u64, status: Status) {
         if status.is_terminal() {
             let before = self.ended.insert(id, status);
-            assert!(before.is_none_or(|before| before == status), "job {id} was {before:?} before");
+            assert!(
+                before.is_none_or(|before| before == status),
+                "job {id} was {before:?} before"
+            );
         } else {
             let ended = self.ended.get(&id);
             assert!(ended.is_none(), "job {id} is {status} after it was {ended:?}");

@@ -95,7 +95,8 @@ impl Play {
             18 => self.report_progress(script),
             _ => {
                 if script.byte() == 255 {
-                    self.machine.shut_down(self.now, Duration::from_secs(script.byte().into()));
+                    self.machine
+                        .shut_down(self.now, Duration::from_secs(script.byte().into()));
                 }
             }
         }
@@ -173,7 +174,9 @@ impl Play {
     }
 
     fn end_one(&mut self, script: &mut Script<'_>) {
-        let Some(fence) = self.any_running(script) else { return };
+        let Some(fence) = self.any_running(script) else {
+            return;
+        };
         let choice = script.byte();
         let end = match choice % 4 {
             0 => End::Completed(None),
@@ -182,7 +185,8 @@ impl Play {
             _ => End::Dropped,
         };
         self.running.remove(&fence);
-        self.machine.handle_ended(self.now, fence, Duration::from_secs(1), end);
+        self.machine
+            .handle_ended(self.now, fence, Duration::from_secs(1), end);
     }
 
     fn report_progress(&mut self, script: &mut Script<'_>) {
@@ -249,8 +253,15 @@ impl Play {
 
     fn start(&mut self, order: OrderedJob) {
         let fence = order.fence;
-        assert!(self.announced.contains(&fence), "{fence} starts and nobody was told");
-        assert!(NAMES[..3].contains(&&*order.name), "a handler for {:?}", order.name);
+        assert!(
+            self.announced.contains(&fence),
+            "{fence} starts and nobody was told"
+        );
+        assert!(
+            NAMES[..3].contains(&&*order.name),
+            "a handler for {:?}",
+            order.name
+        );
         let before = self.running.insert(fence, order.name);
         assert!(before.is_none(), "{fence} starts twice at a time");
     }

@@ -1,7 +1,7 @@
 //! What hostile peers do.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +47,19 @@ const SLOW: Duration = Duration::from_millis(100);
 
 /// Bytes of the longest frame of a server with the default limits.
 const LONGEST: u32 = 1_114_112;
+
+/// A frame of a thousand jobs that are refused.
+static REFUSED: LazyLock<Vec<u8>> = LazyLock::new(|| bytes_of(&refused_jobs()));
+
+/// A frame of a million ids: an empty one takes a byte on the wire and eight in memory.
+static WIDE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    bytes_of(&ServerMessage::Watch(Watch {
+        request: 1,
+        ids: vec![0; LONGEST as usize - 100],
+        bytes: u64::MAX,
+        progress: true,
+    }))
+});
 
 impl Attack {
     /// All of them.
@@ -123,23 +136,12 @@ impl Attack {
             }
             Self::Deaf => peer.ask_for_ever(false).await,
             Self::Sip => peer.ask_for_ever(true).await,
-            Self::Flood => {
-                let refused = bytes_of(&refused_jobs());
-                loop {
-                    peer.write(&refused).await?;
-                }
-            }
-            Self::Wide => {
-                let ids = bytes_of(&ServerMessage::Watch(Watch {
-                    request: 1,
-                    ids: vec![0; LONGEST as usize - 100],
-                    bytes: u64::MAX,
-                    progress: true,
-                }));
-                loop {
-                    peer.write(&ids).await?;
-                }
-            }
+            Self::Flood => loop {
+                peer.write(&REFUSED).await?;
+            },
+            Self::Wide => loop {
+                peer.write(&WIDE).await?;
+            },
             _ => {
                 let length = usize::try_from(chance.between(1, 100_000)).expect("it is small");
                 let byte = |_| u8::try_from(chance.between(0, 255)).expect("it is a byte");

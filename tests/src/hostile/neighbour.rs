@@ -83,7 +83,9 @@ impl Neighbour {
         };
         let request = self.request;
         let jobs = vec![job];
-        self.client.send(&ServerMessage::Request(Request { request, jobs })).await;
+        self.client
+            .send(&ServerMessage::Request(Request { request, jobs }))
+            .await;
         match self.client.recv().await {
             Some(ClientMessage::Acknowledged(answer)) if answer.jobs.iter().all(|job| job.id.is_some()) => {}
             other => panic!("a good request was answered by {other:?}"),
@@ -95,7 +97,9 @@ impl Neighbour {
             },
             other => panic!("a worker with room for one job was sent {other:?}"),
         };
-        self.worker.send(&ServerMessage::Started(Started { runs: vec![run] })).await;
+        self.worker
+            .send(&ServerMessage::Started(Started { runs: vec![run] }))
+            .await;
         let completed = CompletedRun {
             id: run.id,
             fence: run.fence,
@@ -103,7 +107,9 @@ impl Neighbour {
             result: None,
         };
         let runs = vec![completed];
-        self.worker.send(&ServerMessage::Completed(Completed { runs })).await;
+        self.worker
+            .send(&ServerMessage::Completed(Completed { runs }))
+            .await;
         match self.worker.recv().await {
             Some(ClientMessage::Settled(settled)) if settled.runs[0].outcome == SettleOutcome::Applied => {}
             other => panic!("a good report was answered by {other:?}"),

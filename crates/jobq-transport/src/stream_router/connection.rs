@@ -15,8 +15,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::accept::{Place, Seat, Stranger};
-use super::inbox::InboxRoom;
 use super::gate::{Gate, Patience};
+use super::inbox::InboxRoom;
 use super::link::{Link, Queued};
 use super::weight::held;
 use super::writer::write_all;
@@ -74,7 +74,12 @@ where
     writer.spawn(write_all(write, connection.link.clone()));
 
     let codec = FrameCodec::new(shared.config.max_first_frame);
-    let gate = Gate::new(read, codec.begun(), shared.frames.clone(), shared.config.frames_bytes);
+    let gate = Gate::new(
+        read,
+        codec.begun(),
+        shared.frames.clone(),
+        shared.config.frames_bytes,
+    );
     let mut reader = Reader::new(gate, codec);
     let end = {
         let mut reading = pin!(connection.read(&mut reader, hello_by, stranger));
@@ -107,7 +112,12 @@ where
             return;
         }
     }
-    say_last_words(&mut writer, reader.into_inner().into_inner(), shared.config.close_timeout).await;
+    say_last_words(
+        &mut writer,
+        reader.into_inner().into_inner(),
+        shared.config.close_timeout,
+    )
+    .await;
 }
 
 /// Tells a connection why it is not served.

@@ -463,19 +463,39 @@ mod tests {
         };
         let (inbox, links) = inbox_of(limits, 3);
         assert_eq!(put(&inbox, 1, 2, SHARE), InboxRoom::Left);
-        assert_eq!(put(&inbox, 2, 2, SHARE / 2), InboxRoom::None, "it is one share too many");
-        assert_eq!(put(&inbox, 3, 1, SHARE - 1), InboxRoom::Left, "it is less than its share");
+        assert_eq!(
+            put(&inbox, 2, 2, SHARE / 2),
+            InboxRoom::None,
+            "it is one share too many"
+        );
+        assert_eq!(
+            put(&inbox, 3, 1, SHARE - 1),
+            InboxRoom::Left,
+            "it is less than its share"
+        );
         assert_eq!(put(&inbox, 3, 1, 1), InboxRoom::None);
         assert_eq!(put(&inbox, 1, 1, 1), InboxRoom::None);
         assert_eq!(peers(&inbox, 1), [2], "the longer ones save up");
-        assert_eq!(links[1].has_room().now_or_never(), Some(()), "half a share is left of it");
+        assert_eq!(
+            links[1].has_room().now_or_never(),
+            Some(()),
+            "half a share is left of it"
+        );
         assert_eq!(links[0].has_room().now_or_never(), None);
         while !peers(&inbox, 100).is_empty() {}
         assert_eq!(links[0].has_room().now_or_never(), Some(()));
         assert_eq!(links[2].has_room().now_or_never(), Some(()));
-        assert_eq!(put(&inbox, 1, 2, SHARE), InboxRoom::Left, "nothing is left of what was counted");
+        assert_eq!(
+            put(&inbox, 1, 2, SHARE),
+            InboxRoom::Left,
+            "nothing is left of what was counted"
+        );
         inbox.cut_off(PeerId(1), Closed::PeerGone);
-        assert_eq!(put(&inbox, 2, 2, SHARE), InboxRoom::Left, "nor of what was dropped");
+        assert_eq!(
+            put(&inbox, 2, 2, SHARE),
+            InboxRoom::Left,
+            "nor of what was dropped"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use jobq_transport::{Closed, Dealer, Router, RouterConfig, RouterEvent, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixtures::{
-    Fixture, Kind, MAX_FRAME, beat, beat_back, hello, order, read_refusal, receive, request, within, write_frame,
+    Fixture, Kind, MAX_FRAME, beat, beat_back, hello, order, read_refusal, receive, request, within,
+    write_frame,
 };
 
 const KINDS: [Kind; 3] = [Kind::Tcp, Kind::Unix, Kind::Memory];
@@ -36,13 +37,21 @@ async fn a_newcomer_takes_the_place_of_the_one_that_has_been_silent_the_longest(
                 }
             }
             assert_eq!(closed, Some(peer), "the oldest goes first");
-            assert_eq!(within(stream.read(&mut [0; 16])).await.unwrap_or(0), 0, "it is told nothing");
+            assert_eq!(
+                within(stream.read(&mut [0; 16])).await.unwrap_or(0),
+                0,
+                "it is told nothing"
+            );
             silent.push((new, opened.expect("it has come")));
         }
         fixture.router.admit(known_peer, MAX_FRAME);
         known.send(beat(1)).unwrap();
         known.flush();
-        assert_eq!(fixture.message().await, (known_peer, beat(1)), "who has said Hello stays");
+        assert_eq!(
+            fixture.message().await,
+            (known_peer, beat(1)),
+            "who has said Hello stays"
+        );
         let (_stream, _) = fixture.newcomer().await;
     }
 }
@@ -71,7 +80,11 @@ async fn a_frame_that_does_not_end_in_time_costs_its_peer_the_connection_and_nob
 
             quiet.send(beat(2)).unwrap();
             quiet.flush();
-            assert_eq!(fixture.message().await, (quiet_peer, beat(2)), "silence between frames is allowed");
+            assert_eq!(
+                fixture.message().await,
+                (quiet_peer, beat(2)),
+                "silence between frames is allowed"
+            );
         }
     }
 }
