@@ -179,6 +179,7 @@ struct Heard {
 enum Ending {
     Run(Fence),
     Job(u64),
+    Session(u64),
 }
 
 impl Model {
@@ -360,6 +361,11 @@ impl Model {
                             if job.wait.is_some() {
                                 self.timed.insert(id);
                             }
+                        }
+                    }
+                    Ending::Session(id) => {
+                        if let Some(session) = self.sessions.get_mut(&id) {
+                            session.closed = false;
                         }
                     }
                 }

@@ -30,6 +30,7 @@ impl Model {
                 Change::SessionClosed { id } => {
                     if let Some(session) = self.sessions.get_mut(&id.0) {
                         session.closed = true;
+                        endings.push(Ending::Session(id.0));
                     }
                 }
                 _ => {}
@@ -225,12 +226,12 @@ impl Model {
         self.in_line.remove(&id);
     }
 
-    fn said_goodbye(&self, session: u64) -> bool {
+    pub(super) fn said_goodbye(&self, session: u64) -> bool {
         self.sessions.get(&session).is_some_and(|session| session.goodbye)
     }
 
     /// Whether the server may think by now that a run's worker is lost.
-    fn may_be_lost(&self, run: &super::Run) -> bool {
+    pub(super) fn may_be_lost(&self, run: &super::Run) -> bool {
         let Some(session) = self.sessions.get(&run.session) else {
             return run.unnamed;
         };
@@ -244,7 +245,8 @@ impl Model {
         run.unnamed || away || over(session.heard.max(self.begun), ttl)
     }
 
-    fn may_time_out(&self, run: &super::Run) -> bool {
+    /// Whether the server may have taken a run away whose worker did not end it in time.
+    pub(super) fn may_time_out(&self, run: &super::Run) -> bool {
         let slack = At::try_from(self.config.timeout_slack.as_micros()).unwrap_or(At::MAX);
         match (run.timeout, run.started) {
             (Some(timeout), Some(started)) => self.now + SLACK >= started + timeout + slack,

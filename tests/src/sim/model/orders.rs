@@ -159,7 +159,7 @@ impl Model {
                 format!("job {id} is handed out as {fence}, and the end of {last} is not on disk: {run:?}");
             return self.wrong(what);
         }
-        if !stored && run.known_in == self.starts && !run.unnamed {
+        if !stored && run.known_in == self.starts && !run.unnamed && !self.is_closed_for_a_reason(run) {
             let what =
                 format!("job {id} is handed out as {fence}, and {last} goes on: its worker has named it");
             return self.wrong(what);
@@ -176,6 +176,16 @@ impl Model {
             );
             self.wrong(what);
         }
+    }
+
+    /// Whether the session of a run that it had named is over since, and rightly: the run ends with it, and if it was not
+    /// taken up yet, nothing is written down of that.
+    fn is_closed_for_a_reason(&self, run: &Run) -> bool {
+        let closed = self
+            .sessions
+            .get(&run.session)
+            .is_some_and(|session| session.closed);
+        closed && (self.said_goodbye(run.session) || self.may_be_lost(run))
     }
 
     /// Whether a session from before the start has come back without the run, or said goodbye.
@@ -204,7 +214,9 @@ impl Model {
         let jobs = state.work.jobs as usize;
         let held = self.live.iter().filter_map(|fence| self.runs.get(fence));
         let (mut all, mut of_name) = (0, 0);
-        for run in held.filter(|run| run.session == session && !self.is_resumed(run)) {
+        // A run whose time is over may have been taken away by a change that waits for a batch.
+        let counts = |run: &&Run| run.session == session && !self.is_resumed(run) && !self.may_time_out(run);
+        for run in held.filter(counts) {
             all += 1;
             of_name += usize::from(self.name_of(run.id) == Some(&order.name));
         }
@@ -262,11 +274,7 @@ impl Model {
             .sessions
             .get(&run.session)
             .is_some_and(|session| self.now + 50 * MILLI >= session.heard + ttl);
-        let timed_out = run
-            .timeout
-            .zip(run.started)
-            .is_some_and(|(timeout, started)| self.now >= started + timeout);
-        run.unnamed || away || silent || timed_out
+        run.unnamed || away || silent || self.may_time_out(run)
     }
 
     /// Of the jobs that were handed out in this round, none was while another of its name stood before it: more urgent, or
