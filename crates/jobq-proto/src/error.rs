@@ -79,6 +79,10 @@ pub enum ErrorCode {
     /// As many jobs or bytes of params are queued as the server takes, over all or of this name, or it knows as many
     /// names as it takes, and this is a new one. Repeat later.
     QueueFull,
+    /// Another backup is being made or fetched. Repeat later.
+    BackupRunning,
+    /// The server's database is not sound.
+    Damaged,
     /// The server is going down. Repeat when it is back.
     ShuttingDown,
     /// The server could not carry it out through no fault of the request. Repeat later.
@@ -123,6 +127,8 @@ impl ErrorCode {
         ErrorCode::NotEnded,
         ErrorCode::StorageFull,
         ErrorCode::QueueFull,
+        ErrorCode::BackupRunning,
+        ErrorCode::Damaged,
         ErrorCode::ShuttingDown,
         ErrorCode::Internal,
     ];
@@ -143,6 +149,7 @@ impl ErrorCode {
             | E::NotEnded
             | E::StorageFull
             | E::QueueFull
+            | E::BackupRunning
             | E::ShuttingDown
             | E::Internal => true,
             E::WrongVersion
@@ -166,6 +173,7 @@ impl ErrorCode {
             | E::RequestInUse
             | E::BadRequest
             | E::NotFound
+            | E::Damaged
             | E::Unknown => false,
         }
     }
@@ -206,6 +214,8 @@ impl ErrorCode {
             E::NotEnded => "not_ended",
             E::StorageFull => "storage_full",
             E::QueueFull => "queue_full",
+            E::BackupRunning => "backup_running",
+            E::Damaged => "damaged",
             E::ShuttingDown => "shutting_down",
             E::Internal => "internal",
             E::Unknown => "unknown",

@@ -6,6 +6,7 @@
 //! is that job's error alone.
 
 mod ask;
+mod backup;
 mod hello;
 mod run;
 mod submit;
@@ -17,6 +18,7 @@ pub use ask::{
     ErrorMessage, Include, JobProgress, JobView, Jobs, NameStats, Progressed, ProgressedJob, Query, Refused,
     Retried, RetryJobs, Stats, StatsQuery, Unwatch, Watch,
 };
+pub use backup::{Backup, BackupDone, BackupFile, BackupPart, BackupPhase, BackupRead, BackupState};
 pub use hello::{Goodbye, Hello, NameCredit, Resume, Welcome, Work};
 pub use run::{
     Cancel, Completed, CompletedRun, Credit, Failed, FailedRun, HeldRun, Holding, Order, OrderedJob,
@@ -62,6 +64,12 @@ pub enum ServerMessage {
     Retry(RetryJobs),
     /// How many jobs, of what name and status. Answered by `Stats`.
     Stats(StatsQuery),
+    /// Have a copy of the database made, or say where it stands. Answered by `BackupState`.
+    Backup(Backup),
+    /// Send a part of the copy. Answered by `BackupPart`.
+    BackupRead(BackupRead),
+    /// Remove the copy. Answered by `BackupState`.
+    BackupDone(BackupDone),
 }
 
 impl ServerMessage {
@@ -84,6 +92,9 @@ impl ServerMessage {
         "Cancel",
         "Retry",
         "Stats",
+        "Backup",
+        "BackupRead",
+        "BackupDone",
     ];
 }
 
@@ -117,6 +128,10 @@ pub enum ClientMessage {
     Retried(Retried),
     /// The answer to a Stats.
     Stats(Stats),
+    /// The answer to a Backup or a BackupDone.
+    BackupState(BackupState),
+    /// The answer to a BackupRead.
+    BackupPart(BackupPart),
     /// A numbered request was refused as a whole.
     Refused(Refused),
     /// Why the server closes the connection: the last message.
@@ -139,12 +154,18 @@ impl ClientMessage {
         "Cancelled",
         "Retried",
         "Stats",
+        "BackupState",
+        "BackupPart",
         "Refused",
         "Error",
     ];
 }
 
 fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_zero_u64(number: &u64) -> bool {
     *number == 0
 }
 

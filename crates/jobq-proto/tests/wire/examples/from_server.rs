@@ -1,7 +1,9 @@
+use bytes::Bytes;
 use jobq_proto::message::{
-    Acknowledged, Beat, Cancel, CancelOutcome, CancelResult, Cancelled, Closing, Ended, EndedJob, EndedRun,
-    ErrorMessage, JobProgress, JobView, Jobs, NameStats, Order, OrderedJob, Progressed, ProgressedJob,
-    Receipt, Refused, Retried, RunRef, SettleOutcome, Settled, SettledRun, Stats, Welcome,
+    Acknowledged, BackupFile, BackupPart, BackupPhase, BackupState, Beat, Cancel, CancelOutcome,
+    CancelResult, Cancelled, Closing, Ended, EndedJob, EndedRun, ErrorMessage, JobProgress, JobView, Jobs,
+    NameStats, Order, OrderedJob, Progressed, ProgressedJob, Receipt, Refused, Retried, RunRef,
+    SettleOutcome, Settled, SettledRun, Stats, Welcome,
 };
 use jobq_proto::{ClientMessage as C, ErrorCode, Limits, Status, Window, WireError};
 
@@ -12,6 +14,7 @@ pub(super) fn examples() -> Vec<(&'static str, C)> {
     all.extend(runs());
     all.extend(answers());
     all.extend(jobs());
+    all.extend(backups());
     all.extend(refusals());
     all
 }
@@ -363,6 +366,54 @@ fn jobs() -> Vec<(&'static str, C)> {
                 truncated: true,
                 total: name(""),
                 ..stats
+            }),
+        ),
+    ]
+}
+
+fn backups() -> Vec<(&'static str, C)> {
+    let state = |phase| BackupState {
+        request: 8,
+        phase,
+        done: 0,
+        of: 0,
+        file: None,
+        error: None,
+    };
+    vec![
+        ("BackupState.minimal", C::BackupState(state(BackupPhase::Gone))),
+        (
+            "BackupState.copying",
+            C::BackupState(BackupState {
+                done: 8_388_608,
+                of: 104_857_600,
+                ..state(BackupPhase::Copying)
+            }),
+        ),
+        (
+            "BackupState.ready",
+            C::BackupState(BackupState {
+                file: Some(BackupFile {
+                    bytes: 104_857_600,
+                    sha256: secret(),
+                    commit: 4711,
+                    jobs: 1_000_000,
+                }),
+                ..state(BackupPhase::Ready)
+            }),
+        ),
+        (
+            "BackupState.failed",
+            C::BackupState(BackupState {
+                error: Some(WireError::new(ErrorCode::StorageFull, "no room for a copy")),
+                ..state(BackupPhase::Failed)
+            }),
+        ),
+        (
+            "BackupPart.full",
+            C::BackupPart(BackupPart {
+                request: 9,
+                bytes: Bytes::from_static(b"SQLite format 3"),
             }),
         ),
     ]

@@ -1,7 +1,7 @@
 use jobq_proto::message::{
-    Beat, CancelJobs, Completed, CompletedRun, Credit, Failed, FailedRun, Goodbye, HeldRun, Hello, Holding,
-    Include, NameCredit, Progress, Query, Released, Request, Resume, RetryJobs, RunProgress, RunRef,
-    RunState, Started, StatsQuery, Submission, Unwatch, Watch, Work,
+    Backup, BackupDone, BackupRead, Beat, CancelJobs, Completed, CompletedRun, Credit, Failed, FailedRun,
+    Goodbye, HeldRun, Hello, Holding, Include, NameCredit, Progress, Query, Released, Request, Resume,
+    RetryJobs, RunProgress, RunRef, RunState, Started, StatsQuery, Submission, Unwatch, Watch, Work,
 };
 use jobq_proto::{Backoff, ServerMessage as S, Status};
 
@@ -322,5 +322,28 @@ fn questions() -> Vec<(&'static str, S)> {
             }),
         ),
         ("Stats.full", S::Stats(StatsQuery { request: 7 })),
+        (
+            "Backup.full",
+            S::Backup(Backup {
+                request: 8,
+                backup: uuid(7),
+            }),
+        ),
+        (
+            "BackupRead.full",
+            S::BackupRead(BackupRead {
+                request: 9,
+                backup: uuid(7),
+                offset: 98_304,
+                length: BackupRead::MAX_LENGTH,
+            }),
+        ),
+        (
+            "BackupDone.full",
+            S::BackupDone(BackupDone {
+                request: 10,
+                backup: uuid(7),
+            }),
+        ),
     ]
 }
