@@ -262,6 +262,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 self.machine.handle_stored(now, stored);
             }
             StoreEvent::Pruned(pruned) => self.machine.handle_pruned(now, pruned),
+            StoreEvent::Backup(report) => self.machine.handle_backup(now, report),
             StoreEvent::Space(space) => {
                 self.space = space;
                 self.machine.handle_space(now, space);
@@ -380,6 +381,9 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         }
         if let Some(prune) = self.machine.poll_prune() {
             self.store.prune(prune);
+        }
+        while let Some(order) = self.machine.poll_backup() {
+            self.store.back_up(order);
         }
         while let Some(asked) = self.machine.poll_read() {
             let reader = self.store.reader();

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::store::StoreError;
 
 /// The lock file's name within the data directory.
-const FILE: &str = "lock";
+pub(crate) const FILE: &str = "lock";
 
 /// Longest text about the holder that is read from a lock file.
 const HOLDER_BYTES: u64 = 256;

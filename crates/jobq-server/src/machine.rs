@@ -20,6 +20,7 @@
 
 mod access;
 mod ask;
+mod backup;
 mod config;
 mod dispatch;
 mod failures;
@@ -65,6 +66,7 @@ pub use retention::Keep;
 pub use transmit::Transmit;
 
 use access::Access;
+use backup::Backups;
 use leases::Leases;
 use lines::{LaneKey, Lines};
 use names::Names;
@@ -113,6 +115,7 @@ pub struct Machine {
     recovery: Recovery,
     retention: Retention,
     watches: Watches,
+    backups: Backups,
     totals: Totals,
     space: Space,
     closing: bool,
@@ -158,6 +161,7 @@ impl Machine {
             recovery: Recovery::new(recovered.next_id),
             retention: Retention::new(&config.keep, &recovered.names, recovered.clock, now),
             watches: Watches::default(),
+            backups: Backups::default(),
             totals: Totals::default(),
             space: Space::Enough,
             closing: false,
@@ -285,6 +289,7 @@ impl Machine {
             return;
         }
         self.closing = true;
+        self.give_up_backup();
         self.give_back_unsent();
         self.record_starts(true);
         self.announce_closing();
@@ -372,6 +377,9 @@ impl Machine {
             M::Cancel(cancel) => self.cancel(peer, cancel),
             M::Retry(retry) => self.retry(peer, retry),
             M::Stats(stats) => self.stats(peer, stats),
+            M::Backup(backup) => self.back_up(peer, backup),
+            M::BackupRead(read) => self.read_backup(peer, read),
+            M::BackupDone(done) => self.end_backup(peer, done),
             // Every message has its arm; the enum only claims to have more.
             _ => debug_assert!(false, "a message without an arm"),
         }

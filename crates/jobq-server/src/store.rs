@@ -5,6 +5,7 @@
 //! to enforce and comes back as an [`InsertOutcome`]; order, limits and time are the machine's, and a store does
 //! what a batch says without looking for a reason.
 
+mod backup;
 mod batch;
 mod budget;
 mod error;
@@ -19,6 +20,7 @@ use std::future::Future;
 use jobq_proto::JobId;
 use uuid::Uuid;
 
+pub use backup::{BackupFailure, BackupFailureKind, BackupFile, BackupOrder, BackupReport, BackupState};
 pub use batch::{
     Batch, Change, Ended, InsertOutcome, JobRecord, Leased, Policy, Requeued, RunEnd, SessionId,
     SessionRecord, Stored,
@@ -31,7 +33,9 @@ pub use read::{
     Answer, Filter, JobState, Lease, LiveJob, NameTotals, Query, Read, ReadAnswer, Recovered, RunStatus,
     Select,
 };
-pub use sqlite::{CheckProgress, CheckReport, SqliteSettings, SqliteStore, check};
+pub use sqlite::{
+    CheckProgress, CheckReport, RestoreError, SqliteSettings, SqliteStore, check, check_backup, restore,
+};
 
 use crate::time::Wall;
 
@@ -66,7 +70,13 @@ pub trait Store: Send {
     /// With a record go its job, its uuid and its history: as if there had never been such a job.
     fn prune(&mut self, prune: Prune);
 
-    /// Waits until the oldest unreported batch is durable, some records have gone, or there is more room or less. Cancel-safe.
+    /// Makes a copy of the store, or gives one up. Queues, never waits: a copy is made in steps between commits, of
+    /// which none waits for more than one step. [`StoreEvent::Backup`] says how far it is, and how that ended; nothing
+    /// is said of a copy that was given up.
+    fn back_up(&mut self, order: BackupOrder);
+
+    /// Waits until the oldest unreported batch is durable, some records have gone, a copy has come on, or there is more
+    /// room or less. Cancel-safe.
     ///
     /// # Errors
     /// The batch and all after it are in doubt: they may or may not be found at the next start. The store takes

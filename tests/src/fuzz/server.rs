@@ -334,6 +334,7 @@ impl Play {
                         self.machine.handle_stored(self.now, stored);
                     }
                     StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
+                    StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
                     StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
                 }
             } else if !self.reads_held
@@ -356,6 +357,9 @@ impl Play {
         }
         if let Some(prune) = self.machine.poll_prune() {
             self.store.prune(prune);
+        }
+        while let Some(order) = self.machine.poll_backup() {
+            self.store.back_up(order);
         }
         while let Some(asked) = self.machine.poll_read() {
             self.reads.push_back(asked);

@@ -160,6 +160,7 @@ pub(super) fn read(read: &Read) -> String {
             format!("how these ended:{}", each.collect::<String>())
         }
         Read::Query(_) => "what somebody wants to see".to_owned(),
+        Read::BackupPart { offset, .. } => format!("for the part of a backup from {offset} on"),
     }
 }
 

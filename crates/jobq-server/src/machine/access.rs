@@ -280,16 +280,25 @@ impl Machine {
             M::Request(request) => (request.request, Scope::Submit),
             M::Cancel(cancel) => (cancel.request, Scope::Submit),
             M::Retry(retry) => (retry.request, Scope::Submit),
+            M::Backup(backup) => (backup.request, Scope::Admin),
+            M::BackupRead(read) => (read.request, Scope::Admin),
+            M::BackupDone(done) => (done.request, Scope::Admin),
             // Looking is for everybody; what only workers send is refused to a session that is no worker's.
             _ => return true,
         };
-        if grant.allows(scope) {
+        // A backup has the jobs of all names in it.
+        if grant.allows(scope) && (scope != Scope::Admin || grant.only.are_all()) {
             return true;
         }
-        let error = forbidden(format!(
-            "this token is not for submitting, cancelling or retrying: its scope is {}",
-            grant.scope
-        ));
+        let error = forbidden(match scope {
+            Scope::Admin => {
+                "a backup is for tokens of the scope admin that may touch jobs of all names".to_owned()
+            }
+            _ => format!(
+                "this token is not for submitting, cancelling or retrying: its scope is {}",
+                grant.scope
+            ),
+        });
         self.refuse(peer, request, error);
         false
     }

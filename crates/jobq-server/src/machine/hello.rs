@@ -355,6 +355,7 @@ impl Machine {
         let Some(gone) = self.peers.remove(peer) else {
             return;
         };
+        self.leave_backup(peer);
         tracing::debug!(peer = peer.0, from = %gone.info, "a connection is gone");
         let Some(id) = gone.session else { return };
         let grace = self.now.mono.plus(self.config.grace);

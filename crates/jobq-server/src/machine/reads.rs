@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use jobq_proto::message::RunRef;
 use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
+use uuid::Uuid;
 
 use super::{Machine, Map};
 use crate::store::{JobState, Read, ReadAnswer, RunEnd, SessionId};
 use crate::time::Now;
 
-/// Most questions under way or waiting, Queries apart; while there are as many, no message is taken in.
+/// Most questions under way or waiting, Queries and parts of copies apart; while there are as many, no message is taken in.
 const MAX_READS: usize = 64;
 
 /// Most Queries that the store is answering at a time. What people look at is slow at times, and holds nothing up.
@@ -62,6 +63,8 @@ pub(super) enum Purpose {
         request: u64,
         listing: super::query::Listing,
     },
+    /// Somebody fetches a copy of the store.
+    BackupPart { peer: PeerId, request: u64, id: Uuid },
 }
 
 /// All questions.
@@ -72,12 +75,15 @@ pub(super) struct Reads {
     purposes: Map<ReadToken, Purpose>,
     queries_waiting: VecDeque<Asked>,
     queries_out: usize,
+    /// Bounded by whoever asks for them.
+    backup_parts: usize,
 }
 
 impl Reads {
     pub(super) fn ask(&mut self, read: Read, purpose: Purpose) {
         self.last += 1;
         let token = ReadToken(self.last);
+        self.backup_parts += usize::from(matches!(purpose, Purpose::BackupPart { .. }));
         if matches!(purpose, Purpose::Query { .. }) {
             self.queries_waiting.push_back(Asked { token, read });
         } else {
@@ -108,7 +114,8 @@ impl Reads {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.purposes.len() - self.queries_waiting.len() - self.queries_out >= MAX_READS
+        let others = self.queries_waiting.len() + self.queries_out + self.backup_parts;
+        self.purposes.len() - others >= MAX_READS
     }
 
     /// What a question was for that has been answered.
@@ -118,6 +125,7 @@ impl Reads {
             .remove(&token)
             .expect("each question is answered once");
         self.queries_out -= usize::from(matches!(purpose, Purpose::Query { .. }));
+        self.backup_parts -= usize::from(matches!(purpose, Purpose::BackupPart { .. }));
         purpose
     }
 }
@@ -161,6 +169,9 @@ impl Machine {
             ) => {
                 self.query_answered(peer, request, listing, answer);
             }
+            (Purpose::BackupPart { peer, request, id }, ReadAnswer::BackupPart(bytes)) => {
+                self.backup_read(peer, request, id, bytes);
+            }
             _ => panic!("the store gave an answer of another kind than the question"),
         }
         self.dispatch();
@@ -169,8 +180,13 @@ impl Machine {
     /// The store could not answer a question. Whether that concerns nobody but who asked.
     pub fn handle_unread(&mut self, now: Now, token: ReadToken) -> bool {
         self.tick(now);
-        let Purpose::Query { peer, request, .. } = self.reads.answered(token) else {
-            return false;
+        let (peer, request) = match self.reads.answered(token) {
+            Purpose::Query { peer, request, .. } => (peer, request),
+            Purpose::BackupPart { peer, request, id } => {
+                self.part_ended(id);
+                (peer, request)
+            }
+            _ => return false,
         };
         self.end_request(peer, request);
         let error = WireError::new(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
+use uuid::Uuid;
 
 use super::Machine;
 use super::leases::{Phase, Started};
@@ -29,6 +30,8 @@ pub(super) enum Timer {
     Hello(PeerId),
     /// A watch may be told again how far its jobs have come.
     Progress(PeerId, u64),
+    /// A copy of the store may have been left by who asked for it.
+    Backup(Uuid),
 }
 
 /// All timers.
@@ -89,6 +92,7 @@ impl Machine {
                 Timer::Session(id) => self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
                 Timer::Hello(peer) => self.answer_hello(peer),
+                Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }
         }

@@ -1,5 +1,6 @@
 //! What a store reports by itself.
 
+use super::backup::BackupReport;
 use super::batch::Stored;
 use super::prune::Pruned;
 
@@ -10,6 +11,8 @@ pub enum StoreEvent {
     Stored(Stored),
     /// What [`Store::prune`](super::Store::prune) asked for last has been done in part, or whole.
     Pruned(Pruned),
+    /// The copy that [`Store::back_up`](super::Store::back_up) asked for has come on.
+    Backup(BackupReport),
     /// There is more room than before, or less. A store that has never said so has enough.
     Space(Space),
 }

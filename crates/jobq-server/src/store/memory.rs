@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jobq_proto::JobId;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use self::contents::Contents;
 use super::{
-    Batch, Birth, LiveJob, Prune, Read, ReadAnswer, Recovered, Space, Store, StoreError, StoreEvent,
-    StoreReader, Stored,
+    BackupFailure, BackupFailureKind, BackupOrder, BackupReport, BackupState, Batch, Birth, LiveJob, Prune,
+    Read, ReadAnswer, Recovered, Space, Store, StoreError, StoreEvent, StoreReader, Stored,
 };
 
 /// What a [`MemoryStore`] writes to. Clones are the same disk; it outlives the stores that are opened on it.
@@ -103,6 +104,8 @@ pub struct MemoryStore {
     waiting: VecDeque<Batch>,
     /// What is to be removed once the first so many of the waiting batches are durable.
     prune: Option<(usize, Prune)>,
+    /// The copy that was asked for last, and cannot be made.
+    refused_backup: Option<Uuid>,
     poisoned: bool,
 }
 
@@ -122,6 +125,7 @@ impl MemoryStore {
             recovered: disk.lock().recover(),
             waiting: VecDeque::new(),
             prune: None,
+            refused_backup: None,
             poisoned: false,
         }
     }
@@ -161,9 +165,24 @@ impl Store for MemoryStore {
         self.prune = Some((self.waiting.len(), prune));
     }
 
+    fn back_up(&mut self, order: BackupOrder) {
+        self.refused_backup = match order {
+            BackupOrder::Begin(id) => Some(id),
+            BackupOrder::Drop(_) => None,
+        };
+    }
+
     async fn recv(&mut self) -> Result<StoreEvent, StoreError> {
         if self.poisoned {
             return Err(StoreError::Closed);
+        }
+        if let Some(id) = self.refused_backup.take() {
+            let failure = BackupFailure::new(
+                BackupFailureKind::Unsupported,
+                "the server keeps its jobs in memory, and there is no file to copy",
+            );
+            let state = BackupState::Failed(failure);
+            return Ok(StoreEvent::Backup(BackupReport { id, state }));
         }
         if let Some((_, prune)) = self.prune.take_if(|(batches, _)| *batches == 0) {
             return Ok(StoreEvent::Pruned(self.disk.lock().prune(&prune)));

@@ -120,6 +120,15 @@ pub enum Read {
     Runs(Vec<(JobId, Fence)>),
     /// Jobs for people to look at.
     Query(Query),
+    /// A part of a copy that is ready.
+    BackupPart {
+        /// The copy.
+        id: Uuid,
+        /// Where the part begins.
+        offset: u64,
+        /// How many bytes it has, unless the copy ends before.
+        length: usize,
+    },
 }
 
 /// The answer to a [`Read`], of the same kind and in the same order.
@@ -133,6 +142,8 @@ pub enum ReadAnswer {
     Runs(Vec<RunStatus>),
     /// The jobs found.
     Query(Answer),
+    /// The part; none if there is no such copy.
+    BackupPart(Option<bytes::Bytes>),
 }
 
 /// Where a job stands.

@@ -7,6 +7,7 @@
 //! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
 
 mod apply;
+mod backup;
 mod blocks;
 mod check;
 mod checksum;
@@ -22,6 +23,7 @@ mod query;
 mod reader;
 mod recover;
 mod reserve;
+mod restore;
 mod rows;
 mod schema;
 mod search;
@@ -41,15 +43,16 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
-pub use self::check::{CheckProgress, CheckReport, check};
+pub use self::check::{CheckProgress, CheckReport, check, check_backup};
 use self::names::Names;
 use self::open::Opened;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
 use self::reserve::Reserve;
+pub use self::restore::{RestoreError, restore};
 use self::values::During;
 use self::writer::{Reports, StopFlags, Task, Writer};
-use super::{Batch, Birth, LiveJob, Prune, Recovered, Store, StoreError, StoreEvent};
+use super::{BackupOrder, Batch, Birth, LiveJob, Prune, Recovered, Store, StoreError, StoreEvent};
 use crate::lock::DataDir;
 
 /// How an SQLite store is opened and kept.
@@ -128,6 +131,7 @@ impl SqliteStore {
     /// When the database cannot be opened, is not ours or damaged, when it is of a newer version, or when it lacks
     /// commits that were reported and that loss is not accepted.
     pub fn open_with(dir: &Path, birth: Birth, settings: SqliteSettings) -> Result<Self, StoreError> {
+        backup::remove_leftovers(dir);
         let mut reserve = Reserve::new(dir, settings.reserve);
         let opened = match open::open(dir, birth, settings, &reserve) {
             // What is under way has to end on a full disk too.
@@ -227,6 +231,12 @@ impl Store for SqliteStore {
     fn prune(&mut self, prune: Prune) {
         if let Some(running) = &self.running {
             let _ = running.tasks.send(Task::Prune(prune));
+        }
+    }
+
+    fn back_up(&mut self, order: BackupOrder) {
+        if let Some(running) = &self.running {
+            let _ = running.tasks.send(Task::Backup(order));
         }
     }
 

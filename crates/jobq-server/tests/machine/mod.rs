@@ -2,6 +2,7 @@
 
 mod access;
 mod asking;
+mod backing_up;
 mod backpressure;
 mod cancelling;
 mod caps;

@@ -11,7 +11,7 @@ use jobq_proto::message::*;
 use jobq_proto::{ClientMessage, ErrorCode, Fence, JobId, ServerMessage};
 use jobq_server::Config;
 use jobq_server::machine::{Asked, Machine, Transmit};
-use jobq_server::store::{Birth, MemoryDisk, MemoryStore, Read, Recovered, Store, StoreEvent};
+use jobq_server::store::{BackupOrder, Birth, MemoryDisk, MemoryStore, Read, Recovered, Store, StoreEvent};
 use jobq_server::time::{Mono, Now, Wall};
 use jobq_transport::{CloseReason, PeerId, PeerInfo};
 use uuid::Uuid;
@@ -138,6 +138,8 @@ pub(super) struct World {
     fences: BTreeSet<Fence>,
     /// What peers show from now on.
     pub(super) shown: Shown,
+    /// What the store was to do about copies of itself; it does nothing.
+    pub(super) backups: Vec<BackupOrder>,
 }
 
 /// By what a peer shows who it is, and where it comes from.
@@ -194,6 +196,7 @@ impl World {
             silent: BTreeSet::new(),
             congested: BTreeSet::new(),
             closed: BTreeMap::new(),
+            backups: Vec::new(),
             fences: BTreeSet::new(),
             shown: Shown::default(),
         }
@@ -268,6 +271,7 @@ impl World {
                     }
                     StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
                     StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
+                    StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
                 }
             } else if !self.reads_held
                 && let Some(asked) = self.reads.pop_front()
@@ -291,6 +295,9 @@ impl World {
         if let Some(prune) = self.machine.poll_prune() {
             self.trace.push(format!("{prune:?}"));
             self.store.prune(prune);
+        }
+        while let Some(order) = self.machine.poll_backup() {
+            self.backups.push(order);
         }
         while let Some(asked) = self.machine.poll_read() {
             self.trace.push(format!("{asked:?}"));

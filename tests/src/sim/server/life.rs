@@ -114,6 +114,7 @@ impl Life {
                 self.machine.handle_stored(now, stored);
             }
             Some(StoreEvent::Pruned(pruned)) => self.machine.handle_pruned(now, pruned),
+            Some(StoreEvent::Backup(report)) => self.machine.handle_backup(now, report),
             Some(StoreEvent::Space(space)) => {
                 self.space = space;
                 self.machine.handle_space(now, space);

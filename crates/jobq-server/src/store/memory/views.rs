@@ -35,6 +35,7 @@ impl Contents {
                     .collect(),
             ),
             Read::Query(query) => ReadAnswer::Query(self.query(query)),
+            Read::BackupPart { .. } => ReadAnswer::BackupPart(None),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jobq_proto::{JobId, Status};
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 
 use super::blocks::Summary;
 use super::live::{BLOCK, Bits};
@@ -77,21 +77,9 @@ impl CheckReport {
 pub fn check(dir: &Path, mut progress: impl FnMut(CheckProgress)) -> Result<CheckReport, StoreError> {
     let mark = Watermark::read(dir)?;
     let db = schema::open_to_check(dir)?;
-    let mut report = CheckReport::default();
     progress(CheckProgress::Pages);
-    match findings(&db, &format!("PRAGMA integrity_check({FINDINGS})")) {
-        Ok(found) => found.into_iter().for_each(|finding| report.find(finding)),
-        Err(error) => report.find(error.to_string()),
-    }
-    let looked = Checker {
-        db: &db,
-        names: Names::default(),
-        report: &mut report,
-    }
-    .look(&mut progress);
-    if let Err(error) = looked {
-        report.find(error.to_string());
-    }
+    let pages = findings(&db, &format!("PRAGMA integrity_check({FINDINGS})"));
+    let mut report = look_at(&db, pages, &mut progress);
     if let Some(mark) = mark
         && report.last_commit > 0
         && let Err(error) = watermark::check(dir, mark, report.last_commit)
@@ -99,6 +87,60 @@ pub fn check(dir: &Path, mut progress: impl FnMut(CheckProgress)) -> Result<Chec
         report.find(error.to_string());
     }
     Ok(report)
+}
+
+/// Looks at everything in a backup, a file that nobody writes to, but whether its indexes fit its tables. Changes nothing
+/// and makes no file beside it. Blocks for as long as reading all of it takes, and more.
+///
+/// # Errors
+/// When the file cannot be opened, is not ours or of another version. What is damaged is in the report.
+pub fn check_backup(file: &Path, progress: impl FnMut(CheckProgress)) -> Result<CheckReport, StoreError> {
+    check_copy(file, |_| false, progress)
+}
+
+/// As [`check_backup`]; `begun` gets what interrupts it, and says whether it is not to go on.
+pub(super) fn check_copy(
+    file: &Path,
+    begun: impl FnOnce(InterruptHandle) -> bool,
+    mut progress: impl FnMut(CheckProgress),
+) -> Result<CheckReport, StoreError> {
+    let db = match schema::open_copy(file) {
+        Err(error) if error.is_corruption() => {
+            let mut report = CheckReport::default();
+            report.find(error.to_string());
+            return Ok(report);
+        }
+        db => db?,
+    };
+    if begun(db.get_interrupt_handle()) {
+        return Err(StoreError::Closed);
+    }
+    progress(CheckProgress::Pages);
+    let pages = quick_check(&db);
+    Ok(look_at(&db, pages, &mut progress))
+}
+
+/// What SQLite has found of the pages, and what jobq looks at itself.
+fn look_at(
+    db: &Connection,
+    pages: Result<Vec<String>, StoreError>,
+    progress: &mut impl FnMut(CheckProgress),
+) -> CheckReport {
+    let mut report = CheckReport::default();
+    match pages {
+        Ok(found) => found.into_iter().for_each(|finding| report.find(finding)),
+        Err(error) => report.find(error.to_string()),
+    }
+    let looked = Checker {
+        db,
+        names: Names::default(),
+        report: &mut report,
+    }
+    .look(progress);
+    if let Err(error) = looked {
+        report.find(error.to_string());
+    }
+    report
 }
 
 /// SQLite's own check, without comparing indexes with their tables: what it found, if anything.

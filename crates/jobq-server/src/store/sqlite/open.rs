@@ -11,6 +11,13 @@ use super::watermark::{self, Mark, Watermark};
 use super::{SqliteSettings, log, recover, schema, suspect};
 use crate::store::error::lost;
 use crate::store::{Birth, Recovered, StoreError};
+use crate::time::Wall;
+
+/// The beginning of 2025 (UTC), in microseconds since 1970.
+const FENCES_SINCE: i64 = 1_735_689_600_000_000;
+
+/// The largest epoch that the time of a restore gives, in 2059.
+const LARGEST_RESTORED: u64 = 1 << 30;
 
 /// A database that is open for writing, and what the server needs to know of it.
 pub(super) struct Opened {
@@ -84,6 +91,15 @@ fn check_if_small(dir: &Path, db: &Connection) -> Result<(), StoreError> {
     }
 }
 
+/// The least epoch of a store that a copy was restored to: the seconds since 2025. The store that it is a copy of goes on
+/// or has gone on, and so may stores that were restored from the same copy before; none of them has been started once a
+/// second since then, so no fence of theirs comes again here.
+fn restored_epoch(now: Wall) -> u64 {
+    let seconds = now.since(Wall(FENCES_SINCE)).as_secs();
+    // The numbers of sessions have the epoch in their upper half.
+    seconds.min(LARGEST_RESTORED)
+}
+
 /// Raises the epoch above that of every life before, and reads what the server needs to know, unless the database has
 /// lost something that nobody has accepted the loss of.
 fn begin_life(
@@ -94,7 +110,11 @@ fn begin_life(
     settings: SqliteSettings,
 ) -> Result<Recovered, StoreError> {
     let Some(mark) = mark else {
-        return recover::recover_as(db, birth.identity, 1);
+        let least_epoch = match recover::is_new(db)? {
+            true => 1,
+            false => restored_epoch(birth.now),
+        };
+        return recover::recover_as(db, birth.identity, least_epoch);
     };
     let least_epoch = mark.epoch.saturating_add(1);
     match watermark::check(dir, mark, recover::last_batch(db)?) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::backup;
 use super::lookup::Lookup;
 use super::names::Names;
 use super::query;
@@ -37,7 +38,7 @@ impl StoreReader for SqliteReader {
     async fn read(&self, read: Read) -> Result<ReadAnswer, StoreError> {
         let thread = match read {
             Read::Records(_) | Read::States { .. } | Read::Runs(_) => &self.orders,
-            Read::Query(_) => &self.queries,
+            Read::Query(_) | Read::BackupPart { .. } => &self.queries,
         };
         let thread = thread.upgrade().ok_or(StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
@@ -109,7 +110,7 @@ fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
             continue;
         }
         let begun = Instant::now();
-        let found = answer_one(db, &mut names, &read).inspect_err(|error| suspect::mark(dir, error));
+        let found = answer_one(dir, db, &mut names, &read).inspect_err(|error| suspect::mark(dir, error));
         let took = begun.elapsed();
         if took > SLOW_READ {
             tracing::warn!(
@@ -123,7 +124,7 @@ fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
     }
 }
 
-fn answer_one(db: &Connection, names: &mut Names, read: &Read) -> Result<ReadAnswer, StoreError> {
+fn answer_one(dir: &Path, db: &Connection, names: &mut Names, read: &Read) -> Result<ReadAnswer, StoreError> {
     match read {
         Read::Records(ids) => Lookup::begin(db, names)
             .and_then(|mut lookup| lookup.records(ids))
@@ -135,6 +136,9 @@ fn answer_one(db: &Connection, names: &mut Names, read: &Read) -> Result<ReadAns
             .and_then(|mut lookup| lookup.runs(runs))
             .map(ReadAnswer::Runs),
         Read::Query(query) => query::answer(db, names, query).map(ReadAnswer::Query),
+        Read::BackupPart { id, offset, length } => {
+            Ok(ReadAnswer::BackupPart(backup::part(dir, *id, *offset, *length)))
+        }
     }
     .during("be read")
 }
@@ -145,5 +149,6 @@ fn kind(read: &Read) -> &'static str {
         Read::States { .. } => "states",
         Read::Runs(_) => "runs",
         Read::Query(_) => "query",
+        Read::BackupPart { .. } => "backup_part",
     }
 }

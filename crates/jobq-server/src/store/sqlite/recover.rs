@@ -30,6 +30,12 @@ pub(super) fn recover_as(db: &Connection, identity: Uuid, least_epoch: u64) -> R
     recover(db, least_epoch)
 }
 
+/// Whether no server has ever had this database.
+pub(super) fn is_new(db: &Connection) -> Result<bool, StoreError> {
+    db.query_row("SELECT epoch = 0 FROM meta", [], |row| row.get(0))
+        .during("be read")
+}
+
 /// The number of the last batch that was applied.
 pub(super) fn last_batch(db: &Connection) -> Result<u64, StoreError> {
     db.query_row("SELECT last_batch FROM meta", [], |row| row.get(0))

@@ -162,6 +162,22 @@ impl Reserve {
         room.free >= wanted && (self.space == Space::Enough || self.can_have(wanted))
     }
 
+    /// How many bytes are missing for a file of so many bytes beside the reserve and the `growth` that is to come; none
+    /// if nothing is.
+    pub(super) fn lacks_for(&self, bytes: u64, growth: u64) -> Option<u64> {
+        let room = self.room()?;
+        let reserve = self.bytes(room);
+        let ballast = match self.ballast {
+            Ballast::Missing => reserve / BALLAST_PART,
+            Ballast::Growing(written) => (reserve / BALLAST_PART).saturating_sub(written),
+            Ballast::Made | Ballast::Impossible => 0,
+        };
+        let wanted = [reserve, ballast, growth, bytes]
+            .into_iter()
+            .fold(0_u64, u64::saturating_add);
+        Some(wanted.saturating_sub(room.free)).filter(|lacks| *lacks > 0)
+    }
+
     /// Whether an error of folding means that there is no room. The ballast stays: what is in the log is safe there.
     pub(super) fn ran_short(&mut self, error: &StoreError) -> bool {
         if !self.means_full(error) {
@@ -408,6 +424,17 @@ mod tests {
         reserve.ballast = Ballast::Growing(whole / 2);
         assert!(reserve.drop_ballast(), "what there is of it is given up too");
         assert!(!ballast.exists());
+    }
+
+    #[test]
+    fn what_a_file_lacks_beside_the_reserve_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::new(dir.path(), ASKED);
+        assert_eq!(reserve.lacks_for(1, 0), None);
+        let free = reserve.free().unwrap();
+        let lacks = reserve.lacks_for(free, 0).unwrap();
+        assert!(lacks > ASKED / 2, "the reserve is missing: {lacks}");
+        assert!(reserve.lacks_for(1, ALL).is_some());
     }
 
     #[test]

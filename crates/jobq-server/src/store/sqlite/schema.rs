@@ -1,5 +1,6 @@
 //! Opening the database: whose it is, its schema, and the settings of its connections.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,25 +76,61 @@ fn configure_reader(db: &Connection) -> rusqlite::Result<()> {
 /// Opens the database of a directory without a server, to look at it.
 pub(super) fn open_to_check(dir: &Path) -> Result<Connection, StoreError> {
     let path = dir.join(FILE);
-    let not_ours = |reason: &str| StoreError::NotOurs {
-        path: path.clone(),
-        reason: reason.to_owned(),
-    };
     if !path.exists() {
-        return Err(not_ours("there is no such file"));
+        return Err(StoreError::NotOurs {
+            path,
+            reason: "there is no such file".to_owned(),
+        });
     }
     let db = connect_to_read(dir)?;
-    match known_version(&db, &path)? {
-        0 => return Err(not_ours("it is empty")),
-        version if version < MIGRATIONS.len() => {
-            return Err(not_ours(
-                "it has the schema of an older jobq; start a server on it once, which brings it up to date",
-            ));
-        }
-        _ => {}
-    }
+    check_version(&db, &path)?;
     configure_reader(&db).during("be set up")?;
     Ok(db)
+}
+
+/// Opens a copy of a database that nobody writes to, to look at it. No file is made beside it.
+pub(super) fn open_copy(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let db = Connection::open_with_flags(immutable(path), flags).during("be opened for reading")?;
+    check_version(&db, path)?;
+    configure_reader(&db).during("be set up")?;
+    Ok(db)
+}
+
+/// The path as SQLite takes it, with the word that the file does not change.
+fn immutable(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    // An absolute path would otherwise begin with what stands for a host.
+    if path.is_absolute() {
+        uri.push_str("//");
+    }
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte))
+            }
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+/// Refuses a database that is not one of jobq's, or of another version.
+fn check_version(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let not_ours = |reason: &str| StoreError::NotOurs {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    match known_version(db, path)? {
+        0 => Err(not_ours("it is empty")),
+        version if version < MIGRATIONS.len() => Err(not_ours(
+            "it has the schema of an older jobq; start a server on it once, which brings it up to date",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The schema version of a database that is ours, or new and empty (0).

@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
 
 use super::apply::Applier;
+use super::backup::{self, Backups, Copying};
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::suspect;
 use super::values::During;
 use super::watermark::Watermark;
-use crate::store::{Batch, Prune, Pruned, Space, StoreError, StoreEvent, Stored};
+use crate::store::{
+    BackupFailure, BackupOrder, BackupState, Batch, Prune, Pruned, Space, StoreError, StoreEvent, Stored,
+};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) enum Task {
     Batch(Batch),
     /// Remove some records.
     Prune(Prune),
+    /// Make a copy, or give one up.
+    Backup(BackupOrder),
     /// Fold the log into the database, and end.
     Close,
 }
@@ -58,18 +64,30 @@ pub(super) struct StopFlags {
     pub(super) closing: AtomicBool,
 }
 
+/// Where events go.
+///
+/// Unbounded, and bounded by the caller all the same: a report for each batch that it has under way, and some about
+/// room and about a copy, one a second and ten a second at most.
+#[derive(Debug, Clone)]
+pub(super) struct Events(UnboundedSender<Result<StoreEvent, StoreError>>);
+
+impl Events {
+    pub(super) fn send(&self, report: Result<StoreEvent, StoreError>) {
+        // Nobody listens if the store was dropped.
+        let _ = self.0.send(report);
+    }
+}
+
 /// Where the writer says what it did.
 pub(super) struct Reports {
-    /// Unbounded, and bounded by the caller all the same: a report for each batch that it has under way, and some
-    /// about room, one a second at most.
-    events: UnboundedSender<Result<StoreEvent, StoreError>>,
+    events: Events,
     space: Space,
 }
 
 impl Reports {
     pub(super) fn new(events: UnboundedSender<Result<StoreEvent, StoreError>>) -> Self {
         Self {
-            events,
+            events: Events(events),
             space: Space::Enough,
         }
     }
@@ -89,8 +107,7 @@ impl Reports {
     }
 
     fn send(&self, report: Result<StoreEvent, StoreError>) {
-        // Nobody listens if the store was dropped.
-        let _ = self.events.send(report);
+        self.events.send(report);
     }
 }
 
@@ -123,43 +140,189 @@ impl Writer {
             reserve,
             dir,
         } = self;
-        let mut room = Room {
+        let room = Room {
             reserve,
             reports,
             stop,
         };
-        let mut applier = Applier::new(db, *last_batch).during("prepare its statements")?;
-        let mut log = Log::new(db, dir)?;
-        let mut batches = Vec::with_capacity(GROUP);
-        let mut prune = None;
-        room.look(&log);
+        let mut writing = Writing {
+            applier: Applier::new(db, *last_batch).during("prepare its statements")?,
+            log: Log::new(db, dir)?,
+            watermark,
+            tasks,
+            room,
+            group: Group::default(),
+            backups: Backups::new(dir),
+        };
+        writing.room.look(&writing.log);
+        let written = writing.write();
+        writing.backups.close();
+        written
+    }
+}
+
+/// The writer at work.
+struct Writing<'a, 'db> {
+    applier: Applier<'db>,
+    log: Log<'db>,
+    watermark: &'a mut Watermark,
+    tasks: &'a Receiver<Task>,
+    room: Room<'a>,
+    group: Group,
+    backups: Backups,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Another one follows.
+    Next,
+    /// Another one follows, and a copy of this name is to be made.
+    Copy(Uuid),
+    /// It was the last one.
+    Last,
+}
+
+impl<'db> Writing<'_, 'db> {
+    fn write(&mut self) -> Result<(), StoreError> {
+        let mut turn = Turn::Next;
         loop {
-            let at_rest = log.is_clean() && room.reserve.is_at_rest();
-            let next = next_group(tasks, &mut batches, &mut prune, (!at_rest).then_some(IDLE));
-            if room.is_abandoned() {
-                return Ok(());
-            }
-            if next == Next::Idle && !log.is_clean() {
-                log.fold(room.reserve)?;
-            }
-            room.look(&log);
-            if let Some(last) = batches.last().map(|batch| batch.number) {
-                let Some(stored) = room.apply(&mut applier, &mut log, &batches)? else {
-                    return Ok(());
-                };
-                watermark.advance(last)?;
-                room.reports.stored(stored);
-                batches.clear();
-                log.committed(room.reserve)?;
-            }
-            if let Some(prune) = prune.take() {
-                room.prune(&mut applier, db, &prune)?;
-                log.committed(room.reserve)?;
-            }
-            if next == Next::Close {
-                return Ok(());
+            turn = match turn {
+                Turn::Next => self.turn(None)?,
+                Turn::Copy(id) => self.copy(id)?,
+                Turn::Last => return Ok(()),
+            };
+        }
+    }
+
+    /// Waits for something to do and does it, then at most one step of the copy: what has come meanwhile is done before
+    /// the next one.
+    fn turn(&mut self, mut copying: Option<&mut Copying<'_, '_>>) -> Result<Turn, StoreError> {
+        let Self {
+            applier,
+            log,
+            watermark,
+            tasks,
+            room,
+            group,
+            backups,
+        } = self;
+        let at_rest = log.is_clean() && room.reserve.is_at_rest();
+        let wait = match &copying {
+            Some(copying) => Some(copying.wait()),
+            None => (!at_rest).then_some(IDLE),
+        };
+        let next = group.take_next(tasks, wait);
+        if room.is_abandoned() {
+            return Ok(Turn::Last);
+        }
+        if next == Next::Idle && copying.is_none() && !log.is_clean() {
+            log.fold(room.reserve)?;
+        }
+        room.look(log);
+        if let Some(last) = group.batches.last().map(|batch| batch.number) {
+            let give_up = || room_is_short(backups, copying.as_deref_mut());
+            let Some(stored) = room.apply(applier, log, &group.batches, give_up)? else {
+                return Ok(Turn::Last);
+            };
+            watermark.advance(last)?;
+            room.reports.stored(stored);
+            group.batches.clear();
+            log.committed(room.reserve)?;
+            if let Some(copying) = &mut copying {
+                copying.committed();
             }
         }
+        if let Some(prune) = group.prune.take() {
+            room.prune(applier, log.db(), &prune)?;
+            log.committed(room.reserve)?;
+        }
+        if next == Next::Close {
+            return Ok(Turn::Last);
+        }
+        if !room.reserve.space().takes_jobs()
+            && let Some(report) = room_is_short(backups, copying.as_deref_mut())
+        {
+            room.reports.send(Ok(report));
+        }
+        match group.backup.take() {
+            Some(BackupOrder::Begin(id)) if backups.is_free() => return Ok(Turn::Copy(id)),
+            Some(BackupOrder::Begin(id)) => {
+                let failed = BackupState::Failed(backup::another_is_there());
+                room.reports.send(Ok(backup::report(id, failed)));
+            }
+            Some(BackupOrder::Drop(id)) => backups.drop_copy(id),
+            None => {}
+        }
+        if let Some(copying) = copying
+            && backups.is_current(copying.id())
+            && let Some(report) = copying.step(backups, room.reserve, log.unfolded())
+        {
+            room.reports.send(Ok(StoreEvent::Backup(report)));
+        }
+        Ok(Turn::Next)
+    }
+
+    /// Makes a copy beside whatever else there is to do.
+    fn copy(&mut self, id: Uuid) -> Result<Turn, StoreError> {
+        let db = self.log.db();
+        let made = match self.backups.begin(id, self.room.reports.events.clone()) {
+            Ok(mut to) => self.fill(id, db, &mut to)?,
+            Err(failure) => Filled::Failed(failure),
+        };
+        match made {
+            Filled::Whole => self.backups.finish(self.applier.last_batch()),
+            Filled::Failed(failure) => {
+                self.backups.drop_copy(id);
+                tracing::error!("a backup failed: {failure}");
+                let failed = backup::report(id, BackupState::Failed(failure));
+                self.room.reports.send(Ok(failed));
+            }
+            Filled::Left(turn) => return Ok(turn),
+        }
+        Ok(Turn::Next)
+    }
+
+    fn fill(&mut self, id: Uuid, from: &Connection, to: &mut Connection) -> Result<Filled, StoreError> {
+        let begun = Copying::new(id, from, to, self.room.reserve, self.log.unfolded());
+        let mut copying = match begun {
+            Ok(copying) => copying,
+            Err(failure) => return Ok(Filled::Failed(failure)),
+        };
+        while self.backups.is_current(id) && !copying.has_ended() {
+            match self.turn(Some(&mut copying))? {
+                Turn::Next => {}
+                turn => return Ok(Filled::Left(turn)),
+            }
+        }
+        Ok(match copying.into_end() {
+            Some(Ok(())) => Filled::Whole,
+            Some(Err(failure)) => Filled::Failed(failure),
+            None => Filled::Left(Turn::Next),
+        })
+    }
+}
+
+/// What became of a copy that was being made.
+enum Filled {
+    /// It is whole.
+    Whole,
+    Failed(BackupFailure),
+    /// It was given up, and this comes next.
+    Left(Turn),
+}
+
+/// Gives up the copy that there is, so that jobs have its room. The report, if it was being made no more; else its maker
+/// reports it.
+fn room_is_short(backups: &mut Backups, copying: Option<&mut Copying<'_, '_>>) -> Option<StoreEvent> {
+    let id = backups.give_up()?;
+    let failure = backup::short_of_room();
+    match copying {
+        Some(copying) if copying.id() == id => {
+            copying.fail(failure);
+            None
+        }
+        _ => Some(backup::report(id, BackupState::Failed(failure))),
     }
 }
 
@@ -185,6 +348,7 @@ impl Room<'_> {
         applier: &mut Applier<'db>,
         log: &mut Log<'db>,
         batches: &[Batch],
+        mut give_up: impl FnMut() -> Option<StoreEvent>,
     ) -> Result<Option<Vec<Stored>>, StoreError> {
         let last_batch = applier.last_batch();
         let db = log.db();
@@ -201,6 +365,9 @@ impl Room<'_> {
             }
             takes_jobs = false;
             self.reports.space(self.reserve.space());
+            if let Some(report) = give_up() {
+                self.reports.send(Ok(report));
+            }
             roll_back(db)?;
             // If there is room for that now, the log needs no more for a while.
             log.fold(self.reserve)?;
@@ -262,7 +429,7 @@ fn roll_back(db: &Connection) -> Result<(), StoreError> {
 /// What a wait for tasks ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Batches, or the wish to remove records after them.
+    /// Batches, or something else to be done after them.
     Tasks,
     /// Nothing for as long as was waited.
     Idle,
@@ -270,39 +437,48 @@ enum Next {
     Close,
 }
 
-/// Waits for a batch, no longer than `wait`, and takes those that came with it.
-fn next_group(
-    tasks: &Receiver<Task>,
-    batches: &mut Vec<Batch>,
-    prune: &mut Option<Prune>,
-    wait: Option<Duration>,
-) -> Next {
-    let first = match wait {
-        None => tasks.recv().ok(),
-        Some(wait) => match tasks.recv_timeout(wait) {
-            Ok(task) => Some(task),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => return Next::Idle,
-        },
-    };
-    for task in first.into_iter().chain(tasks.try_iter()) {
-        match task {
-            Task::Batch(batch) => batches.push(batch),
-            Task::Prune(asked) => {
-                *prune = Some(asked);
-                return Next::Tasks;
+/// What is to be done in one turn.
+#[derive(Default)]
+struct Group {
+    batches: Vec<Batch>,
+    prune: Option<Prune>,
+    backup: Option<BackupOrder>,
+}
+
+impl Group {
+    /// Waits for something to do, no longer than `wait`, and takes the batches that came with it.
+    fn take_next(&mut self, tasks: &Receiver<Task>, wait: Option<Duration>) -> Next {
+        let first = match wait {
+            None => tasks.recv().ok(),
+            Some(wait) => match tasks.recv_timeout(wait) {
+                Ok(task) => Some(task),
+                Err(RecvTimeoutError::Disconnected) => None,
+                Err(RecvTimeoutError::Timeout) => return Next::Idle,
+            },
+        };
+        for task in first.into_iter().chain(tasks.try_iter()) {
+            match task {
+                Task::Batch(batch) => self.batches.push(batch),
+                Task::Prune(asked) => {
+                    self.prune = Some(asked);
+                    return Next::Tasks;
+                }
+                Task::Backup(order) => {
+                    self.backup = Some(order);
+                    return Next::Tasks;
+                }
+                Task::Close => return Next::Close,
             }
-            Task::Close => return Next::Close,
+            if self.batches.len() == GROUP {
+                break;
+            }
         }
-        if batches.len() == GROUP {
-            break;
+        // None at all: the store is gone.
+        if self.batches.is_empty() {
+            Next::Close
+        } else {
+            Next::Tasks
         }
-    }
-    // None at all: the store is gone.
-    if batches.is_empty() {
-        Next::Close
-    } else {
-        Next::Tasks
     }
 }
 
@@ -356,6 +532,87 @@ mod tests {
                 },
             ],
         }
+    }
+
+    /// A batch with a job of 50 kB.
+    fn job_batch(number: u64) -> Batch {
+        let record = JobRecord {
+            id: JobId(number),
+            uuid: Uuid::from_u128(u128::from(number)),
+            name: Arc::new("a".parse().expect("a name")),
+            username: None,
+            priority: Priority::Normal,
+            params: Bytes::from(vec![7; 50_000]),
+            policy: Policy::default(),
+            created: Wall(1_000),
+            retry_of: None,
+        };
+        Batch {
+            number,
+            next_id: JobId(number + 1),
+            clock: Wall(1_000),
+            changes: vec![Change::Insert {
+                record: Arc::new(record),
+                due: Wall(1_000),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let birth = Birth {
+            identity: Uuid::nil(),
+            now: Wall(1_000),
+        };
+        let mut reserve = Reserve::new(dir.path(), 0);
+        let Opened {
+            db, mut watermark, ..
+        } = open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+        let (events, mut reports) = unbounded_channel();
+        let (tasks, tasks_rx) = std::sync::mpsc::channel();
+        let mut reports_tx = Reports::new(events);
+        let stop = StopFlags::default();
+        let mut writing = Writing {
+            applier: Applier::new(&db, 0).expect("it is prepared"),
+            log: Log::new(&db, dir.path()).expect("there is a log"),
+            watermark: &mut watermark,
+            tasks: &tasks_rx,
+            room: Room {
+                reserve: &mut reserve,
+                reports: &mut reports_tx,
+                stop: &stop,
+            },
+            group: Group::default(),
+            backups: Backups::new(dir.path()),
+        };
+        let mut number = 0;
+        let mut commit = |writing: &mut Writing<'_, '_>, copying: Option<&mut Copying<'_, '_>>| {
+            number += 1;
+            tasks.send(Task::Batch(job_batch(number))).expect("it listens");
+            assert_eq!(writing.turn(copying).expect("it goes on"), Turn::Next);
+            let stored = std::iter::from_fn(|| reports.try_recv().ok())
+                .any(|event| matches!(event, Ok(StoreEvent::Stored(stored)) if stored.number == number));
+            assert!(stored, "a commit that waits is made in the next turn");
+        };
+        for _ in 0..100 {
+            commit(&mut writing, None);
+        }
+
+        let id = Uuid::from_u128(7);
+        let events = writing.room.reports.events.clone();
+        let mut to = writing.backups.begin(id, events).expect("there is a file");
+        let mut copying = Copying::new(id, &db, &mut to, writing.room.reserve, 0).expect("there is room");
+        let mut most = 0;
+        while !copying.has_ended() {
+            let before = copying.steps;
+            commit(&mut writing, Some(&mut copying));
+            most = most.max(copying.steps - before);
+        }
+        assert_eq!(most, 1, "steps between two commits");
+        assert!(copying.steps > 1, "it was made in steps");
+        assert!(matches!(copying.into_end(), Some(Ok(()))));
+        writing.backups.close();
     }
 
     #[test]
