@@ -1,6 +1,7 @@
 //! The client: a cheap handle to a task that holds the session.
 
 mod ask;
+mod backup;
 mod builder;
 mod driver;
 mod list;
@@ -18,6 +19,7 @@ use jobq_proto::message::Welcome;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use ask::RetryReceipt;
+pub use backup::{Backup, BackupProgress};
 pub use builder::{ClientBuilder, IntoEndpoint};
 pub use list::{JobFilter, Listing, Page};
 pub use submit::Receipt;

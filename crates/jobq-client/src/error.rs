@@ -75,6 +75,25 @@ pub enum AskError {
     Closed,
 }
 
+/// Why there is no backup.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The server could not make it.
+    #[error(transparent)]
+    Failed(WireError),
+    /// The server had it, and has it no longer: it was restarted, or was not asked for it for a while, or its disk got
+    /// short of room.
+    #[error("the server no longer has its copy ({0})")]
+    Lost(WireError),
+    /// What was fetched is not what the server announced.
+    #[error("what came is not the copy that the server announced: its length or checksum differs")]
+    Mismatch,
+    /// A question about it has no answer.
+    #[error(transparent)]
+    Ask(AskError),
+}
+
 /// Why the end of a job is not known.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

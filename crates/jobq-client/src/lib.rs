@@ -25,6 +25,7 @@ mod uuids;
 #[doc(hidden)]
 pub mod sans_io {
     pub use crate::requests::asks::{Asks, Unanswered};
+    pub use crate::requests::parts::{Mismatch, Part, Parts};
     pub use crate::requests::submits::{Submit, SubmitAnswer, Submits};
     pub use crate::requests::watches::{WatchEvent, Watches};
     pub use crate::requests::{Lane, Terms};
@@ -32,18 +33,19 @@ pub mod sans_io {
 }
 
 pub use client::{
-    Client, ClientBuilder, IntoEndpoint, JobEvent, JobEvents, JobFilter, Listing, Outcome, Outcomes, Page,
-    Receipt, Results, RetryReceipt, Submitter,
+    Backup, BackupProgress, Client, ClientBuilder, IntoEndpoint, JobEvent, JobEvents, JobFilter, Listing,
+    Outcome, Outcomes, Page, Receipt, Results, RetryReceipt, Submitter,
 };
 pub use clock::BootTime;
-pub use error::{AskError, ConnectError, ResultError, SubmitError, WaitError};
+pub use error::{AskError, BackupError, ConnectError, ResultError, SubmitError, WaitError};
 pub use job_request::JobRequest;
 pub use json::JsonError;
 pub use params::ParamsError;
 pub use session::{NotConnected, Reconnect, Session, SessionConfig, SessionError, SessionEvent};
 
 pub use jobq_proto::message::{
-    CancelOutcome, CancelResult, EndedRun, Include, JobProgress, JobView, NameStats, Stats, Welcome, Work,
+    BackupFile, CancelOutcome, CancelResult, EndedRun, Include, JobProgress, JobView, NameStats, Stats,
+    Welcome, Work,
 };
 pub use jobq_proto::{Backoff, ErrorCode, JobId, Limits, Priority, Status, Window, WireError};
 pub use jobq_transport::{AddressError, ClientTls, Endpoint, TlsError, TlsFailure};

@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, question: Question) -> Result<ClientMessage, AskError> {
+    pub(super) async fn ask(&self, question: Question) -> Result<ClientMessage, AskError> {
         let limit = self.deadline;
         let deadline = BootTime::now() + limit;
         let permit = tokio::time::timeout(limit, self.handle.ask_permits.clone().acquire_owned())

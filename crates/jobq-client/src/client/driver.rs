@@ -226,6 +226,8 @@ impl Driver {
             ClientMessage::Cancelled(ref answer) => self.asks.handle_answer(answer.request, message),
             ClientMessage::Retried(ref answer) => self.asks.handle_answer(answer.request, message),
             ClientMessage::Stats(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::BackupState(ref answer) => self.asks.handle_answer(answer.request, message),
+            ClientMessage::BackupPart(ref answer) => self.asks.handle_answer(answer.request, message),
             ClientMessage::Closing(_) => tracing::info!("the server is going down"),
             // Nothing of it in the log: it may carry params.
             _ => tracing::debug!("the server sent what no client asks for"),
