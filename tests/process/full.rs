@@ -454,3 +454,37 @@ impl Worker {
             .expect("it does not panic");
     }
 }
+
+#[tokio::test]
+async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
+    /// With the log as much again, and the reserve, there is no room for a copy.
+    const JOBS: usize = 14;
+    const PARAMS: usize = 1_000_000;
+
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory, DISK).await else {
+        return eprintln!("{SKIPPED}");
+    };
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    for _ in 0..JOBS {
+        let job = JobRequest::new("kept").params(&"x".repeat(PARAMS));
+        client
+            .submit(job.expect("a text is CBOR"))
+            .await
+            .expect("it is taken");
+    }
+    let file = directory.path().join("backup.db");
+    let said = program
+        .run(["backup", text(&file), "--server", server.address()])
+        .await
+        .failure(3);
+    assert!(said.contains("--reserve"), "{said}");
+    assert!(!file.exists());
+    client
+        .submit(JobRequest::new("kept"))
+        .await
+        .expect("jobs have their room");
+    drop(client);
+    assert!(server.terminate().await.success());
+}

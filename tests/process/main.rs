@@ -4,6 +4,7 @@
 //! for them.
 
 mod access;
+mod backing_up;
 mod checking;
 mod commands;
 mod configuring;

@@ -225,20 +225,3 @@ async fn a_check_draws_its_bar_only_where_a_terminal_can_draw() {
         assert_eq!(shown.contains("looking at all"), draws, "{kind}: {shown:?}");
     }
 }
-
-#[tokio::test]
-async fn a_token_is_asked_for_and_nothing_of_it_is_shown() {
-    let directory = directory();
-    let data = directory.path().join("data");
-    let create = ["token", "create", "me", "--scope", "admin", "--data", text(&data)];
-    let token = program().run(create).await.success();
-    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    for (answer, is_good) in [(token.trim(), true), ("canary-of-a-token", false)] {
-        let mut terminal = start(&server, 80, &["stats", "--ask-token"]);
-        terminal.until("Token: ").await;
-        terminal.types(&format!("{answer}\n"));
-        let (status, shown) = terminal.end().await;
-        assert_eq!(status.success(), is_good, "{shown}");
-        assert!(!shown.contains(answer), "{shown}");
-    }
-}

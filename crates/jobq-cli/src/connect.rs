@@ -11,7 +11,6 @@ use jobq_client::{
 };
 use jobq_server::access::SecretToken;
 
-use crate::ask;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::times;
@@ -237,12 +236,17 @@ pub(crate) fn unanswered(error: AskError) -> anyhow::Error {
 
 /// Asks whoever sits at the terminal, and shows nothing of the answer.
 fn ask_token() -> anyhow::Result<String> {
-    let asked = match ask::for_secret("Token: ") {
-        Ok(Some(token)) => return Ok(token),
-        Ok(None) => anyhow!("there is no terminal to ask at; use --token-file or {TOKEN}"),
-        Err(error) => anyhow!(error),
+    let terminal = console::Term::stderr();
+    let ask = || -> anyhow::Result<String> {
+        if !terminal.is_term() {
+            return Err(anyhow!(
+                "there is no terminal to ask at; use --token-file or {TOKEN}"
+            ));
+        }
+        terminal.write_str("Token: ")?;
+        Ok(terminal.read_secure_line()?)
     };
-    Err(Exit::Usage.because(asked.context("failed to ask for the token")))
+    ask().map_err(|error| Exit::Usage.because(error.context("failed to ask for the token")))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {

@@ -3,7 +3,6 @@
 //! [`cli`] says what can be typed, [`settings`] adds what variables and the configuration file say, [`commands`] does it, [`exit`] lists the exit codes, and [`output`] is the way to
 //! standard output. What a user of the libraries would want is in the libraries.
 
-mod ask;
 mod cli;
 mod commands;
 mod connect;

@@ -32,6 +32,14 @@ impl Line {
         )
     }
 
+    /// A line for so many bytes.
+    pub(crate) fn bytes(bytes: u64) -> Self {
+        Self::new(
+            Some(bytes),
+            "{bar:30} {bytes}/{total_bytes}  {wide_msg} {elapsed} (about {eta} left)",
+        )
+    }
+
     fn new(length: Option<u64>, template: &str) -> Self {
         let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
         let bar = ProgressBar::with_draw_target(length, target()).with_style(style);

@@ -1,6 +1,7 @@
 //! The commands, one a module: its flags, and a function that runs it.
 
 mod attempts;
+mod backup;
 mod bench;
 mod cancel;
 mod cert;
@@ -12,6 +13,7 @@ mod demo;
 mod job_ref;
 mod list;
 mod man;
+mod restore;
 mod retry;
 mod selection;
 mod serve;
@@ -57,6 +59,10 @@ pub(crate) enum Command {
     /// Say who gets into a server, and what each may do: make, list and revoke tokens.
     #[command(subcommand)]
     Token(token::Command),
+    /// Copy the database of a running server to a file.
+    Backup(backup::Args),
+    /// Make a data directory of a backup.
+    Restore(restore::Args),
     /// Look whether a data directory's database is sound.
     Check(check::Args),
     /// Show what is set by flags, variables and the configuration file.
@@ -100,6 +106,8 @@ impl Command {
             Self::Retry(args) => retry::run(args, global).await,
             Self::Cert(command) => cert::run(command),
             Self::Token(command) => token::run(command),
+            Self::Backup(args) => backup::run(args, global).await,
+            Self::Restore(args) => restore::run(args).await,
             Self::Check(args) => check::run(args).await,
             Self::Config(args) => config::run(&args, global, settings),
             Self::Completions(args) => completions::run(&args),
