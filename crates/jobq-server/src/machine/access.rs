@@ -283,8 +283,21 @@ impl Machine {
             M::Backup(backup) => (backup.request, Scope::Admin),
             M::BackupRead(read) => (read.request, Scope::Admin),
             M::BackupDone(done) => (done.request, Scope::Admin),
-            // Looking is for everybody; what only workers send is refused to a session that is no worker's.
-            _ => return true,
+            // Looking is for everybody.
+            M::Query(_) | M::Watch(_) | M::Unwatch(_) | M::Stats(_) | M::Beat(_) | M::Goodbye(_) => {
+                return true;
+            }
+            // What only workers send is refused to a session that is no worker's.
+            M::Credit(_) | M::Holding(_) | M::Started(_) | M::Progress(_) => return true,
+            M::Completed(_) | M::Failed(_) | M::Released(_) => return true,
+            // A second Hello is an error of its own.
+            M::Hello(_) => return true,
+            // What is added to the protocol is for nobody with limits until it stands above.
+            _ => {
+                let error = forbidden("this token is not for messages of this kind");
+                self.refuse_peer(peer, error);
+                return false;
+            }
         };
         // A backup has the jobs of all names in it.
         if grant.allows(scope) && (scope != Scope::Admin || grant.only.are_all()) {
