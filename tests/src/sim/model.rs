@@ -166,7 +166,7 @@ struct SessionState {
     asks_for_less: bool,
 }
 
-/// When a job was heard of: first, and at the latest time that the calendar has had then.
+/// When a job was heard of: first, and at the earliest and the latest time that the calendar has had then.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     at: At,

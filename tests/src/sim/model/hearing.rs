@@ -42,6 +42,7 @@ impl Model {
                         latest: wall,
                     };
                     let heard = self.heard.entry(job.uuid).or_insert(first);
+                    heard.wall = heard.wall.min(wall);
                     heard.latest = heard.latest.max(wall);
                 }
                 let uuids = request.jobs.iter().map(|job| job.uuid).collect();
@@ -212,7 +213,15 @@ impl Model {
     ) {
         self.now = now;
         if !self.conns.contains_key(&conn) {
-            return; // It was made ready before the connection ended, and reaches nobody.
+            // It was made ready before the connection ended, and reaches nobody. But a session has come back, and gone.
+            if let ClientMessage::Hello(welcome) = message
+                && welcome.resumed
+                && let Some(session) = self.sessions.get_mut(&welcome.session)
+                && session.conn.is_none()
+            {
+                session.gone = Some(now);
+            }
+            return;
         }
         match message {
             ClientMessage::Hello(welcome) => self.says_welcome(conn, welcome),
