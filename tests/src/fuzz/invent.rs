@@ -187,7 +187,9 @@ impl<'i> Inventor<'_, 'i> {
                 None => Bytes::from(vec![0; 32]),
             },
             ("store", 0..240) => Bytes::copy_from_slice(self.known.store.as_bytes()),
-            ("uuid" | "store", _) => Bytes::copy_from_slice(Uuid::from_u128(choice.into()).as_bytes()),
+            ("uuid" | "store" | "backup", _) => {
+                Bytes::copy_from_slice(Uuid::from_u128(choice.into()).as_bytes())
+            }
             (_, 0..128) => Bytes::copy_from_slice(self.script.bytes(choice.into())),
             _ => Bytes::from(vec![0xf6; self.script.u16().into()]),
         }
