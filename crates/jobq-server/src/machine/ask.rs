@@ -393,8 +393,8 @@ impl Machine {
 }
 
 /// The job that repeats an ended one. Its uuid follows from the old one's (version 5, with the old one as the
-/// name space), so that a retry that is repeated finds the job that it made the first time. It is due at once: the time or delay of the
-/// old job has passed, or somebody did not want to wait for it.
+/// name space), so that a retry that is repeated finds the job that it made the first time. It is due at once: the time
+/// or delay of the old job has passed, or somebody did not want to wait for it.
 fn again(record: &JobRecord) -> NewJob {
     NewJob {
         uuid: Uuid::new_v5(&record.uuid, b"jobq retry"),

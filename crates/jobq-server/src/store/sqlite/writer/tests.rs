@@ -1,0 +1,200 @@
+//! The writer with a store of its own, on tasks that are made up here.
+
+use bytes::Bytes;
+use jobq_proto::{JobId, Priority};
+use tokio::sync::mpsc::unbounded_channel;
+use uuid::Uuid;
+
+use super::*;
+use crate::store::sqlite::open::{self, Opened};
+use crate::store::{
+    Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord, SqliteSettings,
+};
+use crate::time::Wall;
+
+/// Bytes of each thing that finds no room, and of what then gives room to all of them.
+const THING: usize = 400_000;
+const FILLER: usize = 4_000_000;
+
+/// A batch that has to be stored, and is too much without its job already.
+fn too_much() -> Batch {
+    let session = SessionRecord {
+        id: SessionId(1),
+        label: "x".repeat(THING),
+        secret_hash: [0; 32],
+        names: Vec::new(),
+        ttl: Duration::from_secs(30),
+    };
+    let record = JobRecord {
+        id: JobId(1),
+        uuid: Uuid::from_u128(1),
+        name: Arc::new("a".parse().expect("a name")),
+        username: None,
+        priority: Priority::Normal,
+        params: Bytes::from(vec![7; THING]),
+        policy: Policy::default(),
+        created: Wall(1_000),
+        retry_of: None,
+    };
+    Batch {
+        number: 1,
+        next_id: JobId(2),
+        clock: Wall(1_000),
+        changes: vec![
+            Change::SessionOpened(session),
+            Change::Insert {
+                record: Arc::new(record),
+                due: Wall(1_000),
+            },
+        ],
+    }
+}
+
+/// A batch with a job of 50 kB.
+fn job_batch(number: u64) -> Batch {
+    let record = JobRecord {
+        id: JobId(number),
+        uuid: Uuid::from_u128(u128::from(number)),
+        name: Arc::new("a".parse().expect("a name")),
+        username: None,
+        priority: Priority::Normal,
+        params: Bytes::from(vec![7; 50_000]),
+        policy: Policy::default(),
+        created: Wall(1_000),
+        retry_of: None,
+    };
+    Batch {
+        number,
+        next_id: JobId(number + 1),
+        clock: Wall(1_000),
+        changes: vec![Change::Insert {
+            record: Arc::new(record),
+            due: Wall(1_000),
+        }],
+    }
+}
+
+#[test]
+fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let birth = Birth {
+        identity: Uuid::nil(),
+        now: Wall(1_000),
+    };
+    let mut reserve = Reserve::new(dir.path(), 0);
+    let Opened {
+        db, mut watermark, ..
+    } = open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+    let (events, mut reports) = unbounded_channel();
+    let (tasks, tasks_rx) = std::sync::mpsc::channel();
+    let mut reports_tx = Reports::new(events);
+    let stop = StopFlags::default();
+    let mut writing = Writing {
+        applier: Applier::new(&db, 0).expect("it is prepared"),
+        log: Log::new(&db, dir.path()).expect("there is a log"),
+        watermark: &mut watermark,
+        tasks: &tasks_rx,
+        room: Room {
+            reserve: &mut reserve,
+            reports: &mut reports_tx,
+            stop: &stop,
+        },
+        group: Group::default(),
+        backups: Backups::new(dir.path()),
+    };
+    let mut number = 0;
+    let mut commit = |writing: &mut Writing<'_, '_>, copying: Option<&mut Copying<'_, '_>>| {
+        number += 1;
+        tasks.send(Task::Batch(job_batch(number))).expect("it listens");
+        assert_eq!(writing.turn(copying).expect("it goes on"), Turn::Next);
+        let stored = std::iter::from_fn(|| reports.try_recv().ok())
+            .any(|event| matches!(event, Ok(StoreEvent::Stored(stored)) if stored.number == number));
+        assert!(stored, "a commit that waits is made in the next turn");
+    };
+    for _ in 0..100 {
+        commit(&mut writing, None);
+    }
+
+    let id = Uuid::from_u128(7);
+    let events = writing.room.reports.events.clone();
+    let mut to = writing.backups.begin(id, events).expect("there is a file");
+    let mut copying = Copying::new(id, &db, &mut to, writing.room.reserve, 0).expect("there is room");
+    let mut most = 0;
+    while !copying.has_ended() {
+        let before = copying.steps;
+        commit(&mut writing, Some(&mut copying));
+        most = most.max(copying.steps - before);
+    }
+    assert_eq!(most, 1, "steps between two commits");
+    assert!(copying.steps > 1, "it was made in steps");
+    assert!(matches!(copying.into_end(), Some(Ok(()))));
+    writing.backups.close();
+}
+
+#[test]
+fn a_batch_that_is_stuck_is_tried_without_its_jobs_until_it_is_through_and_says_so_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let birth = Birth {
+        identity: Uuid::nil(),
+        now: Wall(1_000),
+    };
+    let opened = open::open(
+        dir.path(),
+        birth,
+        SqliteSettings::BARE,
+        &Reserve::new(dir.path(), 0),
+    )
+    .expect("it opens");
+    let Opened { db, watermark, .. } = opened;
+    let visitor = Connection::open(dir.path().join("jobq.db")).expect("it opens");
+    visitor
+        .execute_batch(&format!(
+            "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob({FILLER}))"
+        ))
+        .expect("it is filled");
+    let pages: i64 = db
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .expect("it has pages");
+    // What SQLite then says is what it says of a full disk.
+    db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        .expect("it is limited");
+
+    let (events, mut reports) = unbounded_channel();
+    let (tasks, tasks_rx) = std::sync::mpsc::channel();
+    let writer = Writer {
+        dir: dir.path().to_owned(),
+        db,
+        watermark,
+        last_batch: 0,
+        tasks: tasks_rx,
+        reports: Reports::new(events),
+        stop: Arc::default(),
+        reserve: Reserve::new(dir.path(), 0),
+    };
+    let (said, says) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(event) = reports.blocking_recv() {
+            let _ = said.send(event);
+        }
+    });
+    let writing = std::thread::spawn(move || writer.run());
+    tasks.send(Task::Batch(too_much())).expect("it listens");
+    let next = || {
+        says.recv_timeout(Duration::from_secs(60))
+            .expect("it says something")
+            .expect("it goes on")
+    };
+    assert_eq!(next(), StoreEvent::Space(Space::Full));
+    let more = says.recv_timeout(TRY_AGAIN * 3);
+    assert!(more.is_err(), "it tries again, and says nothing: {more:?}");
+
+    visitor.execute_batch("DROP TABLE filler").expect("there is room");
+    assert_eq!(next(), StoreEvent::Space(Space::Short));
+    let StoreEvent::Stored(stored) = next() else {
+        panic!("the batch is through");
+    };
+    assert_eq!(stored.inserts, [InsertOutcome::NoRoom]);
+    assert_eq!(next(), StoreEvent::Space(Space::Enough));
+    tasks.send(Task::Close).expect("it listens");
+    assert!(writing.join().expect("it does not panic").is_ok());
+}
