@@ -79,8 +79,12 @@ impl Outbox {
         self.ready.push_back(Transmit::Admit(peer, max_frame));
     }
 
-    /// Closes a connection, with a reason where there is one. What was gathered for it goes out first.
+    /// Closes a connection, with a reason where there is one. What was gathered for it goes out first, but for orders:
+    /// their runs may be given up in this very moment, and a worker that comes back says which it knows.
     pub(super) fn close(&mut self, peer: PeerId, last: Option<WireError>, why: CloseReason) {
+        if let Some(gathered) = self.gathered.get_mut(&peer) {
+            gathered.orders.clear();
+        }
         if self.dirty.remove(&peer) {
             self.release(peer);
         }

@@ -1,6 +1,6 @@
 //! A worker lives by its session, and a session outlives its connections.
 
-use jobq_proto::message::{Goodbye, Resume, RunState, SettleOutcome, Submission};
+use jobq_proto::message::{Beat, Goodbye, Resume, RunState, SettleOutcome, Submission};
 use jobq_proto::{ErrorCode, ServerMessage, Status};
 use jobq_transport::CloseReason;
 use uuid::Uuid;
@@ -17,6 +17,27 @@ fn a_session_that_is_silent_for_its_time_to_live_is_closed_and_its_jobs_wait_aga
     world.advance(secs(2));
     assert_eq!(world.closed(worker.peer), Some(ErrorCode::SessionSilent));
     assert_eq!(world.status(order.id), Status::Queued);
+}
+
+#[test]
+fn a_session_that_is_over_is_sent_no_order_that_was_chosen_for_it_a_moment_before() {
+    let mut world = World::new();
+    let worker = world.worker(&[("a", 2)]);
+    let client = world.client();
+    world.silence(worker.peer);
+    world.advance_deaf(secs(29));
+    world.send(client, ServerMessage::Beat(Beat { seq: 1 }));
+    world.hold_disk();
+    world.request(client, vec![job("a")]);
+    // The job is on disk, and goes to the worker, in the very turn in which that has been silent for too long.
+    world.advance_deaf(secs(2));
+    world.take_all_in_one_turn();
+    assert_eq!(world.closed(worker.peer), Some(ErrorCode::SessionSilent));
+    assert!(world.orders(&worker).is_empty(), "it is given away already");
+    let other = world.worker(&[("a", 1)]);
+    let order = world.order(&other);
+    world.completed(&other, &order);
+    assert_eq!(world.settled(&other), [SettleOutcome::Applied]);
 }
 
 #[test]

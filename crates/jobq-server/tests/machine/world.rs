@@ -264,15 +264,7 @@ impl World {
         loop {
             self.carry_out();
             if let Some(event) = self.store.recv().now_or_never() {
-                match event.expect("the memory store takes what the machine makes") {
-                    StoreEvent::Stored(stored) => {
-                        self.batches_out -= 1;
-                        self.machine.handle_stored(self.now, stored);
-                    }
-                    StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
-                    StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
-                    StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
-                }
+                self.store_event(event.expect("the memory store takes what the machine makes"));
             } else if !self.reads_held
                 && let Some(asked) = self.reads.pop_front()
             {
@@ -281,6 +273,18 @@ impl World {
             } else {
                 break;
             }
+        }
+    }
+
+    fn store_event(&mut self, event: StoreEvent) {
+        match event {
+            StoreEvent::Stored(stored) => {
+                self.batches_out -= 1;
+                self.machine.handle_stored(self.now, stored);
+            }
+            StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
+            StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
+            StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
         }
     }
 
@@ -356,6 +360,22 @@ impl World {
     /// Lets time pass while nobody is heard and nothing that is due happens.
     pub(super) fn advance_deaf(&mut self, time: Duration) {
         self.set_mono(self.now.mono.plus(time));
+    }
+
+    /// A server that is so slow that in one turn of its loop it hears of stored batches and answered questions, and does
+    /// what is due, before anything is sent.
+    pub(super) fn take_all_in_one_turn(&mut self) {
+        self.disk.release();
+        self.reads_held = false;
+        while let Some(event) = self.store.recv().now_or_never() {
+            self.store_event(event.expect("the memory store takes what the machine makes"));
+        }
+        while let Some(asked) = self.reads.pop_front() {
+            let answer = self.store.reader().answer(&asked.read);
+            self.machine.handle_read(self.now, asked.token, answer);
+        }
+        self.machine.handle_timeout(self.now);
+        self.run();
     }
 
     fn step(&mut self, time: Duration) {
