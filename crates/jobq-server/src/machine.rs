@@ -391,6 +391,7 @@ impl Machine {
             Effect::Acknowledge(taken) => self.acknowledge(taken, inserts),
             Effect::Retried(retried) => self.acknowledge_retry(retried, inserts),
             Effect::Settled { session, run } => self.answer_report(session, run),
+            Effect::TellSettled { session, run } => self.tell_settled(session, run),
             Effect::WaitInLine {
                 name,
                 priority,

@@ -34,6 +34,8 @@ pub(super) enum Effect {
     Retried(super::ask::RetryStep),
     /// A report is answered.
     Settled { session: SessionId, run: SettledRun },
+    /// A worker is told of a run that it has not reported.
+    TellSettled { session: SessionId, run: SettledRun },
     /// A job keeps its place in line.
     WaitInLine {
         name: NameKey,

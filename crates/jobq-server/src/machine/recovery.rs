@@ -409,13 +409,15 @@ impl Machine {
             .remove(job.priority, job.due, job.id)
     }
 
+    /// Tells a worker that a run it named is over, once that is on disk: it forgets the run, which would be brought back by a
+    /// crash that loses its end.
     fn tell_stale(&mut self, session: SessionId, run: RunRef) {
         let run = SettledRun {
             id: run.id,
             fence: run.fence,
             outcome: SettleOutcome::Stale,
         };
-        self.tell_settled(session, run);
+        self.after_durable(Effect::TellSettled { session, run });
     }
 }
 

@@ -117,6 +117,28 @@ fn a_named_run_that_is_not_current_is_stale_unless_it_has_ended() {
 }
 
 #[test]
+fn a_run_is_told_to_be_over_only_once_its_end_is_on_disk() {
+    let mut world = World::new();
+    let client = world.client();
+    let limited = Submission {
+        timeout: Some(1_000_000),
+        ..job("a")
+    };
+    world.submit_one(client, limited);
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.started(&worker, &order);
+    world.advance(secs(1));
+    world.hold_disk();
+    world.advance(secs(11));
+    let named = || vec![held(&order, RunState::Running)];
+    let worker = world.resume(&worker, named());
+    assert!(world.settled(&worker).is_empty(), "a crash now would bring the run back");
+    world.release_disk();
+    assert_eq!(world.settled(&worker), [SettleOutcome::Stale]);
+}
+
+#[test]
 fn a_resume_closes_the_older_connection_and_what_still_comes_from_it_is_ignored() {
     let mut world = World::new();
     let (old, order) = world.at_work();

@@ -345,10 +345,8 @@ impl Model {
             }
             SettleOutcome::Stale => {
                 let job = self.jobs.get(&id);
-                let current = job.is_some_and(|job| {
-                    job.last == Some(fence) && job.ended.is_none() && job.ending.is_none()
-                });
-                if current && run.end.is_none() && !run.unnamed && Some(run.session) == session && resumed {
+                let current = job.is_some_and(|job| job.last == Some(fence) && job.ended.is_none());
+                if current && durable.is_none() && !run.unnamed && Some(run.session) == session && resumed {
                     self.wrong(format!(
                         "job {id}: run {fence} goes on, and its worker is told that it is over"
                     ));
