@@ -133,7 +133,10 @@ fn a_run_is_told_to_be_over_only_once_its_end_is_on_disk() {
     world.advance(secs(11));
     let named = || vec![held(&order, RunState::Running)];
     let worker = world.resume(&worker, named());
-    assert!(world.settled(&worker).is_empty(), "a crash now would bring the run back");
+    assert!(
+        world.settled(&worker).is_empty(),
+        "a crash now would bring the run back"
+    );
     world.release_disk();
     assert_eq!(world.settled(&worker), [SettleOutcome::Stale]);
 }
