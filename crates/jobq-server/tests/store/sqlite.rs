@@ -34,11 +34,13 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     drop(Disk::open(&dir));
     visitor(&dir).pragma_update(None, "user_version", 99).unwrap();
+    let before = std::fs::read(dir.path().join("jobq.db")).unwrap();
     let error = open_error(dir.path());
     assert!(
         matches!(error, StoreError::NewerSchema { found: 99, .. }),
         "{error}"
     );
+    assert_eq!(std::fs::read(dir.path().join("jobq.db")).unwrap(), before);
 }
 
 #[test]
@@ -274,16 +276,15 @@ async fn after_a_failed_sync_the_log_is_written_anew_before_it_is_read() {
         1,
         "nothing of the log is lost"
     );
-    let new = std::fs::metadata(&log).unwrap().ino();
-    assert_ne!(new, old.metadata().unwrap().ino(), "it is another file");
+    let new = std::fs::File::open(&log).unwrap();
+    let inode = |file: &std::fs::File| file.metadata().unwrap().ino();
+    assert_ne!(inode(&new), inode(&old), "it is another file");
     assert!(!marker.exists() && !dir.path().join("jobq.db-wal.copy").exists());
     drop(store);
-    Disk::open(&dir).close().await.unwrap();
-    assert_eq!(
-        std::fs::metadata(&log).ok().map(|log| log.ino()),
-        None,
-        "without a marker it is left to SQLite"
-    );
+    let store = Disk::open(&dir);
+    let third = std::fs::File::open(&log).unwrap();
+    assert_eq!(inode(&third), inode(&new), "without a marker it is left to SQLite");
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
