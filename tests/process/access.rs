@@ -48,16 +48,6 @@ async fn list(directory: &Path) -> Vec<Value> {
     printed.success().lines().map(parse).collect()
 }
 
-/// Waits for a line in a server's log.
-async fn logged(server: &ServerProcess, what: &str, times: usize) {
-    jobq_tests::soon(what, async {
-        while server.log().matches(what).count() < times {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_token_is_printed_once_listed_without_itself_and_revoked_by_its_id() {
     let folder = directory();
@@ -223,7 +213,7 @@ async fn sighup_ends_the_connections_of_revoked_tokens_and_no_others() {
         .success();
     let made = token(folder.path(), &["new", "--scope", "submit"]).await;
     server.signal(Signal::HUP);
-    logged(&server, "reloaded", 1).await;
+    server.logged("reloaded").await;
     let after = keeping
         .submit(JobRequest::new("a"))
         .await
@@ -242,10 +232,10 @@ async fn sighup_ends_the_connections_of_revoked_tokens_and_no_others() {
     // What cannot be read changes nothing.
     std::fs::write(data.join("tokens"), "broken").expect("it can be written");
     server.signal(Signal::HUP);
-    logged(&server, "failed to reload", 1).await;
+    server.logged("failed to reload").await;
     std::fs::remove_file(data.join("tokens")).expect("it is there");
     server.signal(Signal::HUP);
-    logged(&server, "failed to reload", 2).await;
+    server.logged_times("failed to reload", 2).await;
     let open = Client::builder(server.address()).connect().await;
     assert!(open.is_err(), "a list that is gone lets nobody in");
     keeping

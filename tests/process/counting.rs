@@ -69,12 +69,7 @@ async fn watched_counts_say_when_the_server_stays_away_and_go_on_when_it_is_back
     let mut watch = Watch::start(&server, place);
     watch.line().await;
     assert!(server.terminate().await.success());
-    soon("word of the silence", async {
-        while !watch.process.log().contains("trying again") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    watch.process.logged("trying again").await;
     server.restart().await;
     let uptime = |counts: &Value| counts["uptime_us"].as_u64().expect("it is a number");
     let first = watch.line().await;

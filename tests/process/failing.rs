@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jobq_client::{Client, JobRequest};
-use jobq_tests::{Contents, History, Program, ServerProcess, Via, check, soon};
+use jobq_tests::{Contents, History, Program, ServerProcess, Via, check, skipped, soon};
 use tempfile::TempDir;
 
 use crate::fixture::{connect, directory, program, text};
@@ -19,7 +19,7 @@ const GOOD_SYNCS: u32 = 40;
 async fn a_failed_sync_ends_the_server_and_the_next_start_writes_the_log_anew() {
     let directory = directory();
     let Some((program, failing)) = with_failing_syncs(&directory).await else {
-        return eprintln!("skipped: there is no `strace` here that may trace what it starts");
+        return skipped("there is no `strace` here that may trace what it starts");
     };
     let arguments = ["--with-parent"];
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &arguments).await;

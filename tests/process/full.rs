@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jobq_client::{Client, ErrorCode, JobId, JobRequest, SubmitError};
 use jobq_proto::message::Beat;
 use jobq_proto::{ClientMessage, ServerMessage};
-use jobq_tests::{Program, RawPeer, ServerProcess, Via, soon};
+use jobq_tests::{Program, RawPeer, ServerProcess, Via, skipped, soon, until};
 use jobq_worker::{CancellationToken, Job, Run, Runtime};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -37,14 +37,13 @@ const WAITS: &str = "what ends waits until there is room";
 /// What `jobq stats` says meanwhile.
 const FULL: &str = "the disk of the server is full: nothing is taken or handed out until there is room";
 
-const SKIPPED: &str =
-    "skipped: no file system can be mounted here, which takes `unshare` and root or user namespaces";
+const SKIPPED: &str = "no file system can be mounted here, which takes `unshare` and root or user namespaces";
 
 #[tokio::test]
 async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
-        return eprintln!("{SKIPPED}");
+        return skipped(SKIPPED);
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
     let client = connect(server.address()).await;
@@ -58,7 +57,7 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
     let filler = Filler::fill(&server, &directory);
     assert_eq!(refusal(&client).await, ErrorCode::StorageFull);
     worker.let_end(RUNNING);
-    logged(&server, WAITS).await;
+    server.logged(WAITS).await;
     assert!(!ballast.exists(), "it is given up for what ends");
     assert_eq!(
         refusal(&client).await,
@@ -72,7 +71,7 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
     worker.let_end(2 * RUNNING);
     completed(&client, &waiting).await;
     completed(&client, &[submit_when_there_is_room(&client).await]).await;
-    logged(&server, "there is room on the disk again").await;
+    server.logged("there is room on the disk again").await;
     assert!(ballast.exists(), "it is made again");
     assert!(!stats(&program, &server).await.contains(FULL));
     worker.stop().await;
@@ -84,7 +83,7 @@ async fn on_a_full_disk_runs_settle_and_nothing_begins_until_there_is_room() {
 async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_was_not_stored() {
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
-        return eprintln!("{SKIPPED}");
+        return skipped(SKIPPED);
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &["--drain", "100ms"]).await;
     let client = connect(server.address()).await;
@@ -93,7 +92,7 @@ async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_wa
     worker.begun(RUNNING).await;
     let _filler = Filler::fill(&server, &directory);
     worker.let_end(RUNNING);
-    logged(&server, WAITS).await;
+    server.logged(WAITS).await;
     let status = server.terminate().await;
     assert_eq!(status.code(), Some(11), "{status}");
     assert!(server.log().contains("make room on its disk"), "{}", server.log());
@@ -109,7 +108,7 @@ async fn runs_go_on_although_more_has_ended_than_a_stuck_server_takes() {
 
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
-        return eprintln!("{SKIPPED}");
+        return skipped(SKIPPED);
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Tcp, &["--ttl", "5s"]).await;
     let client = connect(server.address()).await;
@@ -122,7 +121,7 @@ async fn runs_go_on_although_more_has_ended_than_a_stuck_server_takes() {
     for worker in &workers {
         worker.let_end(RUNS - 1);
     }
-    logged(&server, WAITS).await;
+    server.logged(WAITS).await;
     let (mut peer, _) = RawPeer::introduced(server.address(), None).await;
     for seq in 1..=BEATS {
         peer.send(&ServerMessage::Beat(Beat { seq })).await;
@@ -155,7 +154,7 @@ async fn jobs_are_cancelled_on_a_full_disk_whose_log_has_no_room_to_be_folded_an
 
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
-        return eprintln!("{SKIPPED}");
+        return skipped(SKIPPED);
     };
     let arguments = ["--reserve", "10MB"];
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &arguments).await;
@@ -324,22 +323,9 @@ async fn not_folded(server: &ServerProcess, directory: &TempDir, before: usize) 
     const FOLDED: u64 = 1_000_000;
 
     let database = seen_by(server, directory).join("jobq.db");
-    soon("the log to be folded or not", async {
-        while !server.log()[before..].contains("the log is not folded")
-            && database.metadata().expect("it is there").len() < FOLDED
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-/// Waits until the server has logged something.
-async fn logged(server: &ServerProcess, what: &str) {
-    soon(&format!("`{what}` in the log"), async {
-        while !server.log().contains(what) {
-            tokio::task::yield_now().await;
-        }
+    until("the log to be folded or not", async || {
+        server.log()[before..].contains("the log is not folded")
+            || database.metadata().expect("it is there").len() >= FOLDED
     })
     .await;
 }
@@ -463,7 +449,7 @@ async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
 
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
-        return eprintln!("{SKIPPED}");
+        return skipped(SKIPPED);
     };
     let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
     let client = connect(server.address()).await;

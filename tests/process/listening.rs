@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use jobq_tests::{Process, ServerProcess, Via};
+use jobq_tests::{Process, ServerProcess, Via, until};
 
 use crate::fixture::{directory, program, text};
 
@@ -78,12 +78,7 @@ async fn listening_in_the_open_is_possible_for_whoever_says_that_it_is_meant() {
     let mut command = program().command(serve.into_iter().chain(["--insecure-listen"]));
     command.stdout(Stdio::null());
     let server = Process::spawn(command, "jobq serve", &directory.path().join("serve.log"));
-    jobq_tests::soon("a server that is up", async {
-        while !ready.exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("a server that is up", async || ready.exists()).await;
     let address = std::fs::read_to_string(&ready).expect("it is there");
     let address = address.trim().replace(&any.to_string(), "127.0.0.1");
     program().run(["stats", "--server", &address]).await.success();

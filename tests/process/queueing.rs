@@ -44,12 +44,7 @@ impl Submit {
     }
 
     async fn says(&self, what: &str) {
-        soon(&format!("`{what}` on standard error"), async {
-            while !self.process.log().contains(what) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        self.process.logged(what).await;
     }
 
     async fn end(mut self) -> Finished {

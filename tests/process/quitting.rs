@@ -41,7 +41,7 @@ async fn a_worker_that_is_told_to_stop_lets_its_commands_end() {
     let waiting = shop.submit("x", &()).await;
     assert_eq!(pipe.line().await, "begun");
     worker.signal(Signal::INT);
-    said(&worker, "stopping").await;
+    worker.logged("stopping").await;
     std::fs::write(&go_on, "").expect("it can be written");
     assert!(worker.wait().await.success());
     assert_eq!(shop.outcome(running).await.status, Status::Completed);
@@ -55,7 +55,7 @@ async fn a_second_signal_kills_what_runs_and_gives_its_job_back_uncharged() {
         let shop = Workshop::open().await;
         let (mut worker, id, processes) = stubborn(&shop).await;
         worker.signal(signals[0]);
-        said(&worker, "stopping").await;
+        worker.logged("stopping").await;
         worker.signal(signals[1]);
         assert_eq!(worker.wait().await.code(), INTERRUPTED);
         assert!(worker.log().contains(GIVEN_BACK), "{}", worker.log());
@@ -78,9 +78,9 @@ async fn a_third_signal_does_not_wait_for_the_server() {
     let (mut worker, _, processes) = stubborn(&shop).await;
     shop.server.kill().await;
     worker.signal(Signal::INT);
-    said(&worker, "a second signal").await;
+    worker.logged("a second signal").await;
     worker.signal(Signal::INT);
-    said(&worker, "a third signal").await;
+    worker.logged("a third signal").await;
     worker.signal(Signal::INT);
     assert_eq!(worker.wait().await.code(), INTERRUPTED);
     // With two signals it would, after it has waited for a server that does not come.
@@ -181,17 +181,7 @@ async fn a_worker_that_is_stopped_before_it_found_a_server_ends_well() {
     let address = format!("tcp://127.0.0.1:{}", free_port());
     let command = program().command(["work", "x", "--server", &address, "--", "true"]);
     let mut worker = Process::spawn(command, "jobq work", &directory.path().join("work.log"));
-    said(&worker, "waiting").await;
+    worker.logged("waiting").await;
     worker.signal(Signal::INT);
     assert!(worker.wait().await.success());
-}
-
-/// Waits until a worker's log has a text.
-async fn said(worker: &Process, text: &str) {
-    let said = async {
-        while !worker.log().contains(text) {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(&format!("a worker that says {text:?}"), said).await;
 }

@@ -74,22 +74,12 @@ async fn a_server_whose_terminal_is_closed_stops() {
     let mut command = program().command(["serve", "--listen", "tcp://127.0.0.1:0", "--data", text(&data)]);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
     let mut server = Process::spawn(command, "jobq serve", &directory.path().join("serve.log"));
-    logged(&server, "the server is up").await;
+    server.logged("the server is up").await;
     server.signal(Signal::HUP);
-    logged(&server, "reloaded").await;
+    server.logged("reloaded").await;
     drop(ours);
     server.signal(Signal::HUP);
     assert!(server.wait().await.success());
-}
-
-/// Waits until a process has logged a text.
-async fn logged(process: &Process, text: &str) {
-    soon(&format!("{text:?} in a log"), async {
-        while !process.log().contains(text) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

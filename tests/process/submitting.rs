@@ -8,8 +8,7 @@ use std::process::Stdio;
 use jobq_client::{Client, JobFilter, JobRequest, json};
 use jobq_tests::process::read_log;
 use jobq_tests::program::finish;
-use jobq_tests::soon;
-use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check};
+use jobq_tests::{Chance, Contents, History, ServerProcess, Via, check, soon, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -232,12 +231,10 @@ impl Feed {
 
 /// Waits until the server has so many jobs.
 async fn until_there_are(client: &Client, jobs: u64) {
-    let there = async {
-        while client.stats().await.expect("it answers").submitted < jobs {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the jobs to arrive", there).await;
+    until("the jobs to arrive", async || {
+        client.stats().await.expect("it answers").submitted >= jobs
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -316,7 +313,7 @@ async fn the_counts_are_right_when_the_server_dies_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_submit_to_a_server_that_stops_says_soon_what_it_waits_for() {
+async fn a_submit_to_a_server_that_stops_says_what_it_waits_for() {
     let directory = directory();
     let place = directory.path();
     let server = ServerProcess::start(&program(), place, Via::Unix, &["--drain", "60s"]).await;
@@ -325,12 +322,10 @@ async fn a_submit_to_a_server_that_stops_says_soon_what_it_waits_for() {
     jobq(&server, &["submit", "long"]).await.success();
     let worker =
         jobq_tests::WorkerProcess::start(&program(), place, server.address(), "long", 1, "sleep 20", place);
-    let started = async {
-        while client.stats().await.expect("it answers").total.processing == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the job to start", started).await;
+    until("the job to start", async || {
+        client.stats().await.expect("it answers").total.processing > 0
+    })
+    .await;
     server.signal(Signal::TERM);
     let mut command = program().command(["submit", "x", "--server", server.address()]);
     command.stderr(Stdio::piped());

@@ -125,10 +125,10 @@ async fn a_wait_ends_when_its_time_is_over_and_says_how_many_had_not_ended() {
     )
     .await;
     jobq(&server, &["cancel", "1"]).await.success();
-    let ended = jobq(&server, &["wait", "1", "2", "--timeout", "1s"]).await;
+    let ended = jobq(&server, &["wait", "1", "2", "--timeout", "5s"]).await;
     assert!(ended.stdout.contains("1: cancelled"), "{ended}");
     let said = ended.failure(TIME_OVER);
-    assert!(said.contains("1 job had not ended within 1s"), "{said}");
+    assert!(said.contains("1 job had not ended within 5s"), "{said}");
 }
 
 #[tokio::test]
@@ -177,21 +177,11 @@ async fn attempts_that_fail_are_told_on_standard_error_once_each() {
     let mut submit = Process::spawn(command, "jobq submit", &place.join("submit.log"));
     let script = "[ -e \"$1/go\" ] && printf done && exit; echo it broke >&2; exit 1";
     let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
-    soon("word of a failed attempt", async {
-        while !submit.log().contains("of 20 failed: ") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    submit.logged("of 20 failed: ").await;
     let mut command = program().command(["wait", "1", "--server", server.address()]);
     command.stdout(std::process::Stdio::null());
     let mut wait = Process::spawn(command, "jobq wait", &place.join("wait.log"));
-    soon("word of a failed attempt", async {
-        while !wait.log().contains("of 20 failed: ") {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    wait.logged("of 20 failed: ").await;
     std::fs::write(place.join("go"), "").expect("it can be written");
     let mut lines = BufReader::new(submit.take_stdout().expect("it is a pipe")).lines();
     let mut result = soon("the result", lines.next_line()).await;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use jobq_client::{Client, JobId, JobRequest, Outcome, json};
 use jobq_tests::soon::BOUND;
-use jobq_tests::{History, NamedPipe, Process, ServerProcess, Via, soon};
+use jobq_tests::{History, NamedPipe, Process, ServerProcess, Via, until};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -90,12 +90,8 @@ impl Workshop {
 /// Waits until a process is gone. Whoever adopted it may not have reaped it yet.
 pub(crate) async fn gone(process: &str) {
     let stat = format!("/proc/{process}/stat");
-    let gone = async {
-        while std::fs::read_to_string(&stat)
-            .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(&format!("the end of process {process}"), gone).await;
+    until(&format!("the end of process {process}"), async || {
+        std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "))
+    })
+    .await;
 }

@@ -23,6 +23,7 @@ pub mod process;
 pub mod program;
 pub mod server;
 pub mod sim;
+pub mod skip;
 pub mod soon;
 pub mod terminal;
 pub mod worker;
@@ -35,7 +36,8 @@ pub use pipe::NamedPipe;
 pub use process::Process;
 pub use program::{Finished, Program};
 pub use server::{ServerProcess, Via};
-pub use soon::soon;
+pub use skip::skipped;
+pub use soon::{soon, until};
 pub use terminal::Terminal;
 pub use worker::WorkerProcess;
 

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::soon;
+use crate::{soon, until};
 
 /// Most bytes of a log that a failed test shows: its end.
 const SHOWN: usize = 64 * 1024;
@@ -77,6 +77,17 @@ impl Process {
     /// What it, and those that had the same log before, wrote to standard error.
     pub fn log(&self) -> String {
         read_log(&self.log)
+    }
+
+    /// Waits until a text is in its log.
+    pub async fn logged(&self, text: &str) {
+        self.logged_times(text, 1).await;
+    }
+
+    /// Waits until a text is in its log so many times.
+    pub async fn logged_times(&self, text: &str, times: usize) {
+        let what = format!("{text:?} in the log of {}", self.what);
+        until(&what, async || self.log().matches(text).count() >= times).await;
     }
 }
 

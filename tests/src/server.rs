@@ -84,12 +84,12 @@ impl ServerProcess {
 
     /// Waits until it has logged a text.
     pub async fn logged(&self, text: &str) {
-        soon(&format!("{text:?} in the server's log"), async {
-            while !self.log().contains(text) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        self.process.logged(text).await;
+    }
+
+    /// Waits until it has logged a text so many times.
+    pub async fn logged_times(&self, text: &str, times: usize) {
+        self.process.logged_times(text, times).await;
     }
 
     /// Kills it by SIGKILL, and waits until it is gone.

@@ -16,8 +16,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::soon;
 
-/// How long a program that has ended may take until all that it wrote has come through.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a program that has ended may take until all that it wrote has come through. It is waited for as long as
+/// this only where something that was started beside it keeps the terminal open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A program on a terminal of its own: all three of its streams are that terminal. Dropped, it is killed.
 #[derive(Debug)]

@@ -56,6 +56,11 @@ impl WorkerProcess {
         self.process.log()
     }
 
+    /// Waits until it has said a text.
+    pub async fn logged(&self, text: &str) {
+        self.process.logged(text).await;
+    }
+
     /// Waits for its end.
     pub async fn wait(&mut self) -> ExitStatus {
         self.process.wait().await

@@ -12,10 +12,11 @@ fn last_words(code: ErrorCode) -> ClientMessage {
 
 #[tokio::test]
 async fn connecting_where_nobody_listens_fails_and_names_the_address() {
-    // Bound and never listened on, so that nobody else can.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // Bound and not listened on, so that nobody else can while this lives.
+    let taken = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    taken.bind(any).expect("a free port");
     let address = format!("tcp://{}", taken.local_addr().expect("it has one"));
-    drop(taken);
     let error = patiently(Client::connect(&address))
         .await
         .expect_err("nobody is there");
@@ -24,6 +25,7 @@ async fn connecting_where_nobody_listens_fails_and_names_the_address() {
         "{error:?}"
     );
     assert!(error.to_string().contains(&address), "{error}");
+    drop(taken);
 }
 
 #[tokio::test]

@@ -283,7 +283,11 @@ async fn after_a_failed_sync_the_log_is_written_anew_before_it_is_read() {
     drop(store);
     let store = Disk::open(&dir);
     let third = std::fs::File::open(&log).unwrap();
-    assert_eq!(inode(&third), inode(&new), "without a marker it is left to SQLite");
+    assert_eq!(
+        inode(&third),
+        inode(&new),
+        "without a marker it is left to SQLite"
+    );
     store.close().await.unwrap();
 }
 
