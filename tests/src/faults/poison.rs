@@ -62,18 +62,21 @@ pub(super) async fn run(round: Round) -> Result<Tally, Skipped> {
         ));
     }
     for job in &contents.jobs {
-        let (status, charges) = if poison.is_some_and(|poison| poison.0 == job.id) {
-            (Status::Failed, MOST_DEATHS)
-        } else {
-            (Status::Completed, 0)
+        let is_poison = poison.is_some_and(|poison| poison.0 == job.id);
+        let (status, charges) = match is_poison {
+            true => (Status::Failed, MOST_DEATHS),
+            false => (Status::Completed, 0),
         };
-        if (job.status, job.charges) != (status, charges) {
+        if (job.status, job.charges) == (status, charges) {
+            if is_poison {
+                tally.notice("dead-lettered");
+            }
+        } else {
             tally.wrong.push(format!(
                 "job {} is {} after {} lost workers in a row, and should be {status} after {charges} ({:?})",
                 job.id, job.status, job.charges, job.reason
             ));
         }
     }
-    tally.notice("dead-lettered");
     Ok(tally)
 }

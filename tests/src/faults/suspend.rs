@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use super::round::{Round, Skipped, Tally};
 use super::scene::{BEGIN, Runs, Scene, stop};
+use crate::WorkerProcess;
 
 /// Jobs that the stopped worker has.
 const HELD: u32 = 3;
@@ -39,10 +40,44 @@ pub(super) async fn run(round: Round) -> Result<Tally, Skipped> {
     stop(other).await;
     scene.submit(1).await;
     let ended = &ended | &scene.drain().await;
-    stop(stopped).await;
+    let losses = Losses::of(stopped).await;
     let mut tally = scene.close(&ended, Runs::LastCounts).await;
-    for _ in &ids {
+    for _ in 0..losses.refused {
         tally.notice("late answers refused");
     }
+    for _ in 0..losses.given_up {
+        tally.notice("given up unanswered");
+    }
+    if losses.refused + losses.given_up != ids.len() {
+        tally
+            .wrong
+            .push(format!("of {HELD} runs the stopped worker lost {losses:?}"));
+    }
     Ok(tally)
+}
+
+/// What a worker says of runs that it lost.
+#[derive(Debug)]
+struct Losses {
+    /// Their answers came when they were another's.
+    refused: usize,
+    /// It learnt that before it had an answer.
+    given_up: usize,
+}
+
+impl Losses {
+    /// Those of a worker that is told to stop.
+    async fn of(mut worker: WorkerProcess) -> Self {
+        let status = worker.terminate().await;
+        assert!(
+            status.success(),
+            "a worker that is told to stop has not failed: {status}"
+        );
+        let log = worker.log();
+        let count = |said: &str| log.matches(said).count();
+        Self {
+            refused: count("reported too late"),
+            given_up: count("it is no longer this worker's") + count("its lease ran out"),
+        }
+    }
 }
