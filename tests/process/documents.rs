@@ -3,8 +3,9 @@
 //!
 //! A page's `bash` blocks are one session, in an empty directory. What stands behind the opening fence says more:
 //! `file:NAME` saves the block under that name, `needs:PROGRAM` leaves it out where there is no such program, and
-//! every line of a `text output` block has to be printed by the session. `console` blocks have commands for other
-//! places: a checkout, or a machine that jobq is installed on.
+//! the lines of all `text output` blocks have to be printed by the session, whole and in this order; `…` in a line
+//! stands for what differs each time. `console` blocks have commands for other places: a checkout, or a machine that
+//! jobq is installed on.
 
 mod claims;
 mod console;
@@ -15,12 +16,12 @@ mod units;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use jobq_tests::Finished;
 use jobq_tests::markdown::{Block, blocks};
 use jobq_tests::program::{finish, without_variables};
 use jobq_tests::server::free_port;
+use jobq_tests::{Finished, skipped};
 use tokio::process::Command;
 
 use crate::fixture::{directory, program, text};
@@ -28,7 +29,9 @@ use crate::fixture::{directory, program, text};
 const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../docs/GUIDE.md");
 const OPERATIONS: &str = include_str!("../../docs/OPERATIONS.md");
-const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
+
+/// Where there are pages: Markdown, and all of `contrib`. Each crate has one, too.
+const PLACES: [&str; 4] = ["", "docs", "fuzz", "contrib"];
 
 /// Stands in for ImageMagick where there is none: its images end in `END`.
 const CONVERT: &str = r#"#!/bin/sh
@@ -45,6 +48,57 @@ esac
 /// What the README's readers type, and what a test has instead of it.
 const CARGO_RUN: &str = "cargo run --release --";
 
+/// The project's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All pages, by their paths from the root.
+fn pages() -> Vec<(String, String)> {
+    let crates = names_in("crates")
+        .into_iter()
+        .map(|name| format!("crates/{name}"));
+    let places = PLACES.map(str::to_owned).into_iter().chain(crates);
+    let paths = places.flat_map(|place| {
+        let names = names_in(&place);
+        names.into_iter().map(move |name| match place.as_str() {
+            "" => name,
+            place => format!("{place}/{name}"),
+        })
+    });
+    let paths = paths.filter(|path| path.ends_with(".md") || path.starts_with("contrib/"));
+    let read = |path: String| {
+        let text = std::fs::read_to_string(root().join(&path)).expect("a page is text");
+        (path, text)
+    };
+    paths.map(read).collect()
+}
+
+/// What is in a directory of the project, in order.
+fn names_in(place: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(place)).expect("the directory is there");
+    let names = entries.map(|entry| entry.expect("it can be read").file_name());
+    let mut names: Vec<String> = names
+        .map(|name| name.into_string().expect("names are UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn all_documents_are_among_the_pages() {
+    let pages: Vec<String> = pages().into_iter().map(|(page, _)| page).collect();
+    for page in [
+        "README.md",
+        "docs/SECURITY.md",
+        "fuzz/README.md",
+        "crates/jobq-worker/README.md",
+        "contrib/Dockerfile",
+    ] {
+        assert!(pages.iter().any(|known| known == page), "{page}: {pages:?}");
+    }
+}
+
 #[test]
 fn the_readme_is_short() {
     let lines = README.lines().count();
@@ -55,12 +109,9 @@ fn the_readme_is_short() {
 async fn the_readmes_tour_works_when_it_is_pasted_into_one_shell() {
     assert!(README.contains(CARGO_RUN), "there is a tour");
     let said = follow(&README.replace(CARGO_RUN, "jobq")).await.success();
-    for result in ["hello, world", "hello, you"] {
-        assert!(
-            said.contains(result),
-            "{result:?} is not in what was printed:\n{said}"
-        );
-    }
+    let results = ["hello, you", r#"result …"hello, world\n""#];
+    let missing = missing_line(results, &said);
+    assert_eq!(missing, None, "in what was printed:\n{said}");
 }
 
 #[tokio::test]
@@ -107,7 +158,7 @@ fn usable(page: &str) -> Vec<Block> {
     let mut usable = blocks(page);
     usable.retain(|block| match block.value("needs") {
         Some(program) if !is_installed(program) => {
-            eprintln!("skipped, since there is no {program} here:\n{}", block.text);
+            skipped(format_args!("there is no {program} for this:\n{}", block.text));
             false
         }
         _ => true,
@@ -139,15 +190,40 @@ fn path_with_jobq(directory: &Path) -> String {
     format!("{}:{}", text(&bin), std::env::var("PATH").unwrap_or_default())
 }
 
-/// Each line that a page shows as output has been printed.
+/// The lines that a page shows as output have been printed, in their order.
 #[track_caller]
 fn expect_output(page: &str, said: &str) {
-    for block in usable(page).iter().filter(|block| block.has("output")) {
-        for line in block.text.lines() {
-            assert!(
-                said.contains(line),
-                "the page shows {line:?}, and what was printed is:\n{said}"
-            );
-        }
+    let blocks = usable(page);
+    let shown = blocks.iter().filter(|block| block.has("output"));
+    if let Some(line) = missing_line(shown.flat_map(|block| block.text.lines()), said) {
+        panic!("the page shows {line:?} behind what it shows before, and what was printed is:\n{said}");
     }
+}
+
+/// The first of these lines that does not follow those before it in what was printed; `…` stands for anything.
+fn missing_line<'a>(shown: impl IntoIterator<Item = &'a str>, said: &str) -> Option<&'a str> {
+    let mut printed = said.lines();
+    let mut is_printed = |shown: &str| {
+        printed.any(|line| match shown.split_once('…') {
+            Some((begin, end)) => line
+                .strip_prefix(begin)
+                .is_some_and(|rest| rest.ends_with(end) && rest.len() > end.len()),
+            None => line == shown,
+        })
+    };
+    shown.into_iter().find(|shown| !is_printed(shown))
+}
+
+#[test]
+fn a_line_is_missed_that_was_printed_in_part_or_before_the_others() {
+    let said = "revoked web\njob 12\nok\nend\n";
+    assert_eq!(missing_line(["job …", "ok"], said), None);
+    assert_eq!(missing_line(["ok", "job …"], said), Some("job …"));
+    assert_eq!(missing_line(["job", "end"], said), Some("job"));
+    assert_eq!(
+        missing_line(["job 12…"], said),
+        Some("job 12…"),
+        "it stands for something"
+    );
+    assert_eq!(missing_line(["end", "end"], said), Some("end"));
 }

@@ -1,33 +1,17 @@
 //! What the documents say of flags, exit codes and each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use jobq_tests::markdown::{blocks, prose};
 
-use super::{CONTRIBUTING, GUIDE, OPERATIONS, README};
+use super::{OPERATIONS, pages, root};
 use crate::fixture::program;
 
 /// Whoever sets it has the help texts in the operators' manual written anew.
 const BLESS: &str = "JOBQ_BLESS";
 
-/// All that may name a flag of jobq, and what it is called in a failure.
-const PAGES: [(&str, &str); 8] = [
-    ("README.md", README),
-    ("docs/GUIDE.md", GUIDE),
-    ("docs/OPERATIONS.md", OPERATIONS),
-    ("CONTRIBUTING.md", CONTRIBUTING),
-    ("docs/BENCHMARKS.md", include_str!("../../../docs/BENCHMARKS.md")),
-    ("contrib/Dockerfile", include_str!("../../../contrib/Dockerfile")),
-    (
-        "contrib/jobq.service",
-        include_str!("../../../contrib/jobq.service"),
-    ),
-    (
-        "contrib/jobq-worker@.service",
-        include_str!("../../../contrib/jobq-worker@.service"),
-    ),
-];
+/// Folders of the project and of its crates; what begins with one of them in code is a path.
+const FOLDERS: [&str; 6] = ["contrib/", "crates/", "docs/", "examples/", "fuzz/", "tests/"];
 
 #[tokio::test]
 async fn the_help_texts_in_the_operators_manual_are_those_of_the_binary() {
@@ -43,8 +27,7 @@ async fn the_help_texts_in_the_operators_manual_are_those_of_the_binary() {
         current = format!("{before}{fence}{}\n```\n{behind}", help.trim_end());
     }
     if std::env::var_os(BLESS).is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/OPERATIONS.md");
-        std::fs::write(path, current).expect("it can be written");
+        std::fs::write(root().join("docs/OPERATIONS.md"), current).expect("it can be written");
         return;
     }
     assert!(
@@ -94,8 +77,8 @@ async fn every_flag_that_a_document_uses_is_one_of_its_command() {
         known.insert(command, of_command);
     }
     let mut wrong = Vec::new();
-    for (page, text) in PAGES {
-        for (command, flag) in used(text, &known) {
+    for (page, text) in pages() {
+        for (command, flag) in used(&text, &known) {
             if !known[&command].contains(&flag) {
                 wrong.push(format!("{page}: `jobq {command}` has no {flag}"));
             }
@@ -106,12 +89,12 @@ async fn every_flag_that_a_document_uses_is_one_of_its_command() {
 
 #[tokio::test]
 async fn every_variable_that_a_document_names_sets_a_flag() {
-    let mut wrong = Vec::new();
-    let mut seen = 0;
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    let pages = pages();
     for command in commands().await {
         let help = program().run([command.as_str(), "--help"]).await.success();
         let (known, prefix) = (flags(&help), format!("JOBQ_{}_", command.to_uppercase()));
-        for (page, text) in PAGES {
+        for (page, text) in &pages {
             for rest in text.split(&prefix).skip(1) {
                 let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
                 let flag = &rest[..end.unwrap_or(rest.len())];
@@ -131,22 +114,75 @@ async fn every_variable_that_a_document_names_sets_a_flag() {
 }
 
 #[test]
-fn every_link_to_another_page_leads_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for (page, text) in PAGES.iter().filter(|(page, _)| page.ends_with(".md")) {
-        let here = root.join(page);
-        let here = here.parent().expect("a page is in a directory");
-        for target in prose(text).split("](").skip(1) {
+fn every_link_leads_to_a_page_and_to_a_heading_on_it() {
+    let pages = pages().into_iter().filter(|(page, _)| page.ends_with(".md"));
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (page, text) in pages {
+        let here = root().join(&page);
+        for target in prose(&text).split("](").skip(1) {
             let (target, _) = target.split_once(')').expect("a link ends");
-            let (path, _) = target.split_once('#').unwrap_or((target, ""));
-            if !path.is_empty() && !path.contains("://") {
-                assert!(
-                    here.join(path).exists(),
-                    "{page} links to {target}, which is not there"
-                );
+            if target.contains("://") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let there = match path {
+                "" => here.clone(),
+                path => here.with_file_name(path),
+            };
+            let leads = match heading {
+                "" => there.exists(),
+                heading => {
+                    std::fs::read_to_string(there).is_ok_and(|there| anchors(&there).contains(heading))
+                }
+            };
+            seen += 1;
+            if !leads {
+                wrong.push(format!("{page} links to {target}, which is not there"));
             }
         }
     }
+    assert!(seen > 50, "there are links: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_path_that_a_document_names_is_there() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (page, text) in pages() {
+        for path in paths(&prose(&text)) {
+            seen += 1;
+            let from_here = root().join(&page).with_file_name(path);
+            if !root().join(path).exists() && !from_here.exists() {
+                wrong.push(format!("{page} names {path}, which is not there"));
+            }
+        }
+    }
+    assert!(seen > 20, "there are paths: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a page's headings are called in links, in GitHub's manner.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let prose = prose(page);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| -> String {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text
+            .chars()
+            .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The paths from the root, or from a page's folder, that stand in code. What stands for several, by a `…` or a `*`, is none.
+fn paths(prose: &str) -> Vec<&str> {
+    let code = prose.split('`').skip(1).step_by(2);
+    let is_path = |code: &&str| {
+        FOLDERS.iter().any(|folder| code.starts_with(folder))
+            && !code.contains(|c: char| c.is_whitespace() || "…*{<".contains(c))
+    };
+    code.filter(is_path).collect()
 }
 
 /// The help of a command, and those of its own commands.
@@ -236,4 +272,13 @@ fn flags_are_found_in_commands_and_in_help_texts() {
         found,
         [("serve", "--data"), ("work", "--result"), ("work", "--drain")]
     );
+}
+
+#[test]
+fn headings_and_paths_are_found() {
+    let page = "# A `job`'s life\n```sh\n# no\n```\n## 1. C-D_e\n";
+    let expected: BTreeSet<String> = ["a-jobs-life", "1-c-d_e"].map(str::to_owned).into();
+    assert_eq!(anchors(page), expected);
+    let prose = "in `docs/A.md`, `tests/src/` and `crates/*`, by `docs/of no one`, and `x/docs/b`";
+    assert_eq!(paths(prose), ["docs/A.md", "tests/src/"]);
 }

@@ -1,14 +1,10 @@
 //! The commands in `console` blocks. Those of jobq are run; of the others, which build, install or need root, it is
 //! looked up whether what they name is there.
 
-use std::path::Path;
-
 use jobq_tests::markdown::blocks;
 
-use super::{CONTRIBUTING, GUIDE, OPERATIONS, README};
+use super::{pages, root};
 use crate::fixture::{directory, program};
-
-const BENCHMARKS: &str = include_str!("../../../docs/BENCHMARKS.md");
 
 /// How cargo runs the binary.
 const CARGO_RUN: [&str; 2] = ["cargo run -- ", "cargo run --release -- "];
@@ -16,14 +12,17 @@ const CARGO_RUN: [&str; 2] = ["cargo run -- ", "cargo run --release -- "];
 /// The console commands of all pages, without their comments.
 fn commands() -> Vec<String> {
     let mut commands = Vec::new();
-    for page in [README, GUIDE, OPERATIONS, CONTRIBUTING, BENCHMARKS] {
-        for block in blocks(page).iter().filter(|block| block.language == "console") {
+    for (_, page) in pages() {
+        for block in blocks(&page).iter().filter(|block| block.language == "console") {
             let lines = block.text.lines();
             commands.extend(lines.map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned()));
         }
     }
     commands
 }
+
+/// The commands of jobq that need nothing but a directory. Of the others the flags are looked up.
+const ALONE: [&str; 2] = ["demo", "bench"];
 
 /// What a command gives to jobq, if it is one of jobq.
 fn of_jobq(command: &str) -> Option<&str> {
@@ -36,6 +35,9 @@ async fn console_commands_of_jobq_can_be_run() {
     let directory = directory();
     let mut seen = 0;
     for arguments in commands().iter().filter_map(|command| of_jobq(command)) {
+        if !ALONE.iter().any(|alone| arguments.starts_with(alone)) {
+            continue;
+        }
         // As they stand there, they take many jobs, to be worth a look or a measurement.
         let fewer = ["--jobs", "200"];
         let mut command = program().command(arguments.split_whitespace().chain(fewer));
@@ -50,7 +52,7 @@ async fn console_commands_of_jobq_can_be_run() {
 
 #[test]
 fn other_console_commands_name_what_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let mut seen = 0;
     for command in commands()
         .into_iter()
@@ -68,6 +70,32 @@ fn other_console_commands_name_what_is_there() {
                 _ => continue,
             };
             assert!(path.exists(), "{command}: there is no {}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "there are such commands: {seen}");
+}
+
+#[test]
+fn the_programs_of_the_tests_have_the_flags_that_they_are_given() {
+    let mut seen = 0;
+    for command in commands() {
+        let Some((_, arguments)) = command.split_once("-p jobq-tests --bin ") else {
+            continue;
+        };
+        let name = arguments.split_whitespace().next().unwrap_or_default();
+        let source = root().join(format!("tests/src/bin/{name}.rs"));
+        let source = std::fs::read_to_string(source).unwrap_or_else(|error| panic!("{command}: {error}"));
+        let flags = arguments
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("--"));
+        for flag in flags.filter(|flag| !["", "help"].contains(flag)) {
+            let field = format!("    {}: ", flag.replace('-', "_"));
+            let named = format!("long = \"{flag}\"");
+            assert!(
+                source.contains(&field) || source.contains(&named),
+                "{command}: there is no --{flag}"
+            );
             seen += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use jobq_client::JobRequest;
 use jobq_tests::markdown::blocks;
-use jobq_tests::{Contents, History, NamedPipe, Process, ServerProcess, Via, check};
+use jobq_tests::{Contents, History, NamedPipe, Process, ServerProcess, Via, check, skipped};
 use tokio::process::Command;
 
 use super::{GUIDE, is_installed};
@@ -29,8 +29,7 @@ jobq.Worker("lasting", handle).work()
 #[tokio::test]
 async fn the_guides_python_worker_goes_on_with_its_run_when_the_server_was_killed() {
     if !is_installed("python3") {
-        eprintln!("skipped, since there is no python3 here");
-        return;
+        return skipped("there is no python3");
     }
     let directory = directory();
     save("jobq.py", directory.path());
