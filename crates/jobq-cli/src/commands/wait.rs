@@ -26,9 +26,9 @@ const REASON_WIDTH: usize = 200;
 #[command(after_long_help = "\
 It tells each job's end as it comes, and ends when all have ended. Attempts that
 fail and are to be repeated are told on standard error, those of the first 100
-jobs that are left. The exit code is that of the worst: 5 if a job failed, else 6 if one was cancelled, else 4 if
-one does not exist. With --json, each end is one line with one object, which has
-the job's result too.
+jobs that are left. The exit code is that of the worst: 5 if a job failed, else
+6 if one was cancelled, else 4 if one does not exist. With --json, each end is
+one line with one object, which has the job's result too.
 
 Examples:
   jobq wait 7 8 9 && echo all completed

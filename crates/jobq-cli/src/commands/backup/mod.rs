@@ -25,7 +25,8 @@ The server makes a copy while it goes on, in steps of a few milliseconds between
 its commits, checks it, and sends it here. All that was acknowledged before the
 call is in it, and more. FILE is there when it is whole, has the checksum that
 the server told, and is on the disk; until then it is FILE.part. Only you can
-read it: params and results are in it.
+read it: params and results are in it. So where the server asks for tokens, it
+takes one of the scope admin for all names.
 
 The server's disk needs room for the copy while it is made, beside its reserve.
 One backup is made at a time. `jobq restore` makes a data directory of it.
