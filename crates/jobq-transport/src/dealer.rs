@@ -107,7 +107,7 @@ impl<Io: ByteStream> StreamDealer<Io> {
     }
 
     fn write_some(&mut self, cx: &mut Context<'_>) {
-        if self.write_error.is_some() || self.writer.buffered() == 0 {
+        if self.write_error.is_some() || self.writer.is_flushed() {
             return;
         }
         if let Poll::Ready(Err(error)) = self.writer.poll_flush(cx) {

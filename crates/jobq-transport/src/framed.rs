@@ -148,6 +148,9 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 /// Messages to a stream.
 pub(crate) struct MessageWriter<W, M> {
     framed: tokio_serde::Framed<FramedWrite<W, FrameCodec>, M, M, Cbor>,
+    /// Whether something was encoded that the stream has not passed on. The buffer here does not tell: a stream may have
+    /// taken all of it into one of its own, as TLS does.
+    unflushed: bool,
 }
 
 impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
@@ -156,12 +159,14 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
         let frames = FramedWrite::with_capacity(io, FrameCodec::new(u32::MAX as usize), 0);
         Self {
             framed: tokio_serde::Framed::new(frames, Cbor::default()),
+            unflushed: false,
         }
     }
 
     /// Encodes a message into the buffer. It writes nothing, and the buffer has no limit of its own: whoever calls
     /// it bounds what is buffered.
     pub(crate) fn feed(&mut self, message: M) -> Result<(), StreamError> {
+        self.unflushed = true;
         Pin::new(&mut self.framed).start_send(message)
     }
 
@@ -170,10 +175,16 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
         self.framed.get_ref().write_buffer().len()
     }
 
-    /// Writes the buffer out.
+    /// Whether there is anything for [`poll_flush`](Self::poll_flush) to do.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.unflushed
+    }
+
+    /// Writes the buffer out, and has the stream pass on what it keeps back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.framed).poll_flush(cx).map_err(into_io);
         if flushed.is_ready() {
+            self.unflushed = false;
             give_back(self.framed.get_mut().write_buffer_mut(), 0);
         }
         flushed

@@ -16,6 +16,9 @@ const NUMBERS: usize = 64;
 /// One name's counts, with the name.
 const NAME_STATS: usize = 272;
 
+/// How far a backup has come, and the file's length and hash.
+const BACKUP_STATE: usize = 256;
+
 /// At least as many bytes as the message takes on the wire, and not many more.
 pub(super) fn weight(message: &ClientMessage) -> usize {
     FRAME
@@ -31,6 +34,10 @@ pub(super) fn weight(message: &ClientMessage) -> usize {
             ClientMessage::Cancelled(message) => message.jobs.len() * NUMBERS,
             ClientMessage::Retried(message) => items(&message.jobs),
             ClientMessage::Stats(message) => (message.names.len() + 2) * NAME_STATS,
+            ClientMessage::BackupState(message) => {
+                BACKUP_STATE + message.error.as_ref().map_or(0, WireSize::wire_size)
+            }
+            ClientMessage::BackupPart(message) => message.bytes.len(),
             ClientMessage::Refused(message) => message.error.wire_size(),
             ClientMessage::Error(ErrorMessage { error }) => error.wire_size(),
             ClientMessage::Beat(_) | ClientMessage::Closing(_) => 0,
@@ -74,9 +81,10 @@ fn items<T: WireSize>(items: &[T]) -> usize {
 #[cfg(test)]
 mod tests {
     use jobq_proto::message::{
-        Acknowledged, Beat, CancelOutcome, CancelResult, Cancelled, Closing, JobProgress, NameStats, Order,
-        OrderedJob, Progressed, ProgressedJob, Receipt, Refused, SettleOutcome, Settled, SettledRun, Stats,
-        Welcome,
+        Acknowledged, BackupFile, BackupPart, BackupPhase, BackupState, Beat, Cancel, CancelOutcome,
+        CancelResult, Cancelled, Closing, Ended, EndedJob, JobProgress, Jobs, NameStats, Order, OrderedJob,
+        Progressed, ProgressedJob, Receipt, Refused, Retried, RunRef, SettleOutcome, Settled, SettledRun,
+        Stats, Welcome,
     };
     use jobq_proto::{ErrorCode, Fence, Limits, Window, WireError};
     use uuid::Uuid;
@@ -165,6 +173,23 @@ mod tests {
         }
     }
 
+    fn backup_state() -> BackupState {
+        let file = BackupFile {
+            bytes: MAX,
+            sha256: vec![0; 32].into(),
+            commit: MAX,
+            jobs: MAX,
+        };
+        BackupState {
+            request: MAX,
+            phase: BackupPhase::Checking,
+            done: MAX,
+            of: MAX,
+            file: Some(file),
+            error: Some(error()),
+        }
+    }
+
     #[test]
     fn a_message_is_never_longer_than_its_weight_and_rarely_much_shorter() {
         let settled = SettledRun {
@@ -177,11 +202,39 @@ mod tests {
             outcome: CancelOutcome::AlreadyEnded,
         };
         let receipts = vec![Receipt::stored(MAX, true), Receipt::refused(error())];
-        for message in [
+        let ended = EndedJob {
+            id: MAX,
+            status: None,
+            reason: Some("r".repeat(500)),
+            result: Some(vec![0; 5_000].into()),
+            omitted: true,
+        };
+        let messages = [
             ClientMessage::Hello(welcome()),
             ClientMessage::Acknowledged(Acknowledged {
                 request: MAX,
+                jobs: receipts.clone(),
+            }),
+            ClientMessage::Retried(Retried {
+                request: MAX,
                 jobs: receipts,
+            }),
+            ClientMessage::Cancel(Cancel {
+                runs: vec![RunRef { id: MAX, fence: FENCE }; 100],
+            }),
+            ClientMessage::Jobs(Jobs {
+                request: MAX,
+                jobs: Vec::new(),
+                next: Some(MAX),
+            }),
+            ClientMessage::Ended(Ended {
+                request: MAX,
+                jobs: vec![ended; 3],
+            }),
+            ClientMessage::BackupState(backup_state()),
+            ClientMessage::BackupPart(BackupPart {
+                request: MAX,
+                bytes: vec![0; 48 * 1024].into(),
             }),
             ClientMessage::Order(Order {
                 jobs: vec![ordered(0), ordered(100_000)],
@@ -205,7 +258,12 @@ mod tests {
             ClientMessage::Error(ErrorMessage { error: error() }),
             ClientMessage::Beat(Beat { seq: MAX }),
             ClientMessage::Closing(Closing { within: MAX }),
-        ] {
+        ];
+        for name in ClientMessage::NAMES {
+            let is_it = |message: &ClientMessage| format!("{message:?}").starts_with(&format!("{name}("));
+            assert!(messages.iter().any(is_it), "a {name} is missing here");
+        }
+        for message in messages {
             let length = encode(&message)
                 .expect("the protocol's messages can be written")
                 .len();

@@ -8,6 +8,7 @@ mod addresses;
 mod certificates;
 mod codec;
 mod conformance;
+mod dealer;
 mod fixtures;
 mod hostile;
 mod tls;
