@@ -2,9 +2,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
 
 use crate::store::StoreError;
 
@@ -68,13 +70,27 @@ fn open(dir: &Path) -> io::Result<File> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     }
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        // What the holder wrote stays until the lock is ours.
-        .truncate(false)
-        .open(dir.join(FILE))
+    let mut options = OpenOptions::new();
+    // What the holder wrote stays until the lock is ours.
+    options.read(true).write(true).create(true).truncate(false);
+    open_own(&mut options, &dir.join(FILE))
+}
+
+/// Opens a file of a data directory by its own name. Whoever may write to the directory could put a link to another file
+/// there, which root, when it runs a command for the server's user, must not be led to change.
+pub(crate) fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 {
+        let what = format!(
+            "{} is no file of its own, but another thing or a link to it",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(file)
 }
 
 /// Says who holds the lock, for the server that finds it taken.

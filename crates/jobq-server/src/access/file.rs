@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{ChangeError, MAX_TOKENS, NamePatterns, Proof, Token, TokenHash, Tokens};
+use crate::lock::open_own;
 use crate::time::Wall;
 
 /// The file's name within the data directory.
@@ -119,8 +120,7 @@ impl TokenFile {
         let path = directory.into();
         let lock = || -> io::Result<File> {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            let lock = options().truncate(false).open(path.join(LOCK))?;
-            own_as(&lock, &path)?;
+            let lock = open_lock(&path)?;
             lock.lock()?;
             Ok(lock)
         };
@@ -151,8 +151,7 @@ impl TokenFile {
         let replace = || -> io::Result<()> {
             let new = self.path.join(NEW);
             let _ = std::fs::remove_file(&new); // What a crash has left; if it cannot be removed, opening it says why.
-            let mut file = options().create_new(true).open(&new)?;
-            own_as(&file, &self.path)?;
+            let mut file = create_new(&new, &self.path)?;
             file.write_all(write(tokens).as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
@@ -171,13 +170,31 @@ impl TokensError {
     }
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(MODE);
-    options
+fn open_lock(directory: &Path) -> io::Result<File> {
+    let path = directory.join(LOCK);
+    match create_new(&path, directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            open_own(OpenOptions::new().read(true).write(true), &path)
+        }
+        made => made,
+    }
 }
 
-/// Gives a file to whom the directory belongs, so that root may make tokens for a server with a user of its own.
+/// Makes a file that was not there, whatever name it has or is a link by.
+fn create_new(path: &Path, directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(path)?;
+    own_as(&file, directory)?;
+    Ok(file)
+}
+
+/// Gives a file that was made a moment ago to whom the directory belongs, so that root may make tokens for a server with
+/// a user of its own.
 fn own_as(file: &File, directory: &Path) -> io::Result<()> {
     let (ours, theirs) = (file.metadata()?, std::fs::metadata(directory)?);
     if ours.uid() == theirs.uid() {
@@ -338,6 +355,26 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("it is there").mode() & 0o777;
         assert_eq!((mode(&directory), mode(&directory.join(FILE))), (0o700, 0o600));
         assert!(!directory.join(NEW).exists());
+    }
+
+    #[test]
+    fn a_link_by_the_name_of_the_lock_leads_nowhere() {
+        let folder = tempfile::tempdir().expect("a directory can be made");
+        let foreign = folder.path().join("foreign");
+        std::fs::write(&foreign, "foreign").expect("it can be written");
+        let directory = folder.path().join("data");
+        std::fs::create_dir(&directory).expect("it can be made");
+        let lock = directory.join(LOCK);
+        for link in [std::os::unix::fs::symlink::<&Path, &Path>, std::fs::hard_link] {
+            link(&foreign, &lock).expect("it can be made");
+            let error = TokenFile::lock(&directory).expect_err("it is no file of its own");
+            assert!(matches!(error, TokensError::Io { .. }), "{error}");
+            std::fs::remove_file(&lock).expect("it can be removed");
+        }
+        // One that leads nowhere would make a file there.
+        std::os::unix::fs::symlink(folder.path().join("none"), &lock).expect("it can be made");
+        TokenFile::lock(&directory).expect_err("it is no file of its own");
+        assert!(!folder.path().join("none").exists());
     }
 
     #[test]

@@ -114,10 +114,11 @@ fn check_empty(dir: &Path) -> Result<(), RestoreError> {
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
+    // What a restore has left that was broken off; if it cannot be removed, opening it says why.
+    let _ = fs::remove_file(to);
     let mut copy = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(to)?;
     io::copy(&mut source, &mut copy)?;
