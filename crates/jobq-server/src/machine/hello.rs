@@ -56,6 +56,7 @@ impl Machine {
                 let (id, secret, is_resumed) = match (resumed, hello.resume) {
                     (Some(id), Some(resume)) => {
                         self.resume(id, peer, hello.label, work);
+                        self.end_forbidden_runs(id, &grant);
                         (id, resume.secret, true)
                     }
                     _ => {
@@ -125,13 +126,14 @@ impl Machine {
         let mut wanted = Map::new();
         let prefetch = work.prefetch;
         for NameCredit { name, jobs } in &work.names {
+            // First of all: whatever else is wrong is said with the name.
+            let job_name = name.parse::<JobName>()?;
             if *jobs > 0 && *jobs <= prefetch {
                 return Err(bad_request(format!(
                     "the worker holds at most {jobs} jobs of the name {name}, and {prefetch} of them are prefetched; \
                      the limits include those"
                 )));
             }
-            let job_name = name.parse::<JobName>()?;
             if !grant.may_touch(name) {
                 return Err(access::forbidden_name(name));
             }
@@ -255,6 +257,24 @@ impl Machine {
         self.end_work_on(old.map(|old| old.credits).unwrap_or_default());
         self.add_takers(id);
         self.sessions.update(id);
+    }
+
+    /// Ends runs of names that their worker may not touch any more, since it has come back with fewer rights.
+    fn end_forbidden_runs(&mut self, id: SessionId, grant: &Grant) {
+        if grant.is_unlimited() {
+            return;
+        }
+        let held: Vec<_> = self
+            .sessions
+            .find(id)
+            .map(|session| session.held.jobs().collect())
+            .unwrap_or_default();
+        for job in held {
+            let name = self.leases.find(job).map(|lease| lease.name);
+            if name.is_some_and(|name| !grant.may_touch(self.names.name(name).as_str())) {
+                self.end_run(job, End::Lost { charged: false });
+            }
+        }
     }
 
     /// Has the store know a worker's session; it gets no job before that is durable.

@@ -268,7 +268,7 @@ impl Machine {
                 Some(JobState::Live { job, policy, floor })
                     if floor.is_none_or(|floor| held.fence > floor) =>
                 {
-                    self.adopt_run(session, held, &job, policy)
+                    self.adopt_run(peer, session, held, &job, policy)
                 }
                 _ => false,
             };
@@ -312,10 +312,20 @@ impl Machine {
         self.settle(peer, session, reports);
     }
 
-    fn adopt_run(&mut self, session: SessionId, held: HeldRun, job: &LiveJob, policy: Policy) -> bool {
+    fn adopt_run(
+        &mut self,
+        peer: PeerId,
+        session: SessionId,
+        held: HeldRun,
+        job: &LiveJob,
+        policy: Policy,
+    ) -> bool {
         let Some(name) = self.names.find(job.name.as_str()) else {
             return false;
         };
+        if !self.may_touch(peer, name) {
+            return false; // It has come back with fewer rights.
+        }
         // Only a session that was there before the start can have runs from then: fences can be guessed.
         let awaited = self.recovery.absent.get(&name);
         if !awaited.is_some_and(|absent| absent.contains(&session)) || self.leases.find(job.id).is_some() {

@@ -2,12 +2,12 @@
 
 use jobq_proto::message::*;
 use jobq_proto::{ErrorCode, ServerMessage, Status};
-use jobq_server::access::Scope;
+use jobq_server::access::{Proof, Scope, Token, TokenHash};
 use jobq_transport::PeerId;
 use uuid::Uuid;
 
 use super::access::{token, world_of};
-use super::world::{Worker, World, job, secs, sized, work};
+use super::world::{Worker, World, held, job, secs, sized, work};
 
 /// A server with an admin, and with others that may touch names that begin with `own`.
 fn world() -> (World, PeerId) {
@@ -94,6 +94,77 @@ fn a_worker_is_refused_that_lists_a_name_it_may_not_touch() {
     ] {
         let (peer, _) = world.hello(Some(work(&names)), None);
         assert_eq!(world.closed(peer), expected, "{names:?}");
+    }
+}
+
+#[test]
+fn a_name_is_looked_at_before_anything_is_said_of_it() {
+    let (mut world, _) = world();
+    let forged = "x\n2026-01-01T00:00:00Z  INFO forged";
+    let work = Work {
+        prefetch: 1,
+        ..work(&[(forged, 1)])
+    };
+    let (peer, _) = world.hello(Some(work), None);
+    assert_eq!(world.closed(peer), Some(ErrorCode::BadName));
+}
+
+/// Two tokens of a worker, the second of which may touch less.
+fn narrowed() -> World {
+    let narrow = Token {
+        proof: Proof::Token(TokenHash::of("narrow")),
+        ..token("wide", Scope::Work, &["own"])
+    };
+    world_of(vec![
+        token("admin", Scope::Admin, &[]),
+        token("wide", Scope::Work, &["own", "other"]),
+        narrow,
+    ])
+}
+
+fn come_back_narrower(world: &mut World, worker: &Worker, orders: &[OrderedJob]) -> Worker {
+    world.show("narrow");
+    let worker = Worker {
+        work: work(&[("own", 2)]),
+        ..worker.clone()
+    };
+    let runs = orders
+        .iter()
+        .map(|order| held(order, RunState::Running))
+        .collect();
+    let worker = world.resume(&worker, runs);
+    assert!(worker.welcome.resumed);
+    world.show("admin");
+    worker
+}
+
+#[test]
+fn a_session_that_comes_back_with_fewer_rights_has_no_runs_of_the_other_names() {
+    for restarted in [false, true] {
+        let mut world = narrowed();
+        world.show("admin");
+        let admin = world.client();
+        let ids = [
+            world.submit_one(admin, job("own")),
+            world.submit_one(admin, job("other")),
+        ];
+        let worker = as_worker(&mut world, "wide", &[("own", 2), ("other", 2)]);
+        let orders = world.orders(&worker);
+        assert_eq!(orders.len(), 2);
+        if restarted {
+            world.crash_and_restart();
+        } else {
+            world.disconnect(worker.peer);
+        }
+        let worker = come_back_narrower(&mut world, &worker, &orders);
+        for order in &orders {
+            world.completed(&worker, order);
+        }
+        assert_eq!(
+            ids.map(|id| world.status(id)),
+            [Status::Completed, Status::Queued]
+        );
+        assert_eq!(world.view(ids[1]).charges, 0);
     }
 }
 
