@@ -42,7 +42,7 @@ impl Machine {
         let request = query.request;
         let only = self.names_of(peer);
         let planned = self.plan_query(query, only).and_then(|planned| {
-            if !self.reads.has_room_for_query() {
+            if !self.reads.has_room_for_query(peer) {
                 return Err(WireError::new(
                     ErrorCode::WindowExceeded,
                     "as many Queries wait as the server takes; repeat when some have been answered",

@@ -14,11 +14,15 @@ use crate::time::Now;
 /// Most questions under way or waiting, Queries and parts of copies apart; while there are as many, no message is taken in.
 const MAX_READS: usize = 64;
 
-/// Most Queries that the store is answering at a time. What people look at is slow at times, and holds nothing up.
-const MAX_QUERIES: usize = 16;
+/// Most Queries that the store has at a time: it answers one after the other, and what it has stands before whatever
+/// comes from others. What people look at is slow at times, and holds nothing else up.
+const MAX_QUERIES: usize = 4;
 
-/// Most Queries that wait beside those; more are refused.
+/// Most Queries that wait beside those; more are refused, save to peers of whom fewer wait than [`SHARE`].
 const MAX_QUERIES_WAITING: usize = 4_096;
+
+/// Queries of one peer that may wait however many of others do.
+const SHARE: usize = 4;
 
 /// A question's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,10 +77,49 @@ pub(super) struct Reads {
     last: u64,
     waiting: VecDeque<Asked>,
     purposes: Map<ReadToken, Purpose>,
-    queries_waiting: VecDeque<Asked>,
+    queries_waiting: Queries,
     queries_out: usize,
     /// Bounded by whoever asks for them.
     backup_parts: usize,
+}
+
+/// Queries that wait, taken from each peer in turn: whoever asks for much, or for what takes long to find, keeps nobody
+/// waiting but itself.
+#[derive(Default)]
+struct Queries {
+    by_peer: Map<PeerId, VecDeque<Asked>>,
+    /// The peers that have some, each once.
+    turn: VecDeque<PeerId>,
+    count: usize,
+}
+
+impl Queries {
+    fn put(&mut self, peer: PeerId, query: Asked) {
+        let waiting = self.by_peer.entry(peer).or_default();
+        if waiting.is_empty() {
+            self.turn.push_back(peer);
+        }
+        waiting.push_back(query);
+        self.count += 1;
+    }
+
+    fn take(&mut self) -> Option<Asked> {
+        let peer = self.turn.pop_front()?;
+        let waiting = self.by_peer.get_mut(&peer)?;
+        let query = waiting.pop_front();
+        if waiting.is_empty() {
+            self.by_peer.remove(&peer);
+        } else {
+            self.turn.push_back(peer);
+        }
+        self.count -= usize::from(query.is_some());
+        query
+    }
+
+    /// How many of one peer wait.
+    fn of(&self, peer: PeerId) -> usize {
+        self.by_peer.get(&peer).map_or(0, VecDeque::len)
+    }
 }
 
 impl Reads {
@@ -84,8 +127,8 @@ impl Reads {
         self.last += 1;
         let token = ReadToken(self.last);
         self.backup_parts += usize::from(matches!(purpose, Purpose::BackupPart { .. }));
-        if matches!(purpose, Purpose::Query { .. }) {
-            self.queries_waiting.push_back(Asked { token, read });
+        if let Purpose::Query { peer, .. } = purpose {
+            self.queries_waiting.put(peer, Asked { token, read });
         } else {
             self.waiting.push_back(Asked { token, read });
         }
@@ -97,7 +140,7 @@ impl Reads {
             if self.queries_out == MAX_QUERIES {
                 return None;
             }
-            let query = self.queries_waiting.pop_front()?;
+            let query = self.queries_waiting.take()?;
             self.queries_out += 1;
             Some(query)
         })
@@ -108,13 +151,13 @@ impl Reads {
         self.purposes.len()
     }
 
-    /// Whether another Query can be taken.
-    pub(super) fn has_room_for_query(&self) -> bool {
-        self.queries_waiting.len() < MAX_QUERIES_WAITING
+    /// Whether another Query of a peer can be taken.
+    pub(super) fn has_room_for_query(&self, peer: PeerId) -> bool {
+        self.queries_waiting.count < MAX_QUERIES_WAITING || self.queries_waiting.of(peer) < SHARE
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let others = self.queries_waiting.len() + self.queries_out + self.backup_parts;
+        let others = self.queries_waiting.count + self.queries_out + self.backup_parts;
         self.purposes.len() - others >= MAX_READS
     }
 
@@ -195,5 +238,67 @@ impl Machine {
         );
         self.refuse(peer, request, error);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::query::Listing;
+    use crate::store::Select;
+
+    fn ask(reads: &mut Reads, peer: u64) {
+        let query = crate::store::Query {
+            select: Select::Ids(Vec::new()),
+            only: crate::access::NamePatterns::all(),
+            params: false,
+            result: false,
+            runs: false,
+            max_bytes: 0,
+            now: crate::time::Wall(0),
+            max_attempts: 1,
+            patience: std::time::Duration::ZERO,
+        };
+        let purpose = Purpose::Query {
+            peer: PeerId(peer),
+            request: 0,
+            listing: Listing::Named,
+        };
+        reads.ask(Read::Query(query), purpose);
+    }
+
+    fn next_peer(reads: &mut Reads) -> Option<u64> {
+        let asked = reads.poll()?;
+        match reads.answered(asked.token) {
+            Purpose::Query { peer, .. } => Some(peer.0),
+            other => panic!("{other:?} was never asked for"),
+        }
+    }
+
+    #[test]
+    fn whoever_asks_for_much_keeps_nobody_waiting_but_itself() {
+        let mut reads = Reads::default();
+        for _ in 0..MAX_QUERIES_WAITING {
+            ask(&mut reads, 1);
+        }
+        assert!(!reads.has_room_for_query(PeerId(1)));
+        assert!(reads.has_room_for_query(PeerId(2)), "the others have a share");
+        assert_eq!(next_peer(&mut reads), Some(1));
+        ask(&mut reads, 2);
+        ask(&mut reads, 3);
+        let next: Vec<_> = (0..4).map(|_| next_peer(&mut reads)).collect();
+        assert_eq!(next, [1, 2, 3, 1].map(Some));
+        let rest = std::iter::from_fn(|| next_peer(&mut reads)).count();
+        assert_eq!(rest, MAX_QUERIES_WAITING - 3);
+        assert!(reads.queries_waiting.by_peer.is_empty());
+    }
+
+    #[test]
+    fn the_store_has_a_few_queries_at_a_time() {
+        let mut reads = Reads::default();
+        for _ in 0..2 * MAX_QUERIES {
+            ask(&mut reads, 1);
+        }
+        assert_eq!(std::iter::from_fn(|| reads.poll()).count(), MAX_QUERIES);
     }
 }
