@@ -183,11 +183,6 @@ impl Tokens {
         &self.entries
     }
 
-    /// Whether any entry is for a certificate. From the first one on, a certificate without an entry has no rights.
-    pub fn has_certificates(&self) -> bool {
-        self.entries.iter().any(|token| token.proof == Proof::Certificate)
-    }
-
     /// Adds an entry; says its id.
     ///
     /// # Errors
@@ -293,11 +288,9 @@ mod tests {
     fn a_certificate_has_one_entry_beside_the_tokens_of_its_name() {
         let mut tokens = Tokens::default();
         tokens.add(secret("1", "a"), NOW).expect("there is room");
-        assert!(!tokens.has_certificates());
         tokens
             .add(token("2", "a", Proof::Certificate), NOW)
             .expect("it is the first");
-        assert!(tokens.has_certificates());
         let second = tokens.add(token("3", "a", Proof::Certificate), NOW);
         assert_eq!(second, Err(ChangeError::CertificateKnown("a".to_owned())));
     }

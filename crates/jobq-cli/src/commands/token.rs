@@ -20,8 +20,8 @@ const SECOND: i64 = 1_000_000;
 #[derive(Debug, clap::Subcommand)]
 #[command(after_long_help = "\
 The list of tokens is the file `tokens` in the server's data directory. As soon as
-there is one, nobody gets in without a token of it, the shared token of
-JOBQ_TOKEN, or a client certificate. A server that runs reads it again on SIGHUP
+there is one, nobody gets in without a token of it, the shared token of JOBQ_TOKEN,
+or a client certificate that has an entry (--cert). A server that runs reads it again on SIGHUP
 (`systemctl reload jobq`): connections go on, save for those of revoked tokens.
 
 Scopes:
@@ -66,8 +66,7 @@ pub(crate) struct CreateArgs {
     /// Let it count for so long; for ever if it is left out
     #[arg(long, value_name = "DURATION", value_parser = times::positive_duration)]
     expires: Option<Duration>,
-    /// Make no token: let a client certificate of this name do so much. From the first on, certificates without such an
-    /// entry get in no more
+    /// Make no token: let a client certificate of this name do so much
     #[arg(long)]
     cert: bool,
     #[command(flatten)]
@@ -126,6 +125,7 @@ fn create(args: CreateArgs) -> anyhow::Result<()> {
         .map(|length| Wall((now.plus(length).0 / SECOND + 1) * SECOND));
     let file = TokenFile::lock(&args.directory.data).map_err(unusable)?;
     let mut tokens = file.load().map_err(unusable)?;
+    let is_first = tokens.entries().is_empty();
     let (token, secret) = if args.cert {
         let token = Token::for_certificate(args.name, args.scope, only, now, expires);
         (token.context("the system gives no random bytes")?, None)
@@ -135,7 +135,6 @@ fn create(args: CreateArgs) -> anyhow::Result<()> {
         (token, Some(secret))
     };
     let name = escape(&token.name).into_owned();
-    let is_first_certificate = args.cert && !tokens.has_certificates();
     let id = tokens.add(token, now).map_err(refused)?;
     file.save(&tokens).map_err(unusable)?;
     let what = if args.cert {
@@ -146,8 +145,10 @@ fn create(args: CreateArgs) -> anyhow::Result<()> {
     say(&format!(
         "made {what} with the id {id} for {name}; a server that runs counts it after SIGHUP"
     ));
-    if is_first_certificate {
-        say("from now on, client certificates without an entry get in no more");
+    if is_first {
+        say(
+            "from now on, nobody gets in without an entry of the list or the shared token; nor do client certificates",
+        );
     }
     let Some(secret) = secret else { return Ok(()) };
     say("the token is written to standard output, and shown this once");

@@ -113,20 +113,17 @@ impl Access {
         is_shared.then(|| Grant::everything(Credential::Shared))
     }
 
-    /// Whom the CA of client certificates has vouched for may do everything, as long as no certificate has an entry;
-    /// from then on, those that have one.
+    /// Where there is no list, whom the CA of client certificates has vouched for may do everything; where there is one,
+    /// those with an entry. That the list has no certificates (any more) opens nothing: revoking the last one must not.
     fn grant_certificate(&self, name: &str, now: Wall) -> Option<Grant> {
         let credential = Credential::Certificate(name.into());
-        match &self.tokens {
-            Some(tokens) if tokens.has_certificates() => {
-                let is_its = |entry: &&Token| {
-                    entry.proof == Proof::Certificate && entry.name == name && entry.is_valid(now)
-                };
-                let entry = tokens.entries().iter().find(is_its)?;
-                Some(Grant::of(credential, entry))
-            }
-            _ => Some(Grant::everything(credential)),
-        }
+        let Some(tokens) = &self.tokens else {
+            return Some(Grant::everything(credential));
+        };
+        let is_its =
+            |entry: &&Token| entry.proof == Proof::Certificate && entry.name == name && entry.is_valid(now);
+        let entry = tokens.entries().iter().find(is_its)?;
+        Some(Grant::of(credential, entry))
     }
 
     /// What whoever has shown this may do now.

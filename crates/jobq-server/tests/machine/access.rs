@@ -334,16 +334,15 @@ fn a_secret_of_another_length_resumes_nothing() {
 }
 
 #[test]
-fn a_certificate_allows_everything_until_the_first_has_an_entry() {
+fn a_certificate_allows_everything_where_there_is_no_list_and_else_what_its_entry_says() {
     let mut world = World::configured(|config| config.certificates = true);
     assert_eq!(world.refused_now(), Some(ErrorCode::BadToken), "nothing is shown");
     world.show_certificate("worker-1");
     let one = world.client();
     world.show_certificate("worker-2");
     let two = world.client();
-    world.reload(vec![token("a", Scope::Admin, &[])]);
-    assert!(world.is_open(one) && world.is_open(two));
-    world.reload(vec![certificate("worker-1", Scope::Work)]);
+    world.reload(vec![certificate("worker-1", Scope::Admin)]);
+    assert!(world.is_open(one));
     assert_eq!(world.closed(two), Some(ErrorCode::BadToken));
     assert_eq!(world.refused_now(), Some(ErrorCode::BadToken));
     world.show_certificate("worker-1");
@@ -351,10 +350,24 @@ fn a_certificate_allows_everything_until_the_first_has_an_entry() {
 }
 
 #[test]
+fn revoking_the_last_certificate_shuts_it_out() {
+    let mut world = World::configured(|config| config.certificates = true);
+    world.reload(vec![certificate("worker-1", Scope::Work)]);
+    world.show_certificate("worker-1");
+    let client = world.client();
+    world.reload(vec![]);
+    assert_eq!(world.closed(client), Some(ErrorCode::BadToken));
+    assert_eq!(world.refused_now(), Some(ErrorCode::BadToken));
+}
+
+#[test]
 fn a_token_counts_for_more_than_a_certificate_and_the_two_are_two_identities() {
     let mut world = World::configured(|config| {
         config.certificates = true;
-        config.tokens = Some(Tokens::new(vec![token("a", Scope::Work, &[])]));
+        config.tokens = Some(Tokens::new(vec![
+            token("a", Scope::Work, &[]),
+            certificate("a", Scope::Work),
+        ]));
     });
     world.show_certificate("a");
     let worker = world.worker(&[("x", 1)]);

@@ -220,7 +220,13 @@ mod tests {
                 jobs: receipts,
             }),
             ClientMessage::Cancel(Cancel {
-                runs: vec![RunRef { id: MAX, fence: FENCE }; 100],
+                runs: vec![
+                    RunRef {
+                        id: MAX,
+                        fence: FENCE
+                    };
+                    100
+                ],
             }),
             ClientMessage::Jobs(Jobs {
                 request: MAX,
