@@ -18,6 +18,9 @@ and says how many jobs are in it. Nothing that was there is changed: move the ol
 directory away first, whole, since its log and watermark belong to the old
 database.
 
+The list of tokens is no part of a backup: copy the file `tokens` of the old
+directory to the new one, or make new tokens, before a server starts on it.
+
 What was submitted after the backup is not in it, and what ended after it is
 still to be done: those jobs run again. The server that starts on it has another
 identity and higher fences: workers of the old one come to it, but none of their
