@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The protocol version in Hello is not one that the server speaks. The connection closes.
     WrongVersion,
-    /// The token in Hello is not accepted: it is unknown, or was revoked, or has expired, or one is missing. A token that
+    /// The token in Hello is not accepted: it is unknown, or was revoked, or has expired, or one is missing. A token
+    /// that
     /// was good is answered so when it is no longer. The connection closes.
     BadToken,
-    /// The token or certificate does not allow it: another scope, or a name that it may not touch. In answer to Hello the
+    /// The token or certificate does not allow it: another scope, or a name that it may not touch. In answer to Hello
+    /// the
     /// connection closes.
     Forbidden,
     /// The first message was not Hello. The connection closes.
@@ -44,7 +46,7 @@ pub enum ErrorCode {
     OutboxFull,
     /// Another connection resumed the session. The connection closes.
     SessionTaken,
-    /// The session's time is over, or its worker said goodbye. The connection closes.
+    /// What the peer may do was changed. The connection closes; it may come again at once.
     SessionEnded,
     /// The session is silent for longer than its time-to-live. The connection closes.
     SessionSilent,
@@ -250,5 +252,10 @@ impl WireError {
             message: message.into(),
             retry_after: None,
         }
+    }
+
+    /// A refusal of what can never be answered, however often it is sent.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
     }
 }

@@ -76,7 +76,8 @@ fn open(dir: &Path) -> io::Result<File> {
     open_own(&mut options, &dir.join(FILE))
 }
 
-/// Opens a file of a data directory by its own name. Whoever may write to the directory could put a link to another file
+/// Opens a file of a data directory by its own name. Whoever may write to the directory could put a link to another
+/// file
 /// there, which root, when it runs a command for the server's user, must not be led to change.
 pub(crate) fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = options

@@ -67,7 +67,8 @@ impl fmt::Debug for SecretToken {
     }
 }
 
-/// SHA-256 of a token: what is kept of it. 256 random bits need no salt and no slow hash, since nobody can try them all.
+/// SHA-256 of a token: what is kept of it. 256 random bits need no salt and no slow hash, since nobody can try them
+/// all.
 #[derive(Clone, Copy, Eq)]
 pub struct TokenHash([u8; 32]);
 

@@ -2,7 +2,8 @@
 //!
 //! The one door: a Hello becomes a [`Grant`] here or is refused, every message of a peer that may not do everything is
 //! looked at here, and the names that it may touch are asked for here. Names that it may not touch do not exist for it:
-//! whoever finds jobs for a peer goes through [`Machine::visible`] or gives the store [`Machine::names_of`].
+//! whoever finds jobs for a peer goes through [`Machine::visible`], asks [`Machine::may_touch`], or compares with
+//! [`Machine::names_of`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,8 @@ impl Access {
         is_shared.then(|| Grant::everything(Credential::Shared))
     }
 
-    /// Where there is no list, whom the CA of client certificates has vouched for may do everything; where there is one,
+    /// Where there is no list, whom the CA of client certificates has vouched for may do everything; where there is
+    /// one,
     /// those with an entry. That the list has no certificates (any more) opens nothing: revoking the last one must not.
     fn grant_certificate(&self, name: &str, now: Wall) -> Option<Grant> {
         let credential = Credential::Certificate(name.into());
@@ -319,6 +321,11 @@ impl Machine {
         grant.map(|grant| grant.only.clone()).unwrap_or_default()
     }
 
+    /// Whether nothing has to be kept from a peer.
+    pub(super) fn may_touch_all(&mut self, peer: PeerId) -> bool {
+        self.names_of(peer).are_all()
+    }
+
     /// Whether a peer may touch jobs of a name.
     pub(super) fn may_touch(&mut self, peer: PeerId, name: NameKey) -> bool {
         let only = self.names_of(peer);
@@ -340,7 +347,8 @@ impl Machine {
         states
     }
 
-    /// Other tokens count from now on. Whoever came with one that is still good notices nothing; the others' connections
+    /// Other tokens count from now on. Whoever came with one that is still good notices nothing; the others'
+    /// connections
     /// are closed, and what they work on waits as long as after any other end of a connection.
     pub fn handle_tokens(&mut self, now: Now, tokens: Option<Tokens>) {
         self.tick(now);
@@ -373,7 +381,8 @@ impl Machine {
         }
     }
 
-    /// Closes a connection whose rights have ended. Its runs end as if it were lost, but that is not charged to the jobs.
+    /// Closes a connection whose rights have ended. Its runs end as if it were lost, but that is not charged to the
+    /// jobs.
     fn revoke(&mut self, peer: PeerId, error: WireError) {
         let Some(known) = self.peers.find(peer) else {
             return;

@@ -135,7 +135,7 @@ impl Machine {
 
     fn cancel_next(&mut self, mut cancelling: Cancelling) {
         // Whoever may not touch all names is told nothing before it is known what the jobs are.
-        let may_touch_all = self.names_of(cancelling.peer).are_all();
+        let may_touch_all = self.may_touch_all(cancelling.peer);
         let Cancelling { results, open, .. } = &mut cancelling;
         open.retain(|place| {
             let result = &mut results[*place];
@@ -358,7 +358,7 @@ impl Machine {
         outcomes: &mut dyn Iterator<Item = InsertOutcome>,
     ) {
         let RetryStep { mut retrying, jobs } = step;
-        let names_conflict = self.names_of(retrying.peer).are_all();
+        let names_conflict = self.may_touch_all(retrying.peer);
         for job in jobs {
             let receipt = job.map_or_else(
                 |receipt| receipt,

@@ -202,16 +202,17 @@ impl Machine {
         let (file, reading) = found
             .and_then(|backup| Some((backup.file()?, backup.reading)))
             .ok_or_else(no_copy)?;
-        let bad = |message| Err(WireError::new(ErrorCode::BadRequest, message));
         if !(1..=BackupRead::MAX_LENGTH).contains(&length) {
             let most = BackupRead::MAX_LENGTH;
-            return bad(format!("the part's length is {length}; it is 1 to {most}"));
+            return Err(WireError::bad_request(format!(
+                "the part's length is {length}; it is 1 to {most}"
+            )));
         }
         if offset > file.bytes {
-            return bad(format!(
+            return Err(WireError::bad_request(format!(
                 "the part's offset is {offset}, and the copy has {} bytes",
                 file.bytes
-            ));
+            )));
         }
         if reading >= BackupRead::MAX_UNANSWERED {
             return Err(WireError::new(

@@ -10,7 +10,8 @@ use jobq_proto::{Backoff, JobName, Limits, Window};
 use super::retention::Keep;
 use crate::access::Tokens;
 
-/// The machine's settings. Its `Debug` says whether there is a token, and not which. [`Config::default`] is what `jobq serve` uses, and begins whatever is to differ from it:
+/// The machine's settings. Its `Debug` says whether there is a token, and not which. [`Config::default`] is what `jobq
+/// serve` uses, and begins whatever is to differ from it:
 ///
 /// ```
 /// let mut config = jobq_server::Config::default();
@@ -78,7 +79,8 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Most jobs, unless told otherwise. A waiting job takes 24 bytes of memory, a scheduled one about 100: so many take
+    /// Most jobs, unless told otherwise. A waiting job takes 24 bytes of memory, a scheduled one about 100: so many
+    /// take
     /// half a gigabyte to two, where a producer that runs away would end in a server that the system kills.
     pub const DEFAULT_JOBS: u64 = 20_000_000;
 }

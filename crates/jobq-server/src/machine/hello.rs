@@ -129,7 +129,7 @@ impl Machine {
             // First of all: whatever else is wrong is said with the name.
             let job_name = name.parse::<JobName>()?;
             if *jobs > 0 && *jobs <= prefetch {
-                return Err(bad_request(format!(
+                return Err(WireError::bad_request(format!(
                     "the worker holds at most {jobs} jobs of the name {name}, and {prefetch} of them are prefetched; \
                      the limits include those"
                 )));
@@ -138,7 +138,7 @@ impl Machine {
                 return Err(access::forbidden_name(name));
             }
             if wanted.insert(job_name, *jobs as usize).is_some() {
-                return Err(bad_request(format!("the name {name} is listed twice")));
+                return Err(WireError::bad_request(format!("the name {name} is listed twice")));
             }
         }
         Ok(WorkState {
@@ -180,7 +180,8 @@ impl Machine {
         }
     }
 
-    /// Forgets a name, unless there is something to know about it: a worker that comes again and again under other names
+    /// Forgets a name, unless there is something to know about it: a worker that comes again and again under other
+    /// names
     /// leaves nothing behind.
     pub(super) fn forget_name(&mut self, name: NameKey) {
         if !self.is_awaited(name) && self.names.forget_unused(name) {
@@ -406,6 +407,7 @@ impl Machine {
         self.outbox.close(peer, last, why);
         self.watches.forget(peer);
         self.peers.remove(peer);
+        self.leave_backup(peer);
     }
 
     /// New limits on what a worker wants to hold.
@@ -486,8 +488,4 @@ impl Machine {
 
 pub(super) fn hello_repeated() -> WireError {
     WireError::new(ErrorCode::HelloRepeated, "Hello comes once on a connection")
-}
-
-fn bad_request(message: String) -> WireError {
-    WireError::new(ErrorCode::BadRequest, message)
 }

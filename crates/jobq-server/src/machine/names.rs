@@ -107,7 +107,8 @@ impl Names {
         self.entries[key.0 as usize].workers -= 1;
     }
 
-    /// Forgets a name that no job has had and no session works on; whether it was one. Its key is given to another name.
+    /// Forgets a name that no job has had and no session works on; whether it was one. Its key is given to another
+    /// name.
     pub(super) fn forget_unused(&mut self, key: NameKey) -> bool {
         let entry = &self.entries[key.0 as usize];
         let is_used = entry.stored || entry.workers > 0 || entry.live.jobs > 0;
@@ -184,7 +185,8 @@ impl Names {
         counts.cancelled = counts.cancelled.saturating_sub(gone.cancelled);
     }
 
-    /// Up to `limit` of these names with their counts, by name; whether there are more; and all of them together. Jobs that leave
+    /// Up to `limit` of these names with their counts, by name; whether there are more; and all of them together. Jobs
+    /// that leave
     /// their workers count as what they are about to be, so that `processing` is what workers have.
     pub(super) fn stats(
         &self,

@@ -80,7 +80,11 @@ impl Machine {
             }
             (true, false, false) => (Select::Uuids(query.uuids), Listing::Named),
             (true, true, _) => self.plan_page(filter(query, items)?, &only),
-            _ => return Err(bad("a Query has ids, or uuids, or filters; give one of them")),
+            _ => {
+                return Err(WireError::bad_request(
+                    "a Query has ids, or uuids, or filters; give one of them",
+                ));
+            }
         };
         let query = store::Query {
             select,
@@ -180,10 +184,6 @@ impl Machine {
     }
 }
 
-fn bad(message: impl Into<String>) -> WireError {
-    WireError::new(ErrorCode::BadRequest, message)
-}
-
 /// Whether a Query has any of what makes it one for a page.
 fn is_filtered(query: &Query) -> bool {
     query.status.is_some()
@@ -199,23 +199,27 @@ fn is_filtered(query: &Query) -> bool {
 /// What a Query for a page asks for, checked.
 fn filter(query: Query, items: u64) -> Result<Filter, WireError> {
     if query.status == Some(Status::Unknown) {
-        return Err(bad("the status is none that this server knows"));
+        return Err(WireError::bad_request(
+            "the status is none that this server knows",
+        ));
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 || limit > items {
-        return Err(bad(format!("the limit is {limit}; it is 1 to {items}")));
+        return Err(WireError::bad_request(format!(
+            "the limit is {limit}; it is 1 to {items}"
+        )));
     }
     if let (Some(since), Some(until)) = (query.since, query.until)
         && since >= until
     {
-        return Err(bad(format!(
+        return Err(WireError::bad_request(format!(
             "since ({since}) is not before until ({until}), so no job can match"
         )));
     }
     if let Some(reason) = &query.reason
         && !(1..=MAX_REASON_TEXT).contains(&reason.len())
     {
-        return Err(bad(format!(
+        return Err(WireError::bad_request(format!(
             "the text to find in reasons has {} bytes; it has 1 to {MAX_REASON_TEXT}",
             reason.len()
         )));

@@ -11,7 +11,8 @@ use super::{Machine, Map};
 use crate::store::{JobState, Read, ReadAnswer, RunEnd, SessionId};
 use crate::time::Now;
 
-/// Most questions under way or waiting, Queries and parts of copies apart; while there are as many, no message is taken in.
+/// Most questions under way or waiting, Queries and parts of copies apart; while there are as many, no message is
+/// taken in.
 const MAX_READS: usize = 64;
 
 /// Most Queries that the store has at a time: it answers one after the other, and what it has stands before whatever

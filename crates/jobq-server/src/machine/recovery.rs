@@ -177,7 +177,7 @@ impl Machine {
             return self.refuse_peer(peer, error);
         };
         if work.holding != HoldingState::Awaited {
-            let error = WireError::new(ErrorCode::BadRequest, "Holding comes once on a connection");
+            let error = WireError::bad_request("Holding comes once on a connection");
             return self.refuse_peer(peer, error);
         }
         if holding.runs.len() as u64 > self.config.limits.items {
@@ -419,7 +419,8 @@ impl Machine {
             .remove(job.priority, job.due, job.id)
     }
 
-    /// Tells a worker that a run it named is over, once that is on disk: it forgets the run, which would be brought back by a
+    /// Tells a worker that a run it named is over, once that is on disk: it forgets the run, which would be brought
+    /// back by a
     /// crash that loses its end.
     fn tell_stale(&mut self, session: SessionId, run: RunRef) {
         let run = SettledRun {

@@ -35,7 +35,8 @@ const BELIEVED: Duration = Duration::from_secs(3600);
 /// No clock that has been set is before this (2025-01-01): a calendar that is follows the wall clock at once.
 const EARLIEST: Wall = Wall(1_735_689_600_000_000);
 
-/// After a start no record goes for so long, or for the uuid window if that is shorter: the calendar alone says how long
+/// After a start no record goes for so long, or for the uuid window if that is shorter: the calendar alone says how
+/// long
 /// the server was down, and clients are still repeating what it had not answered.
 const AFTER_START: Duration = Duration::from_secs(600);
 

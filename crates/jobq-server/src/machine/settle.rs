@@ -241,7 +241,7 @@ impl Machine {
         statuses: &[RunStatus],
     ) {
         let peer = self.sessions.find(session).and_then(|session| session.peer);
-        let may_touch_all = peer.is_none_or(|peer| self.names_of(peer).are_all());
+        let may_touch_all = peer.is_none_or(|peer| self.may_touch_all(peer));
         for ((run, reported), status) in reports.iter().zip(statuses) {
             let outcome = match status {
                 RunStatus::NoJob if may_touch_all => SettleOutcome::NotFound,

@@ -141,7 +141,8 @@ impl Machine {
         let created = self.arrival();
         let (due, until) = due(start, created, self.now);
         let bytes = params_bytes(params.len());
-        // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to be
+        // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to
+        // be
         // looked for: whoever repeats a submit is told what became of it, however full the queue is.
         let name = Arc::new(name);
         let admitted = self.admit(&name, bytes);
@@ -186,7 +187,7 @@ impl Machine {
     /// A Request's jobs are durable.
     pub(super) fn acknowledge(&mut self, taken: Taken, outcomes: &mut dyn Iterator<Item = InsertOutcome>) {
         let Taken { peer, request, jobs } = taken;
-        let only = self.names_of(peer);
+        let names_conflict = self.may_touch_all(peer);
         let jobs = jobs
             .into_iter()
             .map(|job| match job {
@@ -194,7 +195,7 @@ impl Machine {
                     let outcome = outcomes
                         .next()
                         .expect("the store answers every insert of a batch");
-                    self.inserted(new, outcome, only.are_all())
+                    self.inserted(new, outcome, names_conflict)
                 }
                 TakenJob::Refused(error) => Receipt::refused(error),
             })
@@ -205,7 +206,8 @@ impl Machine {
         }
     }
 
-    /// The store has said what became of a new job; if it is there, it begins to wait. The job that a uuid is in conflict
+    /// The store has said what became of a new job; if it is there, it begins to wait. The job that a uuid is in
+    /// conflict
     /// with is named only to whoever may touch all.
     pub(super) fn inserted(
         &mut self,
@@ -291,7 +293,8 @@ fn request_in_use(request: u64) -> WireError {
     )
 }
 
-/// From when on a job may run, and what it waits for if it asked for a time. Times that are asked for go by the calendar
+/// From when on a job may run, and what it waits for if it asked for a time. Times that are asked for go by the
+/// calendar
 /// as it is now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
 fn due(start: StartAt, created: Wall, now: Now) -> (Wall, Option<Until>) {
     let (due, until) = match start {

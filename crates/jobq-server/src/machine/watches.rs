@@ -185,8 +185,9 @@ impl Machine {
             );
             return self.refuse(peer, request, error);
         }
-        let may_touch_all = self.names_of(peer).are_all();
-        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have, or are of a
+        let may_touch_all = self.may_touch_all(peer);
+        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have, or are of
+        // a
         // name that does not exist for this peer.
         let ids: Vec<JobId> = jobs
             .iter()

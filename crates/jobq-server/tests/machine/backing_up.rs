@@ -1,6 +1,6 @@
 //! Backups: one at a time, kept for whoever fetches it, and for no longer.
 
-use jobq_proto::message::{Backup, BackupDone, BackupPhase, BackupRead, BackupState};
+use jobq_proto::message::{Backup, BackupDone, BackupPhase, BackupRead, BackupState, Goodbye};
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage};
 use jobq_server::store::{
     BackupFailure, BackupFailureKind, BackupFile, BackupOrder, BackupReport, BackupState as Standing,
@@ -141,6 +141,16 @@ fn a_client_that_is_gone_has_a_moment_to_come_back_for_its_backup() {
     world.advance(secs(10));
     assert_eq!(world.backups, [BackupOrder::Begin(A)], "it came back");
     world.disconnect(client);
+    world.advance(secs(6));
+    assert_eq!(world.backups, [BackupOrder::Begin(A), BackupOrder::Drop(A)]);
+}
+
+#[test]
+fn whoever_says_goodbye_leaves_its_backup_as_if_the_connection_were_gone() {
+    let mut world = World::new();
+    let client = world.client();
+    phase(&mut world, client, A);
+    world.send(client, ServerMessage::Goodbye(Goodbye {}));
     world.advance(secs(6));
     assert_eq!(world.backups, [BackupOrder::Begin(A), BackupOrder::Drop(A)]);
 }

@@ -362,7 +362,8 @@ impl World {
         self.set_mono(self.now.mono.plus(time));
     }
 
-    /// A server that is so slow that in one turn of its loop it hears of stored batches and answered questions, and does
+    /// A server that is so slow that in one turn of its loop it hears of stored batches and answered questions, and
+    /// does
     /// what is due, before anything is sent.
     pub(super) fn take_all_in_one_turn(&mut self) {
         self.disk.release();

@@ -89,7 +89,8 @@ pub fn check(dir: &Path, mut progress: impl FnMut(CheckProgress)) -> Result<Chec
     Ok(report)
 }
 
-/// Looks at everything in a backup, a file that nobody writes to, but whether its indexes fit its tables. Changes nothing
+/// Looks at everything in a backup, a file that nobody writes to, but whether its indexes fit its tables. Changes
+/// nothing
 /// and makes no file beside it. Blocks for as long as reading all of it takes, and more.
 ///
 /// # Errors

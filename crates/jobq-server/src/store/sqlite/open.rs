@@ -91,7 +91,8 @@ fn check_if_small(dir: &Path, db: &Connection) -> Result<(), StoreError> {
     }
 }
 
-/// The least epoch of a store that a copy was restored to: the seconds since 2025. The store that it is a copy of goes on
+/// The least epoch of a store that a copy was restored to: the seconds since 2025. The store that it is a copy of goes
+/// on
 /// or has gone on, and so may stores that were restored from the same copy before; none of them has been started once a
 /// second since then, so no fence of theirs comes again here.
 fn restored_epoch(now: Wall) -> u64 {

@@ -32,7 +32,8 @@ const HEAL_PART: u64 = 8;
 /// a part of the file system, if that is less. What is asked for may be nothing, and a quota shows in no number.
 const HEAL_LEAST: u64 = 1024 * 1024;
 
-/// Folding the log leaves at least so many bytes if it makes the database grow; or a part of the file system, if that is
+/// Folding the log leaves at least so many bytes if it makes the database grow; or a part of the file system, if that
+/// is
 /// less. A visitor that reads the log can keep its room from being used again, and a file costs more than its bytes.
 const FOLD_LEAVES: u64 = 256 * 1024;
 

@@ -42,7 +42,8 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
-/// Makes a backup the database of the directory `dir`, which is empty or made for it, after looking whether it is sound.
+/// Makes a backup the database of the directory `dir`, which is empty or made for it, after looking whether it is
+/// sound.
 /// It becomes another store when a server is started on it: see [`crate::store::Recovered::identity`]. Blocks.
 ///
 /// # Errors

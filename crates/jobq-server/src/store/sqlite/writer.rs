@@ -312,7 +312,8 @@ enum Filled {
     Left(Turn),
 }
 
-/// Gives up the copy that there is, so that jobs have its room. The report, if it was being made no more; else its maker
+/// Gives up the copy that there is, so that jobs have its room. The report, if it was being made no more; else its
+/// maker
 /// reports it.
 fn room_is_short(backups: &mut Backups, copying: Option<&mut Copying<'_, '_>>) -> Option<StoreEvent> {
     let id = backups.give_up()?;
