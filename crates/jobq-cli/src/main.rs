@@ -1,6 +1,7 @@
 //! The binary `jobq`: a server, workers that run commands, and everything else that a command line can do.
 //!
-//! [`cli`] says what can be typed, [`settings`] adds what variables and the configuration file say, [`commands`] does it, [`exit`] lists the exit codes, and [`output`] is the way to
+//! [`cli`] says what can be typed, [`settings`] adds what variables and the configuration file say, [`commands`] does
+//! it, [`exit`] lists the exit codes, and [`output`] is the way to
 //! standard output. What a user of the libraries would want is in the libraries.
 
 mod cli;

@@ -2,7 +2,8 @@
 //!
 //! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the
 //! file, so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the
-//! same parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not the
+//! same parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not
+//! the
 //! command line, [`mod@advice`] what to do about some others, and [`listing`] is for `jobq config`.
 
 mod advice;
@@ -253,7 +254,8 @@ fn is_of_one_call(argument: &Arg) -> bool {
     identity || argument.get_help_heading() == Some(WHICH_JOBS)
 }
 
-/// Whether the variable of an argument is there and empty, which counts as not set. An empty JOBQ_CONFIG says something.
+/// Whether the variable of an argument is there and empty, which counts as not set. An empty JOBQ_CONFIG says
+/// something.
 fn is_empty_variable(argument: &Arg) -> bool {
     let value = argument.get_env().and_then(std::env::var_os);
     argument.get_id() != CONFIG && value.is_some_and(|value| value.is_empty())

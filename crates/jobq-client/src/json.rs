@@ -1,9 +1,12 @@
 //! JSON and CBOR, as `docs/PROTOCOL.md` says they turn into each other.
 //!
-//! JSON goes to CBOR and back unchanged; a text with an integer that neither an `i64` nor a `u64` holds is refused, since
-//! it would come back as another number, and so is one with a key twice in an object, of which one would be lost. CBOR does not always come back: byte strings become text, and tags are dropped.
+//! JSON goes to CBOR and back unchanged; a text with an integer that neither an `i64` nor a `u64` holds is refused,
+//! since
+//! it would come back as another number, and so is one with a key twice in an object, of which one would be lost. CBOR
+//! does not always come back: byte strings become text, and tags are dropped.
 //!
-//! [`serde_json::Value`] has lost such integers and keys when it is made, so texts are to be given to [`to_cbor`] as they are.
+//! [`serde_json::Value`] has lost such integers and keys when it is made, so texts are to be given to [`to_cbor`] as
+//! they are.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -90,7 +93,8 @@ pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
     Ok(value_to_cbor(&value)?)
 }
 
-/// Looks in a JSON text for what [`serde_json::Value`] would lose: integers that neither an `i64` nor a `u64` holds, and
+/// Looks in a JSON text for what [`serde_json::Value`] would lose: integers that neither an `i64` nor a `u64` holds,
+/// and
 /// keys that an object has twice. For texts that are read by other means than [`to_cbor`], which does this too.
 ///
 /// # Errors

@@ -2,7 +2,8 @@
 //! reconnect. Without I/O: time and chance are arguments.
 //!
 //! [`submits`] keeps jobs until they are acknowledged, [`asks`] keeps questions, [`watches`] keeps who waits for
-//! which job, [`parts`] knows what is fetched of a backup. Each takes the numbers of its own [`Lane`], so that an answer tells whose it is.
+//! which job, [`parts`] knows what is fetched of a backup. Each takes the numbers of its own [`Lane`], so that an
+//! answer tells whose it is.
 
 pub(crate) mod asks;
 pub(crate) mod parts;

@@ -170,7 +170,8 @@ pub struct FrameCodec {
     begun: BegunFrame,
 }
 
-/// How long the frame is that a codec has begun to read, in bytes; 0 between two frames, and before its length is known.
+/// How long the frame is that a codec has begun to read, in bytes; 0 between two frames, and before its length is
+/// known.
 /// Clones are of the same codec.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BegunFrame(Arc<AtomicUsize>);

@@ -148,7 +148,8 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 /// Messages to a stream.
 pub(crate) struct MessageWriter<W, M> {
     framed: tokio_serde::Framed<FramedWrite<W, FrameCodec>, M, M, Cbor>,
-    /// Whether something was encoded that the stream has not passed on. The buffer here does not tell: a stream may have
+    /// Whether something was encoded that the stream has not passed on. The buffer here does not tell: a stream may
+    /// have
     /// taken all of it into one of its own, as TLS does.
     unflushed: bool,
 }

@@ -175,7 +175,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// The paths from the root, or from a page's folder, that stand in code. What stands for several, by a `…` or a `*`, is none.
+/// The paths from the root, or from a page's folder, that stand in code. What stands for several, by a `…` or a `*`,
+/// is none.
 fn paths(prose: &str) -> Vec<&str> {
     let code = prose.split('`').skip(1).step_by(2);
     let is_path = |code: &&str| {

@@ -118,7 +118,8 @@ impl Client {
         }
     }
 
-    /// Asks for many jobs, as many at a time as a message may name and some messages at a time; the answers stand in the
+    /// Asks for many jobs, as many at a time as a message may name and some messages at a time; the answers stand in
+    /// the
     /// jobs' order.
     async fn in_batches<'a, T, F>(
         &self,

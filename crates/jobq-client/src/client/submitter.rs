@@ -25,7 +25,8 @@ const HALF_WINDOWS: u64 = 3;
 /// window is full. Receipts come in the order of the jobs, one for each, and are kept until they are taken: a program
 /// that does not end should take them now and then. Dropping a submitter does not take back what it has sent.
 ///
-/// **When the server is full.** Jobs that it refuses for a passing reason (`queue_full`, `storage_full`) are sent again,
+/// **When the server is full.** Jobs that it refuses for a passing reason (`queue_full`, `storage_full`) are sent
+/// again,
 /// when it says, before any that had not been sent; meanwhile no more than one and a half windows of jobs are held, and
 /// pushing waits. [`Client::refusal`] tells why. The client's deadline is how long the submitter waits for the next
 /// answer to any of its jobs, not for all of them: a queue that becomes shorter, however slowly, takes them all in the

@@ -20,7 +20,8 @@ pub enum Unanswered {
 
 /// The unanswered questions of one client. `T` stands for whoever waits for an answer.
 ///
-/// The caller bounds how many there are. All of them may be carried out twice, so whatever is unanswered is asked again after a reconnect.
+/// The caller bounds how many there are. All of them may be carried out twice, so whatever is unanswered is asked
+/// again after a reconnect.
 #[derive(Debug)]
 pub struct Asks<T> {
     asks: BTreeMap<u64, Ask<T>>,

@@ -10,7 +10,8 @@ use super::Received;
 use super::link::Link;
 use crate::router::{Closed, PeerId, PeerInfo, RouterEvent};
 
-/// What a lane may hand out each time it is heard, in bytes, if others wait too. A lane whose next message is longer saves
+/// What a lane may hand out each time it is heard, in bytes, if others wait too. A lane whose next message is longer
+/// saves
 /// that up: so those who say little are not kept waiting by those who say much.
 const QUANTUM: usize = 16 * 1024;
 
@@ -144,7 +145,8 @@ impl Inbox {
         }
     }
 
-    /// Hands out up to `limit` events, and messages of about [`TAKE`] bytes, one a peer at a time; says how many. None only
+    /// Hands out up to `limit` events, and messages of about [`TAKE`] bytes, one a peer at a time; says how many. None
+    /// only
     /// if there is nothing.
     pub(super) fn take(&self, limit: usize, mut hand_out: impl FnMut(RouterEvent, &Arc<Link>)) -> usize {
         let mut state = self.lock();
@@ -188,7 +190,8 @@ impl Inbox {
         taken
     }
 
-    /// Hands out up to `limit` events and no message that `wanted` does not agree to, who is told whether an earlier one
+    /// Hands out up to `limit` events and no message that `wanted` does not agree to, who is told whether an earlier
+    /// one
     /// of the peer stays; says how many. All lanes are looked through.
     pub(super) fn take_some(
         &self,

@@ -1,7 +1,8 @@
 //! `jobq work`: runs a command for each job of the names that it is told.
 //!
 //! [`task`] makes a command of a job, with [`template`]; [`child`] runs it from its start to its last word, [`capture`]
-//! reads what it says, [`progress`] how far it has come, [`report`] turns that into the job's result or the reason of its failure, [`watch`] says what
+//! reads what it says, [`progress`] how far it has come, [`report`] turns that into the job's result or the reason of
+//! its failure, [`watch`] says what
 //! happens on the [`live`] log, and [`guard`] sees to it that no command outlives the worker.
 
 mod capture;
