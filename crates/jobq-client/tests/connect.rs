@@ -71,7 +71,7 @@ async fn an_error_that_cannot_pass_ends_everything_that_waits() {
         for _ in 0..2 {
             peer.read().await.expect("a Request and a Watch");
         }
-        peer.send(last_words(ErrorCode::Malformed)).await;
+        peer.send(last_words(ErrorCode::BadToken)).await;
     };
     let (submitted, waited, ()) = tokio::join!(patiently(submit), patiently(wait), script);
     assert!(

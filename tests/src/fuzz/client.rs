@@ -312,14 +312,14 @@ impl Play {
     fn lost(&mut self, script: &mut Script<'_>, error: &SessionError) {
         let chance = u32::from(script.byte()) << 24;
         let was_open = self.terms.take().is_some();
-        self.conversation.handle_lost(self.now, chance, error);
+        let goes_on = self.conversation.handle_lost(self.now, chance, error).is_some();
         if was_open {
             self.flying.clear();
             self.submits.handle_disconnected();
             self.asks.handle_disconnected();
             self.watches.handle_disconnected();
         }
-        if error.is_permanent() {
+        if !goes_on {
             // The client is over; another one begins.
             self.end();
             *self = Self::new();

@@ -16,6 +16,10 @@ const MAX_BEATS: usize = 16;
 /// No Beat follows another sooner than this, whatever the server asks for.
 const MIN_BEAT: Duration = Duration::from_millis(5);
 
+/// How many connections in a row may end with what looks like bytes that were changed on the way, once a server has
+/// answered. More are no accident: one side sends again and again what the other cannot read.
+const MAX_GARBLED: u32 = 8;
+
 /// One session's side of the conversation.
 ///
 /// The caller makes the connection when [`Conversation::poll_connect`] says so and reports what became of it:
@@ -35,6 +39,8 @@ pub struct Conversation {
     answered: Option<BootTime>,
     /// Connections in a row that did not last.
     failures: u32,
+    /// Those among them that ended with what may have been garbled on the way.
+    garbled: u32,
 }
 
 #[derive(Debug)]
@@ -94,6 +100,7 @@ impl Conversation {
             welcome: None,
             answered: None,
             failures: 0,
+            garbled: 0,
         }
     }
 
@@ -174,13 +181,17 @@ impl Conversation {
     /// The connection, or the attempt at one, is over. `chance` spreads the peers of a server that went away, so
     /// that they do not come back in one moment. The answer is how long to wait, or none for ever.
     pub fn handle_lost(&mut self, now: BootTime, chance: u32, error: &SessionError) -> Option<Duration> {
-        if error.is_permanent() {
-            self.phase = Phase::Over;
-            return None;
-        }
         // A connection that is closed as soon as it is made counts as a failure, else both sides would spin.
         if matches!(&self.phase, Phase::Open(open) if now.since(open.since) >= self.reconnect.max) {
             self.failures = 0;
+            self.garbled = 0;
+        }
+        // Who has answered before does speak the protocol.
+        if self.welcome.is_some() && error.may_be_garbled() && self.garbled < MAX_GARBLED {
+            self.garbled += 1;
+        } else if error.is_permanent() {
+            self.phase = Phase::Over;
+            return None;
         }
         if error.is_taken() {
             self.resume = None;
@@ -504,6 +515,40 @@ mod tests {
         assert_eq!(conversation.handle_lost(at(100), 0, &error), None);
         assert!(!conversation.poll_connect(at(100_000)));
         assert_eq!(conversation.poll_timeout(), BootTime::NEVER);
+    }
+
+    #[test]
+    fn bytes_that_were_garbled_on_the_way_are_sent_again_but_not_for_ever() {
+        let unreadable = SessionError::Protocol {
+            address: "tcp://somewhere".to_owned(),
+            what: "the frame is no message".to_owned(),
+        };
+        let mut fresh = conversation();
+        assert!(fresh.poll_connect(at(100)));
+        fresh.handle_connected(at(100));
+        let wait = fresh.handle_lost(at(100), 0, &unreadable);
+        assert_eq!(wait, None, "whoever that is never spoke the protocol");
+
+        for garbled in [unreadable, closed(ErrorCode::Malformed)] {
+            let mut conversation = conversation();
+            for hour in 1..100 {
+                open(&mut conversation, at(3_600 * hour));
+                let wait = conversation.handle_lost(at(3_600 * hour + 60), 0, &garbled);
+                assert!(wait.is_some(), "{garbled}: connections lasted in between");
+            }
+            let mut now = at(1_000_000);
+            let mut times = 0;
+            loop {
+                open(&mut conversation, now);
+                let Some(wait) = conversation.handle_lost(now, 0, &garbled) else {
+                    break;
+                };
+                now = now + wait;
+                times += 1;
+            }
+            assert_eq!(times, MAX_GARBLED - 1, "the last of those before was one too");
+            assert!(!conversation.poll_connect(at(2_000_000)));
+        }
     }
 
     #[test]

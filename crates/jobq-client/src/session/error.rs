@@ -72,8 +72,9 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Whether trying again cannot help, so that the session is over: a wrong version, a bad token, a message that
-    /// the server cannot read, a peer that is no jobq server, or a server in this process that is gone.
+    /// Whether trying again cannot help: a wrong version, a bad token, a message that the server cannot read, a peer that
+    /// is no jobq server, or a server in this process that is gone. The session is over then. Where a server has answered
+    /// it before, it tries a few times more if what cannot be read may have been changed on its way.
     pub fn is_permanent(&self) -> bool {
         match self {
             SessionError::Refused { error, .. } => !error.code.may_repeat(),
@@ -82,6 +83,18 @@ impl SessionError {
             // The same message would be repeated after every reconnect.
             SessionError::Send { source, .. } => matches!(source, SendError::Frame(_)),
             SessionError::HelloTimeout { .. } | SessionError::Silent { .. } => false,
+        }
+    }
+
+    /// Whether bytes that were changed on their way would end a connection so. They can do so in other ways, too.
+    pub(crate) fn may_be_garbled(&self) -> bool {
+        use ErrorCode as E;
+        match self {
+            SessionError::Protocol { .. } => true,
+            SessionError::Refused { error, .. } => {
+                matches!(error.code, E::Malformed | E::UnknownMessage | E::FrameTooLarge)
+            }
+            _ => false,
         }
     }
 
