@@ -29,7 +29,8 @@ pub enum ErrorCode {
     HelloTimeout,
     /// A frame that had begun did not end within the time for it. The connection closes.
     FrameTimeout,
-    /// The server has as many connections as it takes. The connection closes.
+    /// The server has as many connections as it takes, or tries as many tokens from this address as it does at a time.
+    /// The connection closes.
     TooManyPeers,
     /// The frame's length is over the limit. The connection closes; never send that frame again.
     FrameTooLarge,

@@ -206,16 +206,17 @@ impl Machine {
     /// Looks who says Hello, and lets the peer in, or not; at once as a rule.
     ///
     /// Wrong tokens from one place are answered later and later. So is the shared token from there: it may be one that
-    /// a person made up, and an answer that only wrong ones have to wait for would tell them apart at once. A token of
-    /// its own never waits, nor does who goes on with a session: 256 random bits cannot be guessed at any speed. So
-    /// nobody is locked out by what others try, not even from the same place.
+    /// a person made up, and an answer that only wrong ones have to wait for would tell them apart at once. Where more
+    /// are shown than get a turn, the others are sent away, right or wrong. A token of its own never waits, nor does who
+    /// goes on with a session: 256 random bits cannot be guessed at any speed. So what others try holds up nobody but
+    /// who shows the shared token from the same place.
     pub(super) fn knock(&mut self, peer: PeerId, hello: Hello) {
         let now = self.now;
         let Some(grant) = self.grant_for(peer, &hello) else {
             let wait = match self.peers.find(peer) {
                 Some(known) if hello.token.is_some() => self.access.failures.note(&known.info, now.mono),
                 // Without a token nothing was tried.
-                Some(_) => Duration::ZERO,
+                Some(_) => Some(Duration::ZERO),
                 None => return,
             };
             return self.answer_later(peer, wait, Waiting::Refusal);
@@ -227,12 +228,16 @@ impl Machine {
                 .is_none_or(|resume| self.resumable(resume, &grant, hello.work.is_some()).is_none());
         let wait = match self.peers.find(peer).filter(|_| may_be_guessed) {
             Some(known) => self.access.failures.wait(&known.info, now.mono),
-            None => Duration::ZERO,
+            None => Some(Duration::ZERO),
         };
         self.answer_later(peer, wait, Waiting::Hello(Box::new(hello)));
     }
 
-    fn answer_later(&mut self, peer: PeerId, wait: Duration, waiting: Waiting) {
+    /// Answers when the wait is over; none is a peer without a turn.
+    fn answer_later(&mut self, peer: PeerId, wait: Option<Duration>, waiting: Waiting) {
+        let Some(wait) = wait else {
+            return self.refuse_peer(peer, no_turn());
+        };
         let Some(known) = self.peers.find(peer) else {
             return;
         };
@@ -400,6 +405,14 @@ impl Machine {
 /// The same words for whatever is wrong with a token: who tries them learns nothing.
 fn bad_token() -> WireError {
     WireError::new(ErrorCode::BadToken, "the token is not accepted")
+}
+
+/// Too many tokens are tried from a place; whether this one is right was not looked at.
+fn no_turn() -> WireError {
+    WireError::new(
+        ErrorCode::TooManyPeers,
+        "wrong tokens come from this address, and others wait to hear about theirs; try again later",
+    )
 }
 
 pub(super) fn forbidden(message: impl Into<String>) -> WireError {

@@ -15,6 +15,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// what it runs is its for 5 s after its connection closed, and it looks for the server every 2 s.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
+/// Answers to one place are at least so far apart, over however many connections it asks: twenty a second.
+const APART: Duration = Duration::from_millis(50);
+
+/// No answer takes longer, also where others are under way to the same place.
+const LONGEST: Duration = Duration::from_secs(3);
+
 /// After so long without a wrong token, a place is like any other.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -39,12 +45,15 @@ enum Place {
 struct Failed {
     count: u32,
     last: Mono,
+    /// When the last of the answers that are under way to it is due.
+    answered: Mono,
 }
 
 impl Failures {
-    /// Notes a wrong token; how long its answer is to take.
-    pub(super) fn note(&mut self, from: &PeerInfo, now: Mono) -> Duration {
-        let wait = self.wait(from, now);
+    /// Notes a wrong token; how long its answer is to take. None if too many answers are under way to its place, so that
+    /// it gets none, and nothing is noted: as [`Failures::wait`] for a right one, which nobody may tell from it.
+    pub(super) fn note(&mut self, from: &PeerInfo, now: Mono) -> Option<Duration> {
+        let wait = self.wait(from, now)?;
         let place = Place::of(from);
         if self.places.len() >= MAX_PLACES && !self.places.contains_key(&place) {
             let quietest = self.places.iter().min_by_key(|(_, failed)| failed.last);
@@ -52,25 +61,42 @@ impl Failures {
                 self.places.remove(&quietest);
             }
         }
-        let failed = self.places.entry(place).or_insert(Failed { count: 0, last: now });
+        let failed = self.places.entry(place).or_insert(Failed {
+            count: 0,
+            last: now,
+            answered: now,
+        });
         let is_new = now.since(failed.last) >= FORGOTTEN_AFTER;
         failed.count = if is_new { 1 } else { failed.count.saturating_add(1) };
         failed.last = now;
-        wait
+        Some(wait)
     }
 
-    /// How long an answer that might be guessed is to take.
-    pub(super) fn wait(&self, from: &PeerInfo, now: Mono) -> Duration {
+    /// How long an answer that might be guessed is to take. None if too many are under way to its place.
+    pub(super) fn wait(&mut self, from: &PeerInfo, now: Mono) -> Option<Duration> {
         if self.places.is_empty() {
-            return Duration::ZERO;
+            return Some(Duration::ZERO);
         }
-        match self.places.get(&Place::of(from)) {
-            Some(failed) if now.since(failed.last) < FORGOTTEN_AFTER => {
-                let doubled = 1_u32.checked_shl(failed.count - 1).unwrap_or(u32::MAX);
-                FIRST_WAIT.saturating_mul(doubled).min(MAX_WAIT)
-            }
-            _ => Duration::ZERO,
+        match self.places.get_mut(&Place::of(from)) {
+            Some(failed) if now.since(failed.last) < FORGOTTEN_AFTER => failed.take_turn(now),
+            _ => Some(Duration::ZERO),
         }
+    }
+}
+
+impl Failed {
+    /// How long the next answer takes: as long as there were wrong ones before it, and until its turn among those that
+    /// are under way. None if that would be longer than any answer takes.
+    fn take_turn(&mut self, now: Mono) -> Option<Duration> {
+        let doubled = 1_u32.checked_shl(self.count - 1).unwrap_or(u32::MAX);
+        let wait = FIRST_WAIT.saturating_mul(doubled).min(MAX_WAIT);
+        let turn = self.answered.plus(APART).max(now.plus(wait));
+        let wait = turn.since(now);
+        if wait > LONGEST {
+            return None;
+        }
+        self.answered = turn;
+        Some(wait)
     }
 }
 
@@ -108,14 +134,61 @@ mod tests {
     #[test]
     fn answers_take_longer_and_longer_up_to_a_bound_and_the_first_is_at_once() {
         let mut failures = Failures::default();
-        let waits: Vec<_> = (0..8)
-            .map(|_| failures.note(&from("192.0.2.1:1"), NOW).as_millis())
-            .collect();
-        assert_eq!(waits, [0, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        let mut now = NOW;
+        let mut waits = Vec::new();
         for _ in 0..100 {
-            failures.note(&from("192.0.2.1:1"), NOW);
+            let wait = failures
+                .note(&from("192.0.2.1:1"), now)
+                .expect("one answer is under way");
+            waits.push(wait.as_millis());
+            now = now.plus(wait);
         }
-        assert_eq!(failures.wait(&from("192.0.2.1:2"), NOW), MAX_WAIT);
+        assert_eq!(waits[..8], [0, 100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        assert_eq!(failures.wait(&from("192.0.2.1:2"), now), Some(MAX_WAIT));
+    }
+
+    #[test]
+    fn many_guesses_at_a_time_take_turns_and_those_without_a_turn_are_not_looked_at() {
+        let mut failures = Failures::default();
+        let guess = from("192.0.2.1:1");
+        let mut answers = Vec::new();
+        // Each millisecond one more, for ten seconds.
+        for milli in 0..10_000 {
+            let now = NOW.plus(Duration::from_millis(milli));
+            if let Some(wait) = failures.note(&guess, now) {
+                assert!(wait <= LONGEST, "{wait:?}");
+                answers.push(now.plus(wait));
+            }
+        }
+        assert!(
+            answers[1..]
+                .windows(2)
+                .all(|pair| pair[1].since(pair[0]) >= APART),
+            "but for the first, which was answered at once"
+        );
+        let (first, last) = (answers[0], answers[answers.len() - 1]);
+        let most = last.since(first).as_millis() / APART.as_millis() + 1;
+        assert!(
+            answers.len() as u128 <= most && answers.len() > 100,
+            "{}",
+            answers.len()
+        );
+        // Nothing tells a right one from a wrong one: it takes a turn too, or gets none.
+        let now = NOW.plus(Duration::from_secs(10));
+        while failures.note(&guess, now).is_some() {}
+        assert_eq!(failures.wait(&guess, now), None);
+        let next = now.plus(APART);
+        assert!(
+            failures
+                .wait(&guess, next)
+                .is_some_and(|wait| wait + APART > LONGEST)
+        );
+        assert_eq!(failures.note(&guess, next), None);
+        assert_eq!(
+            failures.wait(&from("192.0.2.2:1"), next),
+            Some(Duration::ZERO),
+            "another place"
+        );
     }
 
     #[test]
@@ -124,22 +197,31 @@ mod tests {
         for _ in 0..5 {
             failures.note(&from("192.0.2.1:1"), NOW);
         }
-        assert_eq!(failures.wait(&from("192.0.2.2:1"), NOW), Duration::ZERO);
+        assert_eq!(failures.wait(&from("192.0.2.2:1"), NOW), Some(Duration::ZERO));
         let later = NOW.plus(FORGOTTEN_AFTER);
-        assert_eq!(failures.note(&from("192.0.2.1:1"), later), Duration::ZERO);
-        assert_eq!(failures.wait(&from("192.0.2.1:1"), later), FIRST_WAIT);
+        assert_eq!(failures.note(&from("192.0.2.1:1"), later), Some(Duration::ZERO));
+        assert_eq!(failures.wait(&from("192.0.2.1:1"), later), Some(FIRST_WAIT));
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_place_and_so_is_a_socket() {
         let mut failures = Failures::default();
         failures.note(&from("[2001:db8:1:2:3::1]:1"), NOW);
-        assert_eq!(failures.wait(&from("[2001:db8:1:2:4::9]:1"), NOW), FIRST_WAIT);
-        assert_eq!(failures.wait(&from("[2001:db8:1:3::1]:1"), NOW), Duration::ZERO);
+        assert_eq!(
+            failures.wait(&from("[2001:db8:1:2:4::9]:1"), NOW),
+            Some(FIRST_WAIT)
+        );
+        assert_eq!(
+            failures.wait(&from("[2001:db8:1:3::1]:1"), NOW),
+            Some(Duration::ZERO)
+        );
         failures.note(&from("[::ffff:192.0.2.1]:1"), NOW);
-        assert_eq!(failures.wait(&from("192.0.2.1:7"), NOW), FIRST_WAIT);
+        assert_eq!(failures.wait(&from("192.0.2.1:7"), NOW), Some(FIRST_WAIT));
         failures.note(&from("/run/jobq.sock process 7"), NOW);
-        assert_eq!(failures.wait(&from("/run/jobq.sock process 8"), NOW), FIRST_WAIT);
+        assert_eq!(
+            failures.wait(&from("/run/jobq.sock process 8"), NOW),
+            Some(FIRST_WAIT)
+        );
     }
 
     #[test]
@@ -157,7 +239,7 @@ mod tests {
             failures.note(&address(number), NOW.plus(Duration::from_millis(number as u64)));
         }
         assert_eq!(failures.places.len(), MAX_PLACES);
-        assert_eq!(failures.wait(&address(0), NOW), Duration::ZERO);
-        assert_eq!(failures.wait(&address(1), NOW), FIRST_WAIT);
+        assert_eq!(failures.wait(&address(0), NOW), Some(Duration::ZERO));
+        assert_eq!(failures.wait(&address(1), NOW), Some(FIRST_WAIT));
     }
 }

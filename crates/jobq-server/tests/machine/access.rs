@@ -403,6 +403,7 @@ fn the_shared_token_waits_as_a_wrong_one_does_and_is_let_in_all_the_same() {
         world.show("wrong");
         world.hello(None, None);
     }
+    world.advance(secs(3));
     let wrong = world.refusal_takes("wrong");
     world.show("shared");
     let (peer, welcome) = world.hello(None, None);
@@ -410,6 +411,28 @@ fn the_shared_token_waits_as_a_wrong_one_does_and_is_let_in_all_the_same() {
     assert_eq!(world.answer_takes(peer), wrong);
     assert!(world.is_open(peer));
     assert_eq!(wrong, secs(2), "nobody is locked out");
+}
+
+#[test]
+fn where_more_tokens_are_shown_than_get_a_turn_right_and_wrong_ones_are_sent_away_alike() {
+    let mut world = World::configured(|config| {
+        config.token = Some("shared".to_owned());
+        config.tokens = Some(Tokens::new(vec![token("own", Scope::Admin, &[])]));
+    });
+    world.shown.address = Some("192.0.2.1:1".to_owned());
+    for _ in 0..100 {
+        world.show("wrong");
+        world.hello(None, None);
+    }
+    for shown in ["wrong", "shared"] {
+        world.show(shown);
+        assert_eq!(world.refused_now(), Some(ErrorCode::TooManyPeers), "{shown}");
+    }
+    world.show("own");
+    world.client();
+    world.shown.address = Some("192.0.2.2:1".to_owned());
+    world.show("shared");
+    world.client();
 }
 
 #[test]
