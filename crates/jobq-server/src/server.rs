@@ -147,7 +147,7 @@ impl Server {
     /// # Errors
     /// When the directory is in use or cannot be used, the database is not one of jobq's, from a newer version or
     /// behind what was acknowledged, or an address cannot be listened on.
-    pub async fn start(mut self) -> Result<RunningServer, StartError> {
+    pub async fn start(self) -> Result<RunningServer, StartError> {
         let now = SystemClock.now();
         let birth = Birth {
             identity: new_identity()?,
@@ -155,23 +155,28 @@ impl Server {
         };
         let settings = self.store;
         match self.data.clone() {
-            None => self.start_with(MemoryStore::new(birth)).await,
+            None => self.start_with(MemoryStore::new(birth), None).await,
             Some(path) => {
-                let (store, tokens) = tokio::task::spawn_blocking(move || {
+                let (store, listed) = tokio::task::spawn_blocking(move || {
                     let lock = DataDir::lock(&path)?;
-                    let tokens = Tokens::load(&path)?;
+                    let listed = Tokens::load(&path)?;
                     let store = SqliteStore::open_with(&path, birth, settings)?.holding(lock);
-                    Ok::<_, StartError>((store, tokens))
+                    Ok::<_, StartError>((store, listed))
                 })
                 .await
                 .expect("opening a store does not panic")?;
-                self.config.tokens = tokens.or(self.config.tokens);
-                self.start_with(store).await
+                self.start_with(store, listed).await
             }
         }
     }
 
-    async fn start_with<S: Store + 'static>(self, mut store: S) -> Result<RunningServer, StartError> {
+    /// Starts with the list of tokens of its data directory, if that has one; it counts for more than that of the
+    /// settings.
+    async fn start_with<S: Store + 'static>(
+        self,
+        mut store: S,
+        listed: Option<Tokens>,
+    ) -> Result<RunningServer, StartError> {
         let Self {
             mut config,
             router,
@@ -180,7 +185,8 @@ impl Server {
             data,
             ..
         } = self;
-        config.certificates |= bind.tls.as_ref().is_some_and(ServerTls::asks_for_certificates);
+        let own_tokens = config.tokens.take();
+        config.tokens = listed.or_else(|| own_tokens.clone());
         let (tokens, tokens_changed) = watch::channel(config.tokens.clone());
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(StartError::Random)?;
@@ -208,6 +214,7 @@ impl Server {
             endpoint: Endpoint::Memory(connector),
             tls: bind.tls,
             data,
+            own_tokens,
             tokens,
             stop,
             task: tokio::spawn(driver.run(close_within)),
@@ -241,6 +248,8 @@ pub struct RunningServer {
     endpoint: Endpoint,
     tls: Option<ServerTls>,
     data: Option<PathBuf>,
+    /// What counts as long as its data directory has no list.
+    own_tokens: Option<Tokens>,
     tokens: watch::Sender<Option<Tokens>>,
     stop: watch::Sender<Stop>,
     task: JoinHandle<Result<(), ServeError>>,
@@ -259,7 +268,7 @@ impl RunningServer {
 
     /// Reads the files again that may change while it runs: its certificates, for the connections to come, and the list
     /// of tokens of its data directory. Connections go on as they are, save for those that came with a token which is
-    /// not in the list any more.
+    /// not in the list any more. Where the directory has never had a list, that of [`Config`] stays in use.
     ///
     /// # Errors
     /// What is wrong with the files; what was read before stays in use.
@@ -282,13 +291,13 @@ impl RunningServer {
         Ok(())
     }
 
-    /// A list that is gone would let everybody in.
+    /// A list that is gone would let others in than it did, or everybody.
     fn read_tokens(&self, data: &Path) -> Result<Option<Tokens>, TokensError> {
-        let read = Tokens::load(data)?;
-        if read.is_none() && self.tokens.borrow().is_some() {
-            return Err(TokensError::gone(data));
+        match Tokens::load(data)? {
+            Some(read) => Ok(Some(read)),
+            None if *self.tokens.borrow() == self.own_tokens => Ok(self.own_tokens.clone()),
+            None => Err(TokensError::gone(data)),
         }
-        Ok(read)
     }
 
     /// A handle that asks it to stop, from anywhere.
@@ -340,5 +349,45 @@ impl Stopper {
             *asked = (*asked).max(stop);
             faster
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{NamePatterns, Scope, Token, TokenFile};
+    use crate::time::Wall;
+
+    fn list(name: &str) -> Tokens {
+        let made = Token::generate(name.to_owned(), Scope::Admin, NamePatterns::all(), Wall(0), None);
+        let (token, _) = made.expect("the system has random bytes");
+        Tokens::new(vec![token])
+    }
+
+    #[tokio::test]
+    async fn tokens_of_the_settings_stay_in_use_until_the_data_directory_has_a_list_which_may_not_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            tokens: Some(list("own")),
+            ..Config::default()
+        };
+        let server = Server::new().config(config).data(dir.path());
+        let server = server.start().await.expect("it starts");
+        server.reload().expect("there never was a list");
+        assert_eq!(*server.tokens.borrow(), server.own_tokens);
+
+        let listed = list("listed");
+        let file = TokenFile::lock(dir.path()).expect("nobody else has it");
+        file.save(&listed).expect("it is written");
+        server.reload().expect("the list is good");
+        assert_eq!(*server.tokens.borrow(), Some(listed.clone()));
+        std::fs::remove_file(dir.path().join("tokens")).expect("it is there");
+        let gone = server.reload().expect_err("who was let in by it is not any more");
+        assert!(
+            matches!(gone, ReloadError::Tokens(TokensError::Gone { .. })),
+            "{gone}"
+        );
+        assert_eq!(*server.tokens.borrow(), Some(listed));
+        server.stop().await.expect("it stops");
     }
 }
