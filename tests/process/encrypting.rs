@@ -295,6 +295,66 @@ async fn a_key_that_everybody_may_read_is_warned_of() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_about_to_expire_is_warned_of_at_the_start_and_at_each_reload() {
+    const NEAR: &str = "the server's certificate expires in";
+
+    let directory = directory();
+    let certificates = Certificates::make(directory.path(), "certs").await;
+    let at = certificates.file("");
+    let renew = async |valid: &str| {
+        let renew = ["cert", "server", &at, "--force", "--valid", valid];
+        program().run(renew).await.success();
+    };
+    let server = certificates.serve(directory.path(), &[]).await;
+    assert!(!server.log().contains(NEAR), "it is valid for two years");
+    renew("9d").await;
+    server.signal(Signal::HUP);
+    server.logged(NEAR).await;
+    let log = server.log();
+    assert!(
+        log.contains(&certificates.file("server.pem")) && log.contains("SIGHUP"),
+        "{log}"
+    );
+
+    let second = directory.path().join("second");
+    std::fs::create_dir(&second).expect("it can be made");
+    let second = certificates.serve(&second, &[]).await;
+    second.logged(NEAR).await;
+}
+
+#[tokio::test]
+async fn it_is_shown_whom_certificates_are_for_and_when_they_expire() {
+    let directory = directory();
+    let certificates = Certificates::make(directory.path(), "certs").await;
+    let renew = [
+        "cert",
+        "client",
+        "web",
+        "--dir",
+        &certificates.file(""),
+        "--valid",
+        "90d",
+    ];
+    let made = program().run(renew).await.success();
+    let (ca, web) = (certificates.file("ca.pem"), certificates.file("web.pem"));
+    let shown = program().run(["cert", "show", &ca, &web]).await.success();
+    assert!(shown.starts_with("FILE") && shown.lines().count() == 3, "{shown}");
+    let json = program().run(["cert", "show", &web, "--json"]).await.success();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!((&json["name"], &json["valid"]), (&"web".into(), &true.into()));
+    // It is valid to the end of the day that was told.
+    let last = made.split("valid until ").nth(1).and_then(|rest| rest.get(..10));
+    let last: jiff::civil::Date = last.expect("a day is told").parse().expect("it is one");
+    let expires = json["expires"].as_str().expect("it does expire");
+    let next = last.tomorrow().expect("there is one").to_string();
+    assert!(expires.starts_with(&next), "{expires} {last}");
+    let said = program()
+        .run(["cert", "show", &certificates.file("web.key")])
+        .await;
+    assert!(said.failure(USAGE).contains("holds no certificate"));
+}
+
+#[tokio::test]
 async fn certificates_are_for_their_owner_and_never_replaced_unless_told_to() {
     let directory = directory();
     let certificates = Certificates::make(directory.path(), "certs").await;
@@ -409,6 +469,9 @@ async fn the_commands_that_cert_init_prints_are_ready_to_be_typed() {
                 .env("JOBQ_SERVE_DATA", &data);
             command
         };
+        if !hosts.is_empty() {
+            finish(shell(typed("jobq token create"))).await.success();
+        }
         let mut serve = shell(format!("exec env {}", typed("jobq serve")));
         serve.stdout(Stdio::piped());
         let mut server = Process::spawn(serve, "jobq serve", &directory.path().join("serve.log"));
@@ -420,6 +483,12 @@ async fn the_commands_that_cert_init_prints_are_ready_to_be_typed() {
         .await;
         assert!(line.is_ok_and(|line| line.is_some()), "it listens");
         finish(shell(typed("jobq stats"))).await.success();
+        if !hosts.is_empty() {
+            let mut without = shell(typed("jobq stats").replace("--token-file", "#"));
+            without.env("JOBQ_TOKEN", "");
+            let refused = finish(without).await.failure(UNREACHABLE);
+            assert!(refused.contains("bad_token"), "{refused}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod clock;
 mod driver;
+mod expiry;
 mod lock;
 pub mod machine;
 mod server;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::access::{Tokens, TokensError};
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Driver, ServeError, Stop};
+use crate::expiry;
 use crate::lock::DataDir;
 use crate::machine::{Config, Machine};
 use crate::store::{Birth, MemoryStore, SqliteSettings, SqliteStore, Store, StoreError};
@@ -209,6 +210,19 @@ impl Server {
         machine.begin(SystemClock.now());
         let (stop, stopped) = watch::channel(Stop::No);
         let driver = Driver::new(machine, router, store, SystemClock, stopped, tokens_changed);
+        let serving = driver.run(close_within);
+        let task = match bind.tls.clone() {
+            None => tokio::spawn(serving),
+            Some(tls) => {
+                expiry::warn(&tls);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        served = serving => served,
+                        never = expiry::watch(tls) => match never {},
+                    }
+                })
+            }
+        };
         Ok(RunningServer {
             addresses,
             endpoint: Endpoint::Memory(connector),
@@ -217,7 +231,7 @@ impl Server {
             own_tokens,
             tokens,
             stop,
-            task: tokio::spawn(driver.run(close_within)),
+            task,
         })
     }
 }
@@ -280,6 +294,7 @@ impl RunningServer {
             .transpose()?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
+            expiry::warn(tls);
         }
         if let Some(tokens) = tokens {
             self.tokens.send_if_modified(|known| {

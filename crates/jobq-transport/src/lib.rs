@@ -34,7 +34,9 @@ pub use memory::{MemoryConnector, MemoryListener};
 pub use router::{CloseReason, Closed, PeerId, PeerInfo, Router, RouterEvent};
 pub use stream_router::{BindOptions, RouterConfig, StreamRouter};
 pub use tcp::{TcpBind, TcpConnector};
-pub use tls::{ClientTls, ServerTls, TlsBind, TlsConnector, TlsError, TlsFailure, TlsFiles, TlsStream};
+pub use tls::{
+    CertificateInfo, ClientTls, ServerTls, TlsBind, TlsConnector, TlsError, TlsFailure, TlsFiles, TlsStream,
+};
 #[cfg(unix)]
 pub use unix::{UnixBind, UnixConnector};
 

@@ -2,12 +2,16 @@
 //!
 //! `server` is the side that is connected to, with certificates that can be exchanged while it listens; `client` the
 //! side that connects. `files` reads what both of them need, `stream` is the byte stream, `failure` says in words why
-//! two sides could not agree, and `identity` takes a name from a certificate that was verified.
+//! two sides could not agree, `identity` takes a name from a certificate that was verified, and `expiry` says until when
+//! one is valid.
 //!
 //! Sessions of TLS are not resumed: connections last, so a handshake is rare, and each one looks at both certificates
 //! anew. Nothing is sent before the handshake is through.
 
+mod certificate;
 mod client;
+mod der;
+mod expiry;
 mod failure;
 mod files;
 mod identity;
@@ -18,6 +22,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub use certificate::CertificateInfo;
 pub use client::{ClientTls, TlsConnector};
 pub use failure::TlsFailure;
 pub use files::TlsError;

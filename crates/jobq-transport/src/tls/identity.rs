@@ -3,17 +3,13 @@
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
+use super::der::{OID, PRINTABLE_STRING, SEQUENCE, SET, UTF8_STRING, expect, item};
+
 /// Longest name that is taken, in bytes: that of a host.
 const MAX_NAME: usize = 253;
 
 /// The OID of a common name, 2.5.4.3, as it stands in a certificate.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
 
 /// The name that a certificate is for: its first host name, else its first URI, else its common name. None if it has
 /// none of them, or one that is longer than a name may be or has control characters.
@@ -48,24 +44,6 @@ fn common_name(mut subject: &[u8]) -> Option<&str> {
         }
     }
     None
-}
-
-/// The content of the first item, which has to be of this kind, and what follows it.
-fn expect(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = item(bytes)?;
-    (found == tag).then_some((content, rest))
-}
-
-/// The first item in DER: its kind, its content, and what follows it. Nothing in a name is longer than 64 KiB.
-fn item(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (length, rest) = match bytes.get(1..)? {
-        [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
-        [0x81, length, rest @ ..] => (usize::from(*length), rest),
-        [0x82, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((bytes[0], content, rest))
 }
 
 #[cfg(test)]

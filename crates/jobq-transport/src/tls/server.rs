@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use jobq_proto::message::ErrorMessage;
 use jobq_proto::{ClientMessage, ErrorCode, WireError};
@@ -18,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use super::failure::{TlsFailure, in_words};
 use super::files::{self, TlsError};
 use super::stream::TlsStream;
-use super::{ALPN, HANDSHAKE, identity, provider};
+use super::{ALPN, HANDSHAKE, expiry, identity, provider};
 use crate::codec::encode;
 use crate::endpoint::TcpAddress;
 use crate::error::TransportError;
@@ -68,7 +69,14 @@ pub struct ServerTls {
 #[derive(Debug)]
 struct Shared {
     files: TlsFiles,
-    config: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// What was read from the files.
+#[derive(Debug, Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    expires: Option<SystemTime>,
 }
 
 impl ServerTls {
@@ -77,9 +85,9 @@ impl ServerTls {
     /// # Errors
     /// A file cannot be read or does not hold what it should, or the key is not the certificate's.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let config = RwLock::new(Arc::new(read(&files)?));
+        let current = RwLock::new(read(&files)?);
         Ok(Self {
-            shared: Arc::new(Shared { files, config }),
+            shared: Arc::new(Shared { files, current }),
         })
     }
 
@@ -88,9 +96,24 @@ impl ServerTls {
     /// # Errors
     /// As [`ServerTls::load`]. What was there before stays in use then.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = Arc::new(read(&self.shared.files)?);
-        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let read = read(&self.shared.files)?;
+        *self
+            .shared
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
+    }
+
+    /// When what is shown now expires: the certificate, or one of those that are shown with it. None where that cannot
+    /// be read.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.current().expires
+    }
+
+    /// The file that the certificate is read from.
+    pub fn certificate(&self) -> &Path {
+        &self.shared.files.cert
     }
 
     /// Whether peers have to show a certificate.
@@ -98,16 +121,16 @@ impl ServerTls {
         self.shared.files.client_ca.is_some()
     }
 
-    fn current(&self) -> Arc<ServerConfig> {
+    fn current(&self) -> Current {
         self.shared
-            .config
+            .current
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 }
 
-fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+fn read(files: &TlsFiles) -> Result<Current, TlsError> {
     let TlsFiles { cert, key, client_ca } = files;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -122,6 +145,7 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         }
     };
     let chain = files::certificates("the certificate", cert)?;
+    let expires = chain.iter().filter_map(expiry::of).min();
     files::warn_of_readers(key);
     let mut config = builder
         .with_single_cert(chain, files::key("the key", key)?)
@@ -130,7 +154,10 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     // A resumed session would not show its certificate again, which may have been taken out of use meanwhile.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Current {
+        config: Arc::new(config),
+        expires,
+    })
 }
 
 /// A TCP port that is listened on for TLS.
@@ -163,7 +190,7 @@ impl Listener for TlsBind {
 
     async fn accept(&mut self) -> io::Result<Self::Setup> {
         let setup = self.tcp.accept().await?;
-        let config = self.tls.current();
+        let config = self.tls.current().config;
         Ok(Box::pin(async move {
             let (stream, info) = setup.await?;
             let info = PeerInfo {

@@ -1,15 +1,17 @@
-//! `jobq cert`: certificates for a first set-up of TLS, with a CA of one's own.
+//! `jobq cert`: certificates for a first set-up of TLS, with a CA of one's own, and when any expire.
 
 mod authority;
 mod files;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
+use jobq_transport::CertificateInfo;
+use serde_json::json;
 
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Column, Output, Table, escape};
 use crate::times;
 
 use authority::{Authority, Kind, Pair, last_day};
@@ -33,7 +35,8 @@ where only you get at it. Whoever connects needs ca.pem, which is no secret.
 Examples:
   jobq cert init --host queue.example
   jobq cert client web
-  jobq cert server --host queue.example --force && kill -HUP SERVER")]
+  jobq cert server --host queue.example --force && kill -HUP SERVER
+  jobq cert show jobq-certs/*.pem")]
 pub(crate) enum Command {
     /// Make a CA and a server's certificate.
     #[command(after_long_help = Exit::TABLE)]
@@ -44,6 +47,9 @@ pub(crate) enum Command {
     /// Make a client's or worker's certificate, for a server with --tls-client-ca.
     #[command(after_long_help = Exit::TABLE)]
     Client(ClientArgs),
+    /// Show whom certificates are for, and when they expire.
+    #[command(after_long_help = Exit::TABLE)]
+    Show(ShowArgs),
 }
 
 /// The flags of `jobq cert init` and `jobq cert server`.
@@ -74,7 +80,18 @@ pub(crate) struct ClientArgs {
     common: Common,
 }
 
-/// The flags that all of them have.
+/// The flags of `jobq cert show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Files with certificates in PEM
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Write one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// The flags of those that make something.
 #[derive(Debug, clap::Args)]
 struct Common {
     /// Make certificates that are valid for so long; the CA's is valid for ten years
@@ -90,6 +107,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Init(args) => init(&args).context("failed to make certificates")?,
         Command::Server(args) => server(&args).context("failed to make the server's certificate")?,
         Command::Client(args) => client(&args).context("failed to make client certificates")?,
+        Command::Show(args) => show(&args).context("failed to show certificates")?,
     }
     Ok(Exit::Ok)
 }
@@ -123,25 +141,34 @@ fn init(args: &ServerArgs) -> anyhow::Result<()> {
     output.finish()
 }
 
-/// Two commands that work with what was made.
+/// Commands that work with what was made.
 fn say_how_to_start(output: &mut Output, directory: &Path, given: &[String]) -> anyhow::Result<()> {
     let at = directory.display();
     // Whoever is reached by others has to ask for something.
-    let (secret, listen, host) = match given.first() {
-        None => ("", "127.0.0.1", "localhost"),
-        Some(host) => ("JOBQ_TOKEN=SECRET ", "0.0.0.0", host.as_str()),
+    let (is_shared, listen, host) = match given.first() {
+        None => (false, "127.0.0.1", "localhost"),
+        Some(host) => (true, "0.0.0.0", host.as_str()),
     };
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.to_owned()
     };
-    output.line("Start a server, and see whether it answers:")?;
+    let mut shows = String::new();
+    if is_shared {
+        output.line("Make a token, start a server, and see whether it answers:")?;
+        output.line(format_args!(
+            "  jobq token create admin --scope admin > {at}/admin.token"
+        ))?;
+        shows = format!(" --token-file {at}/admin.token");
+    } else {
+        output.line("Start a server, and see whether it answers:")?;
+    }
     output.line(format_args!(
-        "  {secret}jobq serve --listen tls://{listen}:7420 --tls-cert {at}/server.pem --tls-key {at}/server.key"
+        "  jobq serve --listen tls://{listen}:7420 --tls-cert {at}/server.pem --tls-key {at}/server.key"
     ))?;
     output.line(format_args!(
-        "  {secret}jobq stats --server tls://{host}:7420 --tls-ca {at}/ca.pem"
+        "  jobq stats --server tls://{host}:7420 --tls-ca {at}/ca.pem{shows}"
     ))
 }
 
@@ -192,6 +219,49 @@ fn client(args: &ClientArgs) -> anyhow::Result<()> {
         "  --tls-ca {at}/ca.pem --tls-cert {at}/{name}.pem --tls-key {at}/{name}.key"
     ))?;
     output.finish()
+}
+
+fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let mut output = Output::new();
+    let mut table = Table::new([
+        Column::text("FILE", usize::MAX),
+        Column::text("NAME", usize::MAX),
+        Column::word("EXPIRES"),
+    ]);
+    let now = SystemTime::now();
+    for file in &args.files {
+        let found = CertificateInfo::read(file).map_err(|error| Exit::Usage.because(error))?;
+        for CertificateInfo { name, expires, .. } in found {
+            if args.json {
+                output.json(&json!({
+                    "file": file.display().to_string(),
+                    "name": name,
+                    "expires": expires.map(|expires| times::rfc3339(micros(expires))),
+                    "valid": expires.map(|expires| expires > now),
+                }))?;
+                continue;
+            }
+            table.row([
+                escape(&file.display().to_string()).into_owned(),
+                escape(name.as_deref().unwrap_or("-")).into_owned(),
+                match expires {
+                    None => "-".to_owned(),
+                    Some(expires) if expires > now => times::local(micros(expires)),
+                    Some(expires) => format!("{} (expired)", times::local(micros(expires))),
+                },
+            ]);
+        }
+    }
+    if !args.json {
+        output.table(&table)?;
+    }
+    output.finish()
+}
+
+/// A time in microseconds since 1970.
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The CA in a directory.
