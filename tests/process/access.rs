@@ -194,6 +194,94 @@ async fn scopes_and_names_are_kept_to_over_the_wire() {
 }
 
 #[tokio::test]
+async fn a_token_that_may_not_back_up_is_refused_and_leaves_no_file() {
+    let folder = directory();
+    let admin = token(folder.path(), &["admin", "--scope", "admin"]).await;
+    let mut limited = Vec::new();
+    for arguments in [
+        &["web", "--scope", "submit"][..],
+        &["worker", "--scope", "work"],
+        &["some", "--scope", "admin", "--only", "mail.*"],
+    ] {
+        limited.push(token(folder.path(), arguments).await);
+    }
+    let server = ServerProcess::start(&program(), folder.path(), Via::Tcp, &[]).await;
+    with_token(&server, &admin, &["submit", "secret"]).await.success();
+    let place = folder.path().join("place");
+    std::fs::create_dir(&place).expect("it can be made");
+    let file = place.join("copy.db");
+    let count = |directory: &Path| std::fs::read_dir(directory).expect("it is there").count();
+    let before = count(&server.data());
+    for token in &limited {
+        let refused = with_token(&server, token, &["backup", text(&file)])
+            .await
+            .failure(3);
+        assert!(
+            refused.contains("forbidden") && refused.contains("scope admin"),
+            "{refused}"
+        );
+        assert_eq!(count(&place), 0, "neither the file nor a part of it");
+        assert_eq!(count(&server.data()), before, "no copy was begun");
+    }
+    with_token(&server, &admin, &["backup", text(&file)])
+        .await
+        .success();
+    // Nor is one that is there replaced.
+    let bytes = std::fs::read(&file).expect("it is there");
+    with_token(&server, &limited[0], &["backup", text(&file), "--force"])
+        .await
+        .failure(3);
+    assert!(
+        std::fs::read(&file).is_ok_and(|found| found == bytes) && count(&place) == 1,
+        "the backup of before is kept"
+    );
+}
+
+#[tokio::test]
+async fn a_short_shared_token_is_warned_of_and_refused_where_other_machines_can_try_it() {
+    let folder = directory();
+    let start = async |name: &str, token: &str, arguments: &[&str]| {
+        let data = folder.path().join(name);
+        let fixed = ["serve", "--data", text(&data)];
+        let mut command = program().command(fixed.iter().chain(arguments));
+        command.env("JOBQ_TOKEN", token);
+        jobq_tests::program::finish(command).await
+    };
+    // A port that is no number any server listens on: what is refused before that is refused.
+    let refused = start("exposed", "secret", &["--listen", "tcp://0.0.0.0:0"]).await;
+    assert!(refused.failure(2).contains("without TLS"));
+    let at = folder.path().join("certs");
+    program().run(["cert", "init", text(&at)]).await.success();
+    let (cert, key) = (at.join("server.pem"), at.join("server.key"));
+    let tls = ["--tls-cert", text(&cert), "--tls-key", text(&key)];
+    let exposed = ["--listen", "tls://0.0.0.0:0"];
+    let exposed: Vec<&str> = exposed.iter().chain(&tls).copied().collect();
+    let refused = start("exposed", "secret", &exposed).await.failure(2);
+    assert!(
+        refused.contains("6 bytes") && refused.contains("jobq token create") && !refused.contains("secret"),
+        "{refused}"
+    );
+    assert!(!folder.path().join("exposed").exists(), "before anything is made");
+
+    for (name, token, is_warned) in [("short", "secret", true), ("long", "sixteen-bytes-it", false)] {
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).expect("it can be made");
+        let file = place.join("shared");
+        std::fs::write(&file, token).expect("it can be written");
+        let arguments = ["--token-file", text(&file)];
+        let server = ServerProcess::start(&program(), &place, Via::Tcp, &arguments).await;
+        with_token(&server, token, &["stats"]).await.success();
+        let log = server.log();
+        assert_eq!(
+            log.contains("may be guessed") && log.contains("jobq token create") && log.contains("bytes=6"),
+            is_warned,
+            "{log}"
+        );
+        assert!(!log.contains(token), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn sighup_ends_the_connections_of_revoked_tokens_and_no_others() {
     let folder = directory();
     let kept = token(folder.path(), &["kept", "--scope", "admin"]).await;

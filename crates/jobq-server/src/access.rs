@@ -23,6 +23,10 @@ pub const MAX_TOKENS: usize = 1_000;
 /// How many tokens of one name may be valid at a time: the one in use, and the one that takes its place.
 pub const MAX_VALID: usize = 2;
 
+/// A shared token is to have at least so many bytes. Who makes one up may well make up a longer one that can be guessed;
+/// a shorter one can be in any case.
+pub const MIN_SHARED_TOKEN: usize = 16;
+
 /// Longest name of an entry, in bytes. Names of certificates may be long.
 pub const MAX_TOKEN_NAME: usize = 256;
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::access::{Tokens, TokensError};
+use crate::access::{MIN_SHARED_TOKEN, Tokens, TokensError};
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Driver, ServeError, Stop};
 use crate::expiry;
@@ -186,6 +186,16 @@ impl Server {
             data,
             ..
         } = self;
+        if let Some(token) = &config.token
+            && token.len() < MIN_SHARED_TOKEN
+        {
+            tracing::warn!(
+                bytes = token.len(),
+                "the shared token is shorter than {MIN_SHARED_TOKEN} bytes and may be guessed: make one with `openssl \
+                 rand -base64 32`, or use `jobq token create` instead"
+            );
+        }
+        config.certificates |= bind.tls.as_ref().is_some_and(ServerTls::asks_for_certificates);
         let own_tokens = config.tokens.take();
         config.tokens = listed.or_else(|| own_tokens.clone());
         let (tokens, tokens_changed) = watch::channel(config.tokens.clone());

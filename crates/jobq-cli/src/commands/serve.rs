@@ -117,6 +117,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         .map_err(|error| cannot_start(error.into()))?
         .is_some();
     args.listening.check(config.token.is_some() || has_tokens)?;
+    args.listening.check_token(config.token.as_deref())?;
     let server = args.listening.apply(Server::new(), global)?;
     #[cfg(target_os = "linux")]
     if args.with_parent {

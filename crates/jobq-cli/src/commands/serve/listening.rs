@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use jobq_server::access::MIN_SHARED_TOKEN;
 use jobq_server::{Server, ServerTls, TlsFiles};
 use jobq_transport::ListenAddress;
 
@@ -59,6 +60,32 @@ impl Listening {
             )));
         }
         Ok(())
+    }
+
+    /// Looks for addresses at which strangers could guess the token that all may share. The server warns of such a token
+    /// wherever it listens.
+    ///
+    /// # Errors
+    /// There is one, and nobody said that it is meant.
+    pub(super) fn check_token(&self, shared: Option<&str>) -> anyhow::Result<()> {
+        let is_short = |token: &&str| token.len() < MIN_SHARED_TOKEN;
+        let Some(token) = shared.filter(is_short) else {
+            return Ok(());
+        };
+        let is_open = |address: &&ListenAddress| match address {
+            ListenAddress::Tcp(tcp) => !is_loopback(&tcp.host),
+            ListenAddress::Tls(tcp) => !is_loopback(&tcp.host) && self.tls_client_ca.is_none(),
+            _ => false,
+        };
+        match self.listen.iter().find(is_open) {
+            Some(address) if !self.insecure_listen => Err(Exit::Usage.because(anyhow!(
+                "failed to listen on {address}: other machines reach it, and the shared token has only {} bytes, which can \
+                 be guessed; expected {MIN_SHARED_TOKEN} at least. Make one with `openssl rand -base64 32`, or give each \
+                 client its own with `jobq token create`. Or say --insecure-listen, if nobody else can reach it",
+                token.len()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// What protects nobody at an address; none where all is well.
@@ -201,6 +228,29 @@ mod tests {
             "unix:///run/jobq.sock",
         ] {
             assert!(listening(address, false, false).check(false).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_short_token_is_none_where_other_machines_can_try_it() {
+        let short = Some("fifteen bytes..");
+        for (address, client_ca, is_good) in [
+            ("tls://0.0.0.0", false, false),
+            ("tcp://10.0.0.1", false, false),
+            ("tls://0.0.0.0", true, true),
+            ("tls://localhost", false, true),
+            ("unix:///run/jobq.sock", false, true),
+        ] {
+            let checked = listening(address, client_ca, false).check_token(short);
+            assert_eq!(checked.is_ok(), is_good, "{address} {client_ca}");
+            if let Err(error) = checked {
+                assert_eq!(Exit::of(&error), Exit::Usage);
+                assert!(error.to_string().contains("15 bytes"), "{error}");
+            }
+            assert!(listening(address, client_ca, true).check_token(short).is_ok());
+            for good in [None, Some("of sixteen bytes")] {
+                assert!(listening(address, client_ca, false).check_token(good).is_ok());
+            }
         }
     }
 
