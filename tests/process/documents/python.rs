@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use jobq_client::JobRequest;
+use jobq_client::{Client, ClientTls, JobId, JobRequest};
 use jobq_tests::markdown::blocks;
+use jobq_tests::program::{finish, without_variables};
+use jobq_tests::soon::BOUND;
 use jobq_tests::{Contents, History, NamedPipe, Process, ServerProcess, Via, check, skipped};
 use tokio::process::Command;
 
@@ -62,6 +64,65 @@ async fn the_guides_python_worker_goes_on_with_its_run_when_the_server_was_kille
     let contents = Contents::read(&server.data(), &ledger).await;
     check::assert_none(&check::kept(&ledger, &contents));
     assert_eq!(contents.job(ids[0]).attempts, 1);
+}
+
+#[tokio::test]
+async fn the_guides_python_client_and_worker_speak_tls() {
+    if !is_installed("python3") {
+        return skipped("there is no python3");
+    }
+    let directory = directory();
+    save("jobq.py", directory.path());
+    save("greet.py", directory.path());
+    let certificates = directory.path().join("certs");
+    let file = |name: &str| text(&certificates.join(name)).to_owned();
+    program()
+        .run(["cert", "init", text(&certificates)])
+        .await
+        .success();
+    program()
+        .run(["cert", "client", "python", "--dir", text(&certificates)])
+        .await
+        .success();
+    let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
+    let flags = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let server = ServerProcess::start(&program(), directory.path(), Via::Tls, &flags).await;
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        without_variables(&mut python)
+            .args(arguments)
+            .current_dir(directory.path())
+            .env("JOBQ_SERVER", server.address())
+            .env("JOBQ_TLS_CA", &ca)
+            .env("JOBQ_TLS_CERT", file("python.pem"))
+            .env("JOBQ_TLS_KEY", file("python.key"));
+        python
+    };
+    let _worker = Process::spawn(
+        python(&["greet.py"]),
+        "the worker in Python",
+        &directory.path().join("python.log"),
+    );
+    let submit = "import jobq; print(jobq.submit('greet', {'who': 'x' * 100_000}))";
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let submitted = finish(python(&["-c", submit])).await.success();
+        ids.push(JobId(submitted.trim().parse().expect("it prints the number")));
+    }
+    let tls = ClientTls::new()
+        .ca(&ca)
+        .identity(file("python.pem"), file("python.key"));
+    let client = Client::builder(server.address())
+        .tls(tls)
+        .deadline(BOUND)
+        .connect()
+        .await;
+    completed(&client.expect("the server listens"), &ids).await;
+
+    let mut stranger = python(&["-c", submit]);
+    stranger.env("JOBQ_TLS_CA", file("python.pem"));
+    let refused = finish(stranger).await.failure(1);
+    assert!(refused.contains("is not trusted"), "{refused}");
 }
 
 /// Saves a file that the guide shows.
