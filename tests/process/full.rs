@@ -442,6 +442,57 @@ impl Worker {
 }
 
 #[tokio::test]
+async fn a_backup_is_given_up_when_the_disk_fills_up_meanwhile_so_that_jobs_have_its_room() {
+    const JOBS: usize = 8;
+    const PARAMS: usize = 1_000_000;
+
+    let directory = directory();
+    let Some(program) = with_small_disk(&directory, "96m").await else {
+        return skipped(SKIPPED);
+    };
+    let mut server = ServerProcess::start(&program, directory.path(), Via::Unix, &[]).await;
+    let client = connect(server.address()).await;
+    let params = "x".repeat(PARAMS);
+    let job = |_| JobRequest::new("kept").params(&params).expect("it is text");
+    submit_all(&client, (0..JOBS).map(job).collect()).await;
+    let data = seen_by(&server, &directory);
+    let copies = || {
+        let entries = std::fs::read_dir(&data).expect("it is there");
+        let names = entries.map(|entry| entry.expect("it can be read").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("backup-"))
+            .count()
+    };
+    let mut backup = client.back_up().await.expect("it begins");
+    let filler = Filler::fill(&server, &directory);
+    // Whether it is whole by then or not, it is in the way of jobs. A server that rests looks at its disk from time to
+    // time, and at each commit.
+    refusal(&client).await;
+    let given_up = async {
+        match backup.ready(|_| {}).await {
+            Err(error) => error,
+            Ok(_) => backup.next().await.expect_err("its copy is gone"),
+        }
+    };
+    let error = soon("the end of the backup", given_up).await;
+    let words = error.to_string();
+    assert!(
+        words.contains("make room there") || words.contains("begin a backup anew"),
+        "{words}"
+    );
+    assert_eq!(copies(), 0, "its room is for jobs");
+    drop(filler);
+    submit_when_there_is_room(&client).await;
+
+    let file = directory.path().join("backup.db");
+    let at = ["backup", text(&file), "--server", server.address()];
+    program.run(at).await.success();
+    assert!(file.exists(), "there is room for the next one");
+    drop(client);
+    assert!(server.terminate().await.success());
+}
+
+#[tokio::test]
 async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
     /// With the log as much again, and the reserve, there is no room for a copy.
     const JOBS: usize = 14;

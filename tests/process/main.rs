@@ -17,6 +17,7 @@ mod faults;
 mod fixture;
 mod full;
 mod hostile;
+mod interrupting;
 mod listening;
 mod listing;
 mod losing;

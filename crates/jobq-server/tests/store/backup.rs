@@ -250,30 +250,6 @@ async fn a_copy_of_a_damaged_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_copy_that_would_take_the_reserve_is_refused_before_it_is_made() {
-    let dir = TempDir::new().unwrap();
-    // More than there is, and so a quarter of the file system: the database is to be larger than the rest.
-    let mut settings = SqliteSettings::BARE;
-    settings.reserve = u64::MAX;
-    let birth = Birth {
-        identity: Uuid::new_v4(),
-        now: Wall(TODAY),
-    };
-    let mut store = SqliteStore::open_with(dir.path(), birth, settings).expect("it opens");
-    let visitor = Connection::open(dir.path().join("jobq.db")).unwrap();
-    drop(visitor);
-    store.back_up(BackupOrder::Begin(COPY));
-    // Where a quarter of the file system is free there is room; what is said then is right as well.
-    match outcome(&mut store).await {
-        BackupState::Failed(failure) => {
-            assert_eq!(failure.kind, BackupFailureKind::NoRoom);
-            assert!(failure.message.contains("--reserve"), "{failure}");
-        }
-        state => assert!(matches!(state, BackupState::Ready(_)), "{state:?}"),
-    }
-}
-
-#[tokio::test]
 async fn only_a_sound_backup_is_restored_and_only_to_an_empty_directory() {
     let dir = TempDir::new().unwrap();
     let mut client = Client::new(Disk::open(&dir));

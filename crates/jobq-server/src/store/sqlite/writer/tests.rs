@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::store::sqlite::open::{self, Opened};
 use crate::store::{
-    Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord, SqliteSettings,
+    BackupFailureKind, Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord,
+    SqliteSettings,
 };
 use crate::time::Wall;
 
@@ -129,6 +130,39 @@ fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_sa
     assert!(copying.steps > 1, "it was made in steps");
     assert!(matches!(copying.into_end(), Some(Ok(()))));
     writing.backups.close();
+}
+
+#[test]
+fn a_copy_that_would_take_the_reserve_is_refused_before_it_is_made_and_one_that_comes_to_do_so_is_given_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let birth = Birth {
+        identity: Uuid::nil(),
+        now: Wall(1_000),
+    };
+    let reserve = Reserve::new(dir.path(), 0);
+    let Opened { db, .. } = open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+    let mut backups = Backups::new(dir.path());
+    let (events, _reports) = unbounded_channel();
+    let id = Uuid::from_u128(7);
+    let mut to = backups
+        .begin(id, Reports::new(events).events.clone())
+        .expect("there is a file");
+    // The log is to grow the database by more than there is on any disk.
+    let growth = u64::MAX / 2;
+    let refused = Copying::new(id, &db, &mut to, &reserve, growth).err();
+    let refused = refused.expect("jobs would have no room");
+    assert_eq!(refused.kind, BackupFailureKind::NoRoom);
+    assert!(refused.message.contains("--reserve"), "{refused}");
+
+    let mut copying = Copying::new(id, &db, &mut to, &reserve, 0).expect("there is room");
+    let reported = copying.step(&backups, &reserve, growth);
+    assert!(reported.is_none() && copying.steps == 0, "nothing was copied");
+    let Some(Err(given_up)) = copying.into_end() else {
+        panic!("jobs would have no room");
+    };
+    assert_eq!(given_up.kind, BackupFailureKind::NoRoom);
+    backups.drop_copy(id);
+    backups.close();
 }
 
 #[test]
