@@ -281,10 +281,22 @@ async fn a_broken_line_is_reported_by_its_number_and_the_others_are_submitted() 
         .run_with_input(["submit", "--stdin"].into_iter().chain(at), twice)
         .await;
     let said = ended.failure(PARTIAL);
-    assert!(
-        said.contains("line 1: the key \"a\" at line 1, column 34"),
-        "{said}"
-    );
+    assert!(said.contains("line 1: the key \"a\" at column 34"), "{said}");
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_params_in_a_file_is_passed_over() {
+    let directory = directory();
+    let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
+    let file = directory.path().join("params.json");
+    std::fs::write(&file, "\u{feff}{\"a\": 1}\n").expect("it can be written");
+    let params = format!("@{}", text(&file));
+    let at = ["--server", server.address()];
+    let submit = ["submit", "x", "--params", &params];
+    program().run(submit.iter().chain(&at)).await.success();
+    let show = ["show", "1", "--params"];
+    let shown = program().run(show.iter().chain(&at)).await.success();
+    assert!(shown.contains("{\"a\":1}"), "{shown}");
 }
 
 #[tokio::test]

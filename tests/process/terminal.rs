@@ -210,7 +210,7 @@ async fn the_bar_of_a_submit_moves_while_its_input_pauses() {
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
     let mut terminal = start(&server, 100, &["submit", "--stdin"]);
     terminal.types("{\"name\": \"x\"}\n");
-    terminal.until_times("1 jobs", 8).await;
+    terminal.until_times("1 job, ", 8).await;
 }
 
 #[tokio::test]

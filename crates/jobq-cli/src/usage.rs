@@ -4,8 +4,9 @@ use std::io::Write;
 
 use anstyle::Style;
 use clap::builder::Styles;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::cli::definition;
 use crate::exit::Exit;
 use crate::log::wants_colour;
 use crate::output::one_line;
@@ -25,7 +26,8 @@ pub(crate) fn print(error: clap::Error, layer: Layer) -> Exit {
     Exit::Usage
 }
 
-fn describe(mut error: clap::Error, layer: Layer, colour: bool) -> String {
+fn describe(error: clap::Error, layer: Layer, colour: bool) -> String {
+    let mut error = without_value(error);
     for kind in [
         ContextKind::InvalidArg,
         ContextKind::InvalidSubcommand,
@@ -49,10 +51,29 @@ fn describe(mut error: clap::Error, layer: Layer, colour: bool) -> String {
     }
 }
 
+/// Flags that take values with a minus take another flag for their value, where they are given none.
+fn without_value(error: clap::Error) -> clap::Error {
+    let (Some(ContextValue::String(value)), Some(flag)) = (
+        error.get(ContextKind::InvalidValue),
+        error.get(ContextKind::InvalidArg),
+    ) else {
+        return error;
+    };
+    let is_flag = value
+        .strip_prefix("--")
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()));
+    if error.kind() != ErrorKind::ValueValidation || !is_flag {
+        return error;
+    }
+    let mut missing = clap::Error::new(ErrorKind::InvalidValue).with_cmd(&definition());
+    missing.insert(ContextKind::InvalidArg, flag.clone());
+    missing.insert(ContextKind::InvalidValue, ContextValue::String(String::new()));
+    missing
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::definition;
 
     fn said(arguments: &[&str]) -> String {
         let error = definition()
@@ -80,6 +101,21 @@ mod tests {
         let expected = "jobq: failed to read the command line: invalid value 'x' for '--limit <N>': expected a whole \
                         number, 1 or greater\n";
         assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_flag_that_follows_where_a_value_should_is_not_taken_for_one() {
+        for (arguments, flag) in [
+            (&["list", "--limit", "--json"][..], "--limit <N>"),
+            (&["list", "--since", "--json"], "--since <TIME>"),
+            (&["serve", "--data", "--ttl"], "--data <DIR>"),
+            (&["submit", "x", "--params", "--wait"], "--params <JSON|@FILE|->"),
+        ] {
+            let arguments: Vec<&str> = ["jobq"].iter().chain(arguments).copied().collect();
+            let text = said(&arguments);
+            let expected = format!("a value is required for '{flag}' but none was supplied");
+            assert!(text.contains(&expected), "{arguments:?}: {text}");
+        }
     }
 
     #[test]

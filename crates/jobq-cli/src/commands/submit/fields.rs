@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use jobq_client::{Backoff, JobRequest, Priority, json};
+use jobq_client::json::{self, JsonError};
+use jobq_client::{Backoff, JobRequest, Priority};
 use jobq_proto::NewJob;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -133,7 +134,7 @@ impl Defaults {
         };
         let mut request = fields.request(name);
         if let Some(params) = &line.params {
-            json::check_lossless(text).map_err(|error| error.to_string())?;
+            json::check_lossless(text).map_err(|error| in_one_line(&error))?;
             request = request.raw_params(json::value_to_cbor(params).map_err(|error| error.to_string())?);
         }
         let job = match (line.uuid, &self.once) {
@@ -213,6 +214,16 @@ fn describe(error: &serde_json::Error) -> String {
     match text.strip_suffix(&place) {
         Some(what) if error.is_data() => format!("{what} (at or before column {})", error.column()),
         Some(what) => format!("it is no JSON: {what} at column {}", error.column()),
+        None => text,
+    }
+}
+
+/// The error of one line, which says at which of them all it is: in the text itself it is always the first.
+fn in_one_line(error: &JsonError) -> String {
+    let text = error.to_string();
+    // The last one is the error's own; a key may read like this too.
+    match text.rsplit_once(" at line 1, column ") {
+        Some((what, rest)) => format!("{what} at column {rest}"),
         None => text,
     }
 }
@@ -327,11 +338,15 @@ mod tests {
             ),
             (
                 r#"{"name":"a","params":{"n":18446744073709551616}}"#,
-                "the integer 18446744073709551616 at line 1, column 27",
+                "the integer 18446744073709551616 at column 27 is",
             ),
             (
                 r#"{"name":"a","params":{"b":[{"c":1,"c":2}]}}"#,
-                "the key \"c\" at line 1, column 35",
+                "the key \"c\" at column 35 is",
+            ),
+            (
+                r#"{"name":"a","params":{" at line 1, column 7":1," at line 1, column 7":2}}"#,
+                "the key \" at line 1, column 7\" at column 48 is",
             ),
             (r#"{"name":"a","name":"b"}"#, "duplicate field `name`"),
             (r#"{"name":"abcdefg","nmae":"mail"}"#, "(at or before column 24)"),

@@ -71,13 +71,14 @@ fn read_chunks<R: Read>(
         }
         chunk.bytes += length as u64;
         chunk.last = number;
+        let text = if number == 1 { without_mark(&line) } else { &line };
         if length > MAX_LINE && !line.ends_with(b"\n") {
             chunk.bytes += skip_line(&mut input)?;
             chunk
                 .broken
                 .push((number, format!("it is longer than {MAX_LINE} bytes")));
-        } else if !without_mark(number, &line).trim_ascii().is_empty() {
-            match defaults.read(number, without_mark(number, &line)) {
+        } else if !text.trim_ascii().is_empty() {
+            match defaults.read(number, text) {
                 Ok(read) => {
                     chunk.jobs.push(read.job);
                     chunk.numbers.push(number);
@@ -96,12 +97,9 @@ fn read_chunks<R: Read>(
     Ok(())
 }
 
-/// A line without the byte order mark that some programs put at the beginning of a text.
-fn without_mark(number: u64, line: &[u8]) -> &[u8] {
-    match line.strip_prefix(b"\xef\xbb\xbf") {
-        Some(rest) if number == 1 => rest,
-        _ => line,
-    }
+/// A text without the byte order mark that some programs put at its beginning.
+pub(super) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// Reads to the end of a line without keeping it.

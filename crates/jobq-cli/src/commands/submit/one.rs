@@ -8,6 +8,7 @@ use futures::StreamExt;
 use jobq_client::{Client, JobEvent, JobId, JobRequest, Outcome, Receipt, Status, WaitError, json};
 use serde_json::{Map, Value};
 
+use super::lines::without_mark;
 use super::{Args, not_submitted, pairs};
 use crate::cli::Global;
 use crate::commands::attempts::Attempts;
@@ -139,7 +140,7 @@ fn read_params(params: &str) -> anyhow::Result<Bytes> {
         None if params == "-" => read_all(std::io::stdin().lock()).context("cannot read standard input")?,
         None => params.as_bytes().to_vec(),
     };
-    Ok(json::to_cbor(&text)?)
+    Ok(json::to_cbor(without_mark(&text))?)
 }
 
 fn read_all(source: impl Read) -> anyhow::Result<Vec<u8>> {

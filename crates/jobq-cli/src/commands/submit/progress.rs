@@ -55,8 +55,9 @@ impl Progress {
             _ => "; the server refuses for now; waiting",
         });
         self.bar.set_message(format!(
-            "{} jobs, {}/s{waits}",
+            "{} {}, {}/s{waits}",
             HumanCount(jobs),
+            if jobs == 1 { "job" } else { "jobs" },
             HumanCount(rate)
         ));
     }

@@ -81,7 +81,8 @@ and, where the job has one, JOBQ_USERNAME in its environment. If it exits with
 status 0, the job completes, and what it wrote to standard output is the
 result; no output is no result. Otherwise the attempt fails, the end of what
 it wrote to standard error is the reason, and the job is tried again unless
-the exit status is one of --never.
+the exit status is one of --never. A result has 1 MiB at most, or what the
+server's --max-payload says: with more, the job fails for good.
 
 A line `::progress 40% page 4` on standard error (or 4/10, or text alone) says
 how far it has come: `jobq show`, `jobq list` and `jobq submit --wait` show it.
