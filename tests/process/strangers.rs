@@ -13,7 +13,7 @@ use jobq_tests::peer::{announced, frame};
 use jobq_tests::soon::BOUND;
 use jobq_tests::{Chance, Contents, History, RawPeer, ServerProcess, Via, check};
 
-use crate::fixture::{connect, directory, program, seed, submit};
+use crate::fixture::{connect, directory, jobq, program, seed, submit};
 
 /// The one job that the neighbour runs from the beginning to the end of a scene.
 const LONG: &str = "long";
@@ -112,10 +112,7 @@ async fn a_wrong_version_is_told_which_one_is_right() {
         let mut newcomer = scene.newcomer().await;
         let hello = Hello {
             version,
-            label: String::new(),
-            token: None,
-            work: None,
-            resume: None,
+            ..Hello::new("")
         };
         newcomer.send(&ServerMessage::Hello(hello)).await;
         let error = told(newcomer, ErrorCode::WrongVersion).await;
@@ -218,7 +215,7 @@ async fn params_nested_a_thousand_deep_travel_unread_and_fail_only_where_they_ar
     let at = ["--server", scene.server.address()];
     let asked = id.to_string();
     for command in [&["show", &asked, "--params"][..], &["list", "--json"]] {
-        let shown = program().run(command.iter().chain(&at)).await.success();
+        let shown = jobq(&scene.server, command).await.success();
         assert!(shown.contains("deep"), "{shown}");
     }
     let mut worker = program().command(["work", "deep"].iter().chain(&at).chain(&["--", "cat"]));

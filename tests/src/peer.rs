@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use jobq_proto::message::{Hello, Welcome, Work};
-use jobq_proto::{ClientMessage, PROTOCOL_VERSION, ServerMessage, WireError};
+use jobq_proto::{ClientMessage, ServerMessage, WireError};
 use jobq_transport::codec::{LENGTH_BYTES, decode, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,11 +38,8 @@ impl RawPeer {
     pub async fn introduced(address: &str, work: Option<Work>) -> (Self, Welcome) {
         let mut peer = Self::connect(address).await;
         let hello = Hello {
-            version: PROTOCOL_VERSION,
-            label: "raw".to_owned(),
-            token: None,
             work,
-            resume: None,
+            ..Hello::new("raw")
         };
         peer.send(&ServerMessage::Hello(hello)).await;
         match peer.recv().await {

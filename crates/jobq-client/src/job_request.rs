@@ -34,18 +34,7 @@ impl JobRequest {
     /// earlier jobs of this process.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
-            submission: Submission {
-                uuid: uuids::next(),
-                name: name.into(),
-                params: None,
-                username: None,
-                priority: None,
-                run_at: None,
-                delay: None,
-                max_attempts: None,
-                timeout: None,
-                backoff: None,
-            },
+            submission: Submission::new(uuids::next(), name),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jobq_proto::limits::MAX_FIRST_FRAME;
 use jobq_proto::message::{Goodbye, Hello, Welcome, Work};
-use jobq_proto::{ClientMessage, PROTOCOL_VERSION, ServerMessage};
+use jobq_proto::{ClientMessage, ServerMessage};
 use jobq_transport::{Dealer, Endpoint, EndpointDealer, SendError, TransportError};
 
 pub use error::SessionError;
@@ -172,11 +172,9 @@ impl Session {
     /// A session that connects at the first [`Session::recv`].
     pub fn new(config: SessionConfig) -> Self {
         let hello = Hello {
-            version: PROTOCOL_VERSION,
-            label: config.label,
             token: config.token,
             work: config.work,
-            resume: None,
+            ..Hello::new(config.label)
         };
         let address = config.endpoint.to_string();
         Self {

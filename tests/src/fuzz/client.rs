@@ -14,10 +14,7 @@ use jobq_proto::{ClientMessage, ErrorCode, Limits, ServerMessage, Window, WireEr
 use uuid::Uuid;
 
 use super::invent::{Known, invent};
-use super::script::Script;
-
-/// Most steps of one play.
-const MAX_STEPS: usize = 300;
+use super::script::{Play, Script, play};
 
 /// Most messages that follow from one step. Far more than jobs and questions in a play.
 const MAX_OUTPUT: usize = 10_000;
@@ -30,19 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A byte for each step, and what the step asks for.
 pub fn run(input: &[u8]) {
-    let mut script = Script::new(input);
-    let mut play = Play::new();
-    for _ in 0..MAX_STEPS {
-        if script.is_over() {
-            break;
-        }
-        play.step(&mut script);
-        play.pump();
-    }
-    play.end();
+    play::<Playing>(input);
 }
 
-struct Play {
+struct Playing {
     now: BootTime,
     conversation: Conversation,
     submits: Submits<u64>,
@@ -61,30 +49,9 @@ struct Play {
     jobs: usize,
 }
 
-impl Play {
-    fn new() -> Self {
-        let hello = Hello {
-            version: jobq_proto::PROTOCOL_VERSION,
-            label: String::new(),
-            token: None,
-            work: None,
-            resume: None,
-        };
-        Self {
-            now: BootTime::from_micros(1_000_000_000),
-            conversation: Conversation::new("memory".to_owned(), hello, Reconnect::default(), PATIENCE),
-            submits: Submits::new(),
-            asks: Asks::new(),
-            watches: Watches::new(),
-            known: Known::default(),
-            terms: None,
-            flying: BTreeMap::new(),
-            submitted: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            watched: BTreeMap::new(),
-            next: 0,
-            jobs: 0,
-        }
+impl Play for Playing {
+    fn begin(_: &mut Script<'_>) -> Self {
+        Self::new()
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
@@ -110,6 +77,54 @@ impl Play {
                 self.connect(script);
                 self.welcome(script);
             }
+        }
+    }
+
+    fn follow(&mut self) {
+        self.submits.handle_timeout(self.now);
+        self.asks.handle_timeout(self.now);
+        self.watches.handle_timeout(self.now);
+        let due = self.submits.poll_timeout().min(self.asks.poll_timeout());
+        assert!(
+            due.min(self.watches.poll_timeout()) > self.now,
+            "what was due is still due"
+        );
+        self.transmit();
+        self.take_answers();
+    }
+
+    /// Whoever waits is told that nothing more comes.
+    fn end(&mut self) {
+        self.take_answers();
+        self.submits.handle_over();
+        self.asks.handle_over();
+        self.take_answers();
+        assert!(
+            self.submitted.is_empty(),
+            "{:?} were never answered",
+            self.submitted
+        );
+        assert!(self.asked.is_empty(), "{:?} were never answered", self.asked);
+    }
+}
+
+impl Playing {
+    fn new() -> Self {
+        let hello = Hello::new("");
+        Self {
+            now: BootTime::from_micros(1_000_000_000),
+            conversation: Conversation::new("memory".to_owned(), hello, Reconnect::default(), PATIENCE),
+            submits: Submits::new(),
+            asks: Asks::new(),
+            watches: Watches::new(),
+            known: Known::default(),
+            terms: None,
+            flying: BTreeMap::new(),
+            submitted: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            next: 0,
+            jobs: 0,
         }
     }
 
@@ -169,16 +184,8 @@ impl Play {
         self.jobs += count;
         let choice = script.byte();
         let job = |_| Submission {
-            uuid: Uuid::from_u128(u128::from(choice)),
-            name: "a".to_owned(),
             params: (choice > 100).then(|| Bytes::from(vec![0; usize::from(choice) * 4])),
-            username: None,
-            priority: None,
-            run_at: None,
-            delay: None,
-            max_attempts: None,
-            timeout: None,
-            backoff: None,
+            ..Submission::new(Uuid::from_u128(u128::from(choice)), "a")
         };
         let submit = Submit {
             jobs: (0..count).map(job).collect(),
@@ -338,19 +345,6 @@ impl Play {
         }
     }
 
-    fn pump(&mut self) {
-        self.submits.handle_timeout(self.now);
-        self.asks.handle_timeout(self.now);
-        self.watches.handle_timeout(self.now);
-        let due = self.submits.poll_timeout().min(self.asks.poll_timeout());
-        assert!(
-            due.min(self.watches.poll_timeout()) > self.now,
-            "what was due is still due"
-        );
-        self.transmit();
-        self.take_answers();
-    }
-
     fn transmit(&mut self) {
         let next = |play: &mut Self| {
             play.submits
@@ -411,19 +405,5 @@ impl Play {
                 WatchEvent::Progressed(_) => assert!(self.watched.contains_key(&group)),
             }
         }
-    }
-
-    /// Whoever waits is told that nothing more comes.
-    fn end(&mut self) {
-        self.take_answers();
-        self.submits.handle_over();
-        self.asks.handle_over();
-        self.take_answers();
-        assert!(
-            self.submitted.is_empty(),
-            "{:?} were never answered",
-            self.submitted
-        );
-        assert!(self.asked.is_empty(), "{:?} were never answered", self.asked);
     }
 }

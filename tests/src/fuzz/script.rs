@@ -1,5 +1,37 @@
 //! Bytes as a sequence of choices.
 
+/// Most steps of one play: long scripts are slow, and find little that short ones do not.
+const MAX_STEPS: usize = 300;
+
+/// Something that a script plays with.
+pub(super) trait Play {
+    /// What there is at first. What this takes from the script is not there for the steps.
+    fn begin(script: &mut Script<'_>) -> Self;
+
+    /// What the script says next.
+    fn step(&mut self, script: &mut Script<'_>);
+
+    /// What follows from a step.
+    fn follow(&mut self);
+
+    /// The script is over: what has to hold then.
+    fn end(&mut self);
+}
+
+/// Plays a script to its end.
+pub(super) fn play<P: Play>(input: &[u8]) {
+    let mut script = Script::new(input);
+    let mut play = P::begin(&mut script);
+    for _ in 0..MAX_STEPS {
+        if script.is_over() {
+            break;
+        }
+        play.step(&mut script);
+        play.follow();
+    }
+    play.end();
+}
+
 /// What is left of a target's input. Past its end everything is zero.
 pub(super) struct Script<'i> {
     rest: &'i [u8],

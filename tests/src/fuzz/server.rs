@@ -18,16 +18,13 @@ use jobq_transport::{PeerId, PeerInfo};
 use uuid::Uuid;
 
 use super::invent::{Known, NAMES, invent};
-use super::script::Script;
+use super::script::{Play, Script, play};
 
 /// Batches that are out at a time, as the server's driver has them.
 const MAX_BATCHES: usize = 2;
 
 /// Most peers at a time. More say nothing new.
 const MAX_PEERS: usize = 5;
-
-/// Most steps of one play: long scripts are slow, and find little that short ones do not.
-const MAX_STEPS: usize = 300;
 
 /// Most messages that follow from one step, and most bytes of them. Far more than any step here asks for.
 const MAX_OUTPUT: (usize, usize) = (20_000, 64 * 1024 * 1024);
@@ -42,19 +39,10 @@ const PAYLOAD: u64 = 2 * 1024;
 
 /// A byte for each step, and what the step asks for.
 pub fn run(input: &[u8]) {
-    let mut script = Script::new(input);
-    let mut play = Play::new(script.byte());
-    for _ in 0..MAX_STEPS {
-        if script.is_over() {
-            break;
-        }
-        play.step(&mut script);
-        play.settle();
-    }
-    play.end();
+    play::<Playing>(input);
 }
 
-struct Play {
+struct Playing {
     machine: Machine,
     store: MemoryStore,
     disk: MemoryDisk,
@@ -82,8 +70,9 @@ struct Seen {
     ended: BTreeMap<u64, Status>,
 }
 
-impl Play {
-    fn new(choice: u8) -> Self {
+impl Play for Playing {
+    fn begin(script: &mut Script<'_>) -> Self {
+        let choice = script.byte();
         let now = Now {
             mono: Mono(1_000_000_000),
             wall: Wall(1_800_000_000_000_000),
@@ -137,6 +126,71 @@ impl Play {
         }
     }
 
+    /// Carries out what the machine wants, until it wants nothing that the store gives.
+    fn follow(&mut self) {
+        loop {
+            self.carry_out();
+            if let Some(event) = self.store.recv().now_or_never() {
+                match event.expect("the store takes what the machine makes") {
+                    StoreEvent::Stored(stored) => {
+                        self.batches_out -= 1;
+                        self.machine.handle_stored(self.now, stored);
+                    }
+                    StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
+                    StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
+                    StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
+                }
+            } else if !self.reads_held
+                && let Some(asked) = self.reads.pop_front()
+            {
+                let answer = self.store.reader().answer(&asked.read);
+                self.machine.handle_read(self.now, asked.token, answer);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Everybody goes, faults stop, and time passes: nothing is left of them.
+    fn end(&mut self) {
+        self.output = (0, 0);
+        self.disk.release();
+        self.disk.make_room();
+        self.reads_held = false;
+        self.follow();
+        for peer in std::mem::take(&mut self.open) {
+            self.machine.handle_closed(self.now, peer);
+        }
+        self.follow();
+        self.pass(self.config.ttl + self.config.grace + Duration::from_secs(60));
+        self.follow();
+        let Footprint {
+            peers,
+            sessions,
+            leases,
+            waiting,
+            scheduled,
+            held_back,
+            watched,
+            reads,
+            effects,
+            ..
+        } = self.machine.footprint();
+        assert_eq!((peers, sessions, leases, held_back), (0, 0, 0, 0));
+        assert_eq!((watched, reads, effects), (0, 0, 0));
+        let mut store = MemoryStore::open(&self.disk);
+        let live = store
+            .live(JobId(0), usize::MAX)
+            .expect("the memory disk can be read");
+        assert_eq!(
+            live.len(),
+            waiting + scheduled,
+            "the store has other jobs than the machine"
+        );
+    }
+}
+
+impl Playing {
     fn connect(&mut self) -> PeerId {
         if self.open.len() >= MAX_PEERS
             && let Some(&oldest) = self.open.first()
@@ -207,16 +261,14 @@ impl Play {
         let jobs = (0..1 + choice % 3).map(|_| {
             let choice = script.byte();
             Submission {
-                uuid: Uuid::from_u128(1_000 + u128::from(choice)),
-                name: NAMES[usize::from(choice % 3)].to_owned(),
                 params: (choice > 200).then(|| Bytes::from(vec![0; usize::from(choice) * 9])),
-                username: None,
-                priority: None,
-                run_at: None,
                 delay: choice.is_multiple_of(7).then_some(u64::from(choice) * 100_000),
                 max_attempts: choice.is_multiple_of(5).then_some(2),
                 timeout: choice.is_multiple_of(3).then_some(1_000_000),
-                backoff: None,
+                ..Submission::new(
+                    Uuid::from_u128(1_000 + u128::from(choice)),
+                    NAMES[usize::from(choice % 3)],
+                )
             }
         });
         let jobs = jobs.collect();
@@ -277,7 +329,7 @@ impl Play {
         }
         if self.machine.accepts() || self.machine.hears(peer, &message, false) {
             self.machine.handle_message(self.now, peer, message);
-            self.settle();
+            self.follow();
         }
     }
 
@@ -304,7 +356,7 @@ impl Play {
             };
             self.set_mono(at.max(self.now.mono));
             self.machine.handle_timeout(self.now);
-            self.settle();
+            self.follow();
         }
         panic!("the machine asks for timeouts without end");
     }
@@ -321,31 +373,6 @@ impl Play {
         self.disk.release();
         (self.machine, self.store) = start(&self.disk, &self.config, self.now);
         self.machine.begin(self.now);
-    }
-
-    /// Carries out what the machine wants, until it wants nothing that the store gives.
-    fn settle(&mut self) {
-        loop {
-            self.carry_out();
-            if let Some(event) = self.store.recv().now_or_never() {
-                match event.expect("the store takes what the machine makes") {
-                    StoreEvent::Stored(stored) => {
-                        self.batches_out -= 1;
-                        self.machine.handle_stored(self.now, stored);
-                    }
-                    StoreEvent::Pruned(pruned) => self.machine.handle_pruned(self.now, pruned),
-                    StoreEvent::Backup(report) => self.machine.handle_backup(self.now, report),
-                    StoreEvent::Space(space) => self.machine.handle_space(self.now, space),
-                }
-            } else if !self.reads_held
-                && let Some(asked) = self.reads.pop_front()
-            {
-                let answer = self.store.reader().answer(&asked.read);
-                self.machine.handle_read(self.now, asked.token, answer);
-            } else {
-                return;
-            }
-        }
     }
 
     fn carry_out(&mut self) {
@@ -438,44 +465,6 @@ impl Play {
             _ => {}
         }
     }
-
-    /// Everybody goes, faults stop, and time passes: nothing is left of them.
-    fn end(&mut self) {
-        self.output = (0, 0);
-        self.disk.release();
-        self.disk.make_room();
-        self.reads_held = false;
-        self.settle();
-        for peer in std::mem::take(&mut self.open) {
-            self.machine.handle_closed(self.now, peer);
-        }
-        self.settle();
-        self.pass(self.config.ttl + self.config.grace + Duration::from_secs(60));
-        self.settle();
-        let Footprint {
-            peers,
-            sessions,
-            leases,
-            waiting,
-            scheduled,
-            held_back,
-            watched,
-            reads,
-            effects,
-            ..
-        } = self.machine.footprint();
-        assert_eq!((peers, sessions, leases, held_back), (0, 0, 0, 0));
-        assert_eq!((watched, reads, effects), (0, 0, 0));
-        let mut store = MemoryStore::open(&self.disk);
-        let live = store
-            .live(JobId(0), usize::MAX)
-            .expect("the memory disk can be read");
-        assert_eq!(
-            live.len(),
-            waiting + scheduled,
-            "the store has other jobs than the machine"
-        );
-    }
 }
 
 impl Seen {
@@ -547,11 +536,9 @@ fn config(choice: u8) -> Config {
 
 fn hello(work: Option<Work>, resume: Option<Resume>) -> ServerMessage {
     ServerMessage::Hello(Hello {
-        version: jobq_proto::PROTOCOL_VERSION,
-        label: String::new(),
-        token: None,
         work,
         resume,
+        ..Hello::new("")
     })
 }
 

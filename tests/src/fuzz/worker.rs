@@ -13,10 +13,7 @@ use jobq_worker::sans_io::{Command, Config, End, Machine, NameLimit};
 use uuid::Uuid;
 
 use super::invent::{Known, NAMES, invent};
-use super::script::Script;
-
-/// Most steps of one play.
-const MAX_STEPS: usize = 300;
+use super::script::{Play, Script, play};
 
 /// Most messages and commands that follow from one step.
 const MAX_OUTPUT: usize = 20_000;
@@ -27,19 +24,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A byte for each step, and what the step asks for.
 pub fn run(input: &[u8]) {
-    let mut script = Script::new(input);
-    let mut play = Play::new();
-    for _ in 0..MAX_STEPS {
-        if script.is_over() {
-            break;
-        }
-        play.step(&mut script);
-        play.carry_out();
-    }
-    play.end();
+    play::<Playing>(input);
 }
 
-struct Play {
+struct Playing {
     now: BootTime,
     machine: Machine,
     known: Known,
@@ -51,8 +39,8 @@ struct Play {
     fences: u64,
 }
 
-impl Play {
-    fn new() -> Self {
+impl Play for Playing {
+    fn begin(_: &mut Script<'_>) -> Self {
         let names = NAMES[..3].iter();
         let config = Config {
             names: names
@@ -102,6 +90,41 @@ impl Play {
         }
     }
 
+    /// Messages first, then commands, as the worker's shell does it, until nothing more follows.
+    fn follow(&mut self) {
+        for round in 0.. {
+            assert!(round < MAX_OUTPUT, "there is no end of it");
+            self.say();
+            let dropped = self.command_all();
+            if dropped.is_empty() {
+                break;
+            }
+            for fence in dropped {
+                self.machine.handle_ended(self.now, fence, GRACE, End::Dropped);
+            }
+        }
+        assert!(self.machine.running() <= CONCURRENCY);
+        let handlers = self.machine.running() + self.machine.strays();
+        assert_eq!(handlers, self.running.len(), "the machine counts its handlers");
+    }
+
+    /// Told to stop, it comes to an end.
+    fn end(&mut self) {
+        self.machine.shut_down(self.now, Duration::from_secs(1));
+        self.follow();
+        for _ in 0..10 {
+            self.pass(Duration::from_secs(60));
+            self.follow();
+        }
+        assert!(self.running.is_empty(), "{:?} go on", self.running);
+        self.connected = false;
+        self.machine.handle_disconnected();
+        self.pass(Duration::from_secs(3600));
+        assert!(self.machine.is_shut_down());
+    }
+}
+
+impl Playing {
     /// A Hello that the conversation takes: nothing in it is 0 that may not be.
     fn connect(&mut self, script: &mut Script<'_>) {
         let choice = script.byte();
@@ -204,24 +227,6 @@ impl Play {
         assert!(due.is_none_or(|due| due > self.now), "what was due is still due");
     }
 
-    /// Messages first, then commands, as the worker's shell does it, until nothing more follows.
-    fn carry_out(&mut self) {
-        for round in 0.. {
-            assert!(round < MAX_OUTPUT, "there is no end of it");
-            self.say();
-            let dropped = self.command_all();
-            if dropped.is_empty() {
-                break;
-            }
-            for fence in dropped {
-                self.machine.handle_ended(self.now, fence, GRACE, End::Dropped);
-            }
-        }
-        assert!(self.machine.running() <= CONCURRENCY);
-        let handlers = self.machine.running() + self.machine.strays();
-        assert_eq!(handlers, self.running.len(), "the machine counts its handlers");
-    }
-
     fn say(&mut self) {
         let mut said = 0;
         while let Some(message) = self.machine.poll_transmit(self.now) {
@@ -264,20 +269,5 @@ impl Play {
         );
         let before = self.running.insert(fence, order.name);
         assert!(before.is_none(), "{fence} starts twice at a time");
-    }
-
-    /// Told to stop, it comes to an end.
-    fn end(&mut self) {
-        self.machine.shut_down(self.now, Duration::from_secs(1));
-        self.carry_out();
-        for _ in 0..10 {
-            self.pass(Duration::from_secs(60));
-            self.carry_out();
-        }
-        assert!(self.running.is_empty(), "{:?} go on", self.running);
-        self.connected = false;
-        self.machine.handle_disconnected();
-        self.pass(Duration::from_secs(3600));
-        assert!(self.machine.is_shut_down());
     }
 }

@@ -328,16 +328,13 @@ mod tests {
 
     fn conversation() -> Conversation {
         let hello = Hello {
-            version: PROTOCOL_VERSION,
-            label: "test".to_owned(),
-            token: None,
             work: Some(Work {
                 names: Vec::new(),
                 jobs: 1,
                 bytes: 1,
                 prefetch: 0,
             }),
-            resume: None,
+            ..Hello::new("test")
         };
         Conversation::new("memory".to_owned(), hello, Reconnect::default(), 5 * SECOND)
     }

@@ -28,6 +28,20 @@ pub struct Hello {
     pub resume: Option<Resume>,
 }
 
+impl Hello {
+    /// A client's that begins, in the version of this crate: without a token, without work, and with no session to go
+    /// on with.
+    pub fn new(label: impl Into<String>) -> Self {
+        Self {
+            version: crate::PROTOCOL_VERSION,
+            label: label.into(),
+            token: None,
+            work: None,
+            resume: None,
+        }
+    }
+}
+
 /// What a worker works on, and how much it wants to hold.
 ///
 /// Credits are limits on what the worker holds, waiting or running, and not a stock that is used up: a settled run

@@ -52,6 +52,24 @@ pub struct Submission {
     pub backoff: Option<Backoff>,
 }
 
+impl Submission {
+    /// A job of this name, for which nothing else is asked.
+    pub fn new(uuid: Uuid, name: impl Into<String>) -> Self {
+        Self {
+            uuid,
+            name: name.into(),
+            params: None,
+            username: None,
+            priority: None,
+            run_at: None,
+            delay: None,
+            max_attempts: None,
+            timeout: None,
+            backoff: None,
+        }
+    }
+}
+
 /// The answer to a Request, after the fsync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {

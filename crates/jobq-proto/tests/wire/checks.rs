@@ -97,18 +97,7 @@ fn every_single_byte_is_a_valid_name_or_not_as_the_words_say() {
 }
 
 fn submission() -> Submission {
-    Submission {
-        uuid: Uuid::from_u128(1),
-        name: "ping".to_owned(),
-        params: None,
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
-    }
+    Submission::new(Uuid::from_u128(1), "ping")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jobq_proto::message::{
     Acknowledged, Beat, Completed, CompletedRun, Goodbye, HeldRun, Hello, Holding, NameCredit, OrderedJob,
     Request, Resume, RunRef, RunState, SettleOutcome, Started, Submission, Welcome, Work,
 };
-use jobq_proto::{ClientMessage, ErrorCode, PROTOCOL_VERSION, ServerMessage};
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage};
 use jobq_transport::memory::{self, MemoryConnector};
 use jobq_transport::{Connector, Dealer, RouterConfig, StreamDealer, StreamRouter};
 use tokio::io::DuplexStream;
@@ -243,11 +243,9 @@ impl Peer {
         let io = connector.connect().await.expect("the server listens");
         let mut dealer = StreamDealer::new(io, 2_000_000);
         let hello = Hello {
-            version: PROTOCOL_VERSION,
-            label: String::new(),
-            token: None,
             work,
             resume,
+            ..Hello::new("")
         };
         dealer.send(ServerMessage::Hello(hello)).expect("there is room");
         let mut heard = Vec::new();
@@ -358,17 +356,10 @@ fn job(uuid: u128, params: usize) -> Submission {
         item.resize(item.len() + params, 7);
         Bytes::from(item)
     });
+    let name = if params.is_some() { "large" } else { "a" };
     Submission {
-        uuid: Uuid::from_u128(uuid),
-        name: if params.is_some() { "large" } else { "a" }.to_owned(),
         params,
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
+        ..Submission::new(Uuid::from_u128(uuid), name)
     }
 }
 

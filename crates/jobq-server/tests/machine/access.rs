@@ -461,13 +461,7 @@ fn a_hello_that_waits_is_the_only_one_and_is_looked_at_again_when_its_time_has_c
     world.refusal_takes("wrong");
     world.show("shared");
     let (peer, _) = world.hello(None, None);
-    let hello = Hello {
-        version: jobq_proto::PROTOCOL_VERSION,
-        label: String::new(),
-        token: None,
-        work: None,
-        resume: None,
-    };
+    let hello = Hello::new("");
     world.send(peer, ServerMessage::Hello(hello));
     assert_eq!(world.closed(peer), Some(ErrorCode::HelloRepeated));
     let (gone, _) = world.hello(None, None);

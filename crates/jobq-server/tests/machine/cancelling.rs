@@ -1,17 +1,9 @@
 //! Cancelling jobs, wherever they are.
 
-use jobq_proto::message::{CancelOutcome, OrderedJob, RunState, SettleOutcome, Submission};
+use jobq_proto::message::{CancelOutcome, RunState, SettleOutcome, Submission};
 use jobq_proto::{ErrorCode, Status};
 
-use super::world::{Worker, World, held, ids, job, run_of, secs};
-
-fn order_of(world: &mut World) -> (Worker, OrderedJob) {
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
-    (worker, order)
-}
+use super::world::{World, held, ids, job, run_of, secs};
 
 #[test]
 fn a_waiting_job_ends_at_once_and_is_never_ordered() {
@@ -59,7 +51,7 @@ fn a_scheduled_job_is_cancelled_and_its_time_passes_without_it() {
 #[test]
 fn a_job_that_is_held_back_after_a_restart_is_cancelled_and_its_run_is_stale() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     world.crash_and_restart();
     let client = world.client();
     assert_eq!(world.cancel(client, &[order.id]), [CancelOutcome::Cancelled]);
@@ -72,7 +64,7 @@ fn a_job_that_is_held_back_after_a_restart_is_cancelled_and_its_run_is_stale() {
 #[test]
 fn a_leased_job_is_marked_and_its_worker_told_after_that_is_durable() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     let client = world.client();
     world.hold_disk();
     let request = world.cancel_later(client, &[order.id]);
@@ -90,7 +82,7 @@ fn a_leased_job_is_marked_and_its_worker_told_after_that_is_durable() {
 #[test]
 fn a_marked_job_that_completes_is_completed() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     let client = world.client();
     world.cancel(client, &[order.id]);
     world.completed(&worker, &order);
@@ -102,7 +94,7 @@ fn a_marked_job_that_completes_is_completed() {
 fn a_marked_job_that_fails_or_is_released_or_lost_is_cancelled() {
     for how in 0..4 {
         let mut world = World::new();
-        let (worker, order) = order_of(&mut world);
+        let (worker, order) = world.with_order();
         let client = world.client();
         world.cancel(client, &[order.id]);
         match how {
@@ -125,7 +117,7 @@ fn a_marked_job_that_fails_or_is_released_or_lost_is_cancelled() {
 fn a_mark_survives_a_restart_and_the_worker_is_told_when_it_comes_back() {
     for recorded in [true, false] {
         let mut world = World::new();
-        let (worker, order) = order_of(&mut world);
+        let (worker, order) = world.with_order();
         let client = world.client();
         if recorded {
             world.advance(secs(1));
@@ -142,7 +134,7 @@ fn a_mark_survives_a_restart_and_the_worker_is_told_when_it_comes_back() {
 #[test]
 fn a_marked_run_that_ended_well_before_a_restart_is_completed() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     let client = world.client();
     world.cancel(client, &[order.id]);
     world.crash_and_restart();
@@ -155,7 +147,7 @@ fn a_marked_run_that_ended_well_before_a_restart_is_completed() {
 #[test]
 fn cancelling_an_ended_or_an_unknown_job_says_so() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     world.completed(&worker, &order);
     let client = world.client();
     assert_eq!(
@@ -179,7 +171,7 @@ fn a_job_named_twice_in_a_cancel_is_cancelled_once() {
 #[test]
 fn a_second_cancel_of_a_leased_job_is_marked_too_and_the_worker_is_told_once() {
     let mut world = World::new();
-    let (worker, order) = order_of(&mut world);
+    let (worker, order) = world.with_order();
     let client = world.client();
     assert_eq!(world.cancel(client, &[order.id]), [CancelOutcome::Marked]);
     assert_eq!(world.cancel(client, &[order.id]), [CancelOutcome::Marked]);
@@ -195,7 +187,7 @@ fn a_job_between_two_places_is_found_where_it_comes_to_rest() {
         (2, CancelOutcome::AlreadyEnded),
     ] {
         let mut world = World::new();
-        let (worker, order) = order_of(&mut world);
+        let (worker, order) = world.with_order();
         let client = world.client();
         world.send(
             worker.peer,

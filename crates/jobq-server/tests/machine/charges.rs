@@ -164,10 +164,8 @@ fn charges_survive_a_restart() {
 #[test]
 fn a_run_that_holding_says_is_running_counts_as_started() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.disconnect(worker.peer);
     let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
     lose(&mut world, &worker);

@@ -8,10 +8,8 @@ use super::world::{World, held, job, secs};
 #[test]
 fn an_outcome_is_settled_only_after_it_is_durable() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.hold_disk();
     world.completed(&worker, &order);
     assert!(world.settled(&worker).is_empty());
@@ -23,10 +21,8 @@ fn an_outcome_is_settled_only_after_it_is_durable() {
 #[test]
 fn a_repeated_report_is_already_applied_and_another_one_is_stale() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.completed(&worker, &order);
     world.completed(&worker, &order);
     world.failed(&worker, &order);
@@ -39,10 +35,7 @@ fn a_repeated_report_is_already_applied_and_another_one_is_stale() {
 #[test]
 fn the_same_run_twice_in_one_report_counts_once() {
     let mut world = World::new();
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
     let run = CompletedRun {
         id: order.id,
         fence: order.fence,
@@ -107,10 +100,8 @@ fn a_fence_that_was_never_issued_is_stale() {
 #[test]
 fn the_runs_of_one_session_are_not_settled_by_another() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     let thief = world.worker(&[("a", 1)]);
     world.completed(&thief, &order);
     assert_eq!(world.settled(&thief), [SettleOutcome::Stale]);
@@ -122,10 +113,7 @@ fn the_runs_of_one_session_are_not_settled_by_another() {
 #[test]
 fn a_job_is_ordered_again_only_after_the_end_of_its_run_is_durable() {
     let mut world = World::new();
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
     world.hold_disk();
     world.released(&worker, &order);
     assert!(world.orders(&worker).is_empty());
@@ -177,10 +165,7 @@ fn a_report_that_was_lost_in_a_crash_is_applied_when_it_is_repeated() {
 #[test]
 fn a_settlement_reaches_the_worker_over_its_new_connection() {
     let mut world = World::new();
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
     world.hold_disk();
     world.completed(&worker, &order);
     world.disconnect(worker.peer);

@@ -122,10 +122,8 @@ fn a_job_whose_worker_is_lost_is_processing_until_the_disk_has_it_waiting() {
 #[test]
 fn a_job_that_failed_and_waits_for_its_retry_is_processing_until_the_disk_has_that() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.hold_disk();
     world.failed_with(&worker, &order, false, Some(60_000_000));
     assert_eq!(listed_as(&mut world, id), [Status::Processing]);
@@ -137,10 +135,8 @@ fn a_job_that_failed_and_waits_for_its_retry_is_processing_until_the_disk_has_th
 #[test]
 fn a_job_that_completed_is_processing_in_listings_until_the_disk_has_its_end() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.hold_disk();
     world.completed(&worker, &order);
     assert_eq!(listed_as(&mut world, id), [Status::Processing]);

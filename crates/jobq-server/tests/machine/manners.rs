@@ -7,13 +7,7 @@ use jobq_server::Config;
 use super::world::{World, job, sized, work};
 
 fn hello() -> Hello {
-    Hello {
-        version: jobq_proto::PROTOCOL_VERSION,
-        label: String::new(),
-        token: None,
-        work: None,
-        resume: None,
-    }
+    Hello::new("")
 }
 
 /// How a connection ends that begins with this Hello; none if it is welcome.

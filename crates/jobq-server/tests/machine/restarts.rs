@@ -8,10 +8,8 @@ use super::world::{World, held, ids, job, millis, secs, work};
 #[test]
 fn a_recorded_run_goes_on_under_its_fence() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.advance(millis(250));
     world.crash_and_restart();
     assert_eq!(world.status(id), Status::Processing);
@@ -25,10 +23,8 @@ fn a_recorded_run_goes_on_under_its_fence() {
 #[test]
 fn a_run_that_was_not_recorded_is_held_back_and_goes_on_under_its_fence() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.crash_and_restart();
     assert_eq!(world.status(id), Status::Queued);
     let other = world.worker(&[("a", 9)]);
@@ -64,10 +60,8 @@ fn a_report_right_behind_holding_counts_for_a_run_that_was_not_recorded() {
 #[test]
 fn a_start_right_behind_holding_counts_for_a_run_that_was_not_recorded() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.crash_and_restart();
     world.hold_reads();
     let worker = world.resume(&worker, vec![held(&order, RunState::Waiting)]);
@@ -159,10 +153,8 @@ fn a_fence_at_or_below_the_floor_is_never_adopted() {
 #[test]
 fn a_run_that_ended_before_the_crash_does_not_run_again() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.completed(&worker, &order);
     world.crash_and_restart();
     let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
@@ -175,10 +167,8 @@ fn a_run_that_ended_before_the_crash_does_not_run_again() {
 #[test]
 fn a_run_is_adopted_only_by_a_session_that_was_there_before_the_restart() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.crash_and_restart();
     let stranger = world.new_worker(worker.work.clone());
     world.hold(&stranger, vec![held(&order, RunState::Running)]);
@@ -209,10 +199,7 @@ fn a_session_that_came_back_for_other_names_is_still_awaited_for_the_runs_of_its
 #[test]
 fn a_run_that_holding_names_twice_is_adopted_once_and_goes_on() {
     let mut world = World::new();
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
     world.crash_and_restart();
     let named = vec![held(&order, RunState::Running); 2];
     let worker = world.resume(&worker, named);
@@ -255,10 +242,7 @@ fn an_adopted_run_survives_the_next_restart_too() {
 #[test]
 fn a_restart_while_the_store_is_asked_about_a_run_loses_nothing() {
     let mut world = World::new();
-    let client = world.client();
-    world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
     world.crash_and_restart();
     world.hold_reads();
     let worker = world.resume(&worker, vec![held(&order, RunState::Running)]);
@@ -297,10 +281,8 @@ fn a_run_that_ends_soon_is_never_recorded_as_begun() {
 #[test]
 fn a_start_is_recorded_even_if_the_run_was_recorded_before_it() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.advance(secs(1));
     world.started(&worker, &order);
     world.advance(millis(200));

@@ -71,10 +71,8 @@ fn it_is_drained_when_all_runs_are_settled_durably() {
 #[test]
 fn runs_that_go_on_are_recorded_at_once_and_go_on_after_the_restart() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     world.started(&worker, &order);
     stop(&mut world);
     world.crash_and_restart();
@@ -100,10 +98,8 @@ fn jobs_that_are_being_read_are_taken_back() {
 #[test]
 fn a_run_that_starts_while_the_server_goes_down_is_recorded_as_started() {
     let mut world = World::new();
-    let client = world.client();
-    let id = world.submit_one(client, job("a"));
-    let worker = world.worker(&[("a", 1)]);
-    let order = world.order(&worker);
+    let (worker, order) = world.with_order();
+    let id = order.id;
     stop(&mut world);
     world.started(&worker, &order);
     world.advance(secs(1));

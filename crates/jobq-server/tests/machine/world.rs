@@ -34,18 +34,7 @@ pub(super) fn millis(millis: u64) -> Duration {
 
 /// A job of this name with no wishes. It gets a uuid when it is submitted.
 pub(super) fn job(name: &str) -> Submission {
-    Submission {
-        uuid: Uuid::nil(),
-        name: name.to_owned(),
-        params: None,
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
-    }
+    Submission::new(Uuid::nil(), name)
 }
 
 pub(super) fn urgent(name: &str, priority: &str) -> Submission {
@@ -520,11 +509,10 @@ impl World {
     pub(super) fn hello(&mut self, work: Option<Work>, resume: Option<Resume>) -> (PeerId, Option<Welcome>) {
         let peer = self.connect();
         let hello = Hello {
-            version: jobq_proto::PROTOCOL_VERSION,
-            label: format!("peer {peer}"),
             token: self.shown.token.clone(),
             work,
             resume,
+            ..Hello::new(format!("peer {peer}"))
         };
         self.send(peer, ServerMessage::Hello(hello));
         let welcome = self.pick(peer, |message| match message {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jobq_proto::message::{Beat, ErrorMessage, Hello, Order, OrderedJob, Request, Submission};
-use jobq_proto::{ClientMessage, ErrorCode, Fence, PROTOCOL_VERSION, ServerMessage};
+use jobq_proto::{ClientMessage, ErrorCode, Fence, ServerMessage};
 use jobq_transport::{
     BindOptions, ByteStream, ClientTls, Connector, Dealer, Endpoint, EndpointDealer, ListenAddress, PeerId,
     Router, RouterConfig, RouterEvent, ServerTls, StreamRouter, TcpConnector, TransportError, UnixConnector,
@@ -218,13 +218,7 @@ pub(crate) fn hello() -> ServerMessage {
 
 /// A Hello with a label.
 pub(crate) fn hello_of(label: &str) -> ServerMessage {
-    ServerMessage::Hello(Hello {
-        version: PROTOCOL_VERSION,
-        label: label.to_owned(),
-        token: None,
-        work: None,
-        resume: None,
-    })
+    ServerMessage::Hello(Hello::new(label))
 }
 
 /// A numbered message to the server.
@@ -242,16 +236,8 @@ pub(crate) fn request(params: usize) -> ServerMessage {
     ServerMessage::Request(Request {
         request: 1,
         jobs: vec![Submission {
-            uuid: Uuid::from_u128(7),
-            name: "thumbnail".to_owned(),
             params: Some(content(params)),
-            username: None,
-            priority: None,
-            run_at: None,
-            delay: None,
-            max_attempts: None,
-            timeout: None,
-            backoff: None,
+            ..Submission::new(Uuid::from_u128(7), "thumbnail")
         }],
     })
 }

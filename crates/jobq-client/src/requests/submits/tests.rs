@@ -27,16 +27,8 @@ fn terms(jobs: u64) -> Terms {
 
 fn job(number: u128) -> Submission {
     Submission {
-        uuid: Uuid::from_u128(number),
-        name: "ping".to_owned(),
         params: Some(Bytes::from_static(&[1])),
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
+        ..Submission::new(Uuid::from_u128(number), "ping")
     }
 }
 

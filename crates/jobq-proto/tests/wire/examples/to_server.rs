@@ -58,18 +58,7 @@ fn hellos() -> Vec<(&'static str, S)> {
 }
 
 fn requests() -> Vec<(&'static str, S)> {
-    let plain = Submission {
-        uuid: uuid(1),
-        name: "ping".to_owned(),
-        params: None,
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
-    };
+    let plain = Submission::new(uuid(1), "ping");
     let scheduled = Submission {
         uuid: uuid(2),
         name: "thumbnail".to_owned(),

@@ -127,12 +127,18 @@ impl World {
         self.send(worker.peer, ServerMessage::Released(Released { runs }));
     }
 
-    /// A worker that has just started the one job there is, of the name a.
-    pub(in crate::machine) fn at_work(&mut self) -> (Worker, OrderedJob) {
+    /// A worker that was just given the one job there is, of the name a.
+    pub(in crate::machine) fn with_order(&mut self) -> (Worker, OrderedJob) {
         let client = self.client();
         self.submit_one(client, job("a"));
         let worker = self.worker(&[("a", 1)]);
         let order = self.order(&worker);
+        (worker, order)
+    }
+
+    /// A worker that has just started the one job there is, of the name a.
+    pub(in crate::machine) fn at_work(&mut self) -> (Worker, OrderedJob) {
+        let (worker, order) = self.with_order();
         self.started(&worker, &order);
         (worker, order)
     }
