@@ -8,11 +8,8 @@ use jobq_tests::contents::damage_params;
 use jobq_tests::{ServerProcess, Via, soon};
 use jobq_worker::{CancellationToken, Job, Run, Runtime};
 
+use crate::exit::{DAMAGED, FAILED};
 use crate::fixture::{connect, directory, program, text};
-
-/// The exit codes.
-const FAILED: i32 = 1;
-const DAMAGED: i32 = 12;
 
 #[tokio::test]
 async fn a_sound_directory_is_said_to_be_once_its_server_has_ended_and_opens_afterwards() {
@@ -113,7 +110,7 @@ async fn a_directory_without_a_database_is_named_with_what_to_do() {
         (none.as_path(), "no such directory"),
         (directory.path(), "no such file"),
     ] {
-        let said = program().run(["check", text(checked)]).await.failure(1);
+        let said = program().run(["check", text(checked)]).await.failure(FAILED);
         let begin = format!("jobq: failed to check {}: ", text(checked));
         assert!(said.starts_with(&begin), "{said}");
         assert!(said.contains(problem) && said.contains("--data"), "{said}");

@@ -6,11 +6,9 @@ use jobq_tests::program::{finish, without_variables};
 use jobq_tests::{History, Process, Terminal, soon};
 use serde_json::{Value, json};
 
+use crate::exit::USAGE;
 use crate::fixture::{completed, program, submit, text};
 use crate::workshop::{Workshop, gone};
-
-/// The exit code of a command line that makes no sense.
-const USAGE: i32 = 2;
 
 #[tokio::test]
 async fn a_worker_of_several_names_tells_its_command_which_and_puts_words_in_whole() {

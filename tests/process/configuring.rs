@@ -6,10 +6,8 @@ use jobq_tests::Finished;
 use jobq_tests::program::finish;
 use serde_json::Value;
 
+use crate::exit::{UNREACHABLE, USAGE};
 use crate::fixture::{directory, program, text};
-
-/// A command line or input that makes no sense.
-const USAGE: i32 = 2;
 
 /// Runs jobq in a directory, with variables; it looks for its configuration file as it does for its users.
 async fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Finished {
@@ -265,7 +263,9 @@ async fn a_flag_overrules_what_contradicts_it() {
     let nowhere = format!("tcp://127.0.0.1:{}", jobq_tests::server::free_port());
     let submit = ["submit", "x", "--at", "2099-01-01", "--server", &nowhere];
     // It gets as far as looking for the server.
-    run(at, &[("JOBQ_SUBMIT_IN", "5m")], &submit).await.failure(3);
+    run(at, &[("JOBQ_SUBMIT_IN", "5m")], &submit)
+        .await
+        .failure(UNREACHABLE);
     write(
         &at.join("jobq.toml"),
         "[submit]\nin = \"1h\"\nat = \"2099-01-01\"\n",

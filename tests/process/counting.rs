@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
+use crate::exit::INTERRUPTED;
 use crate::fixture::{directory, jobq, program};
 
 /// `jobq stats --watch --json`.
@@ -58,7 +59,7 @@ async fn watched_counts_go_on_when_the_server_was_killed_and_started_anew() {
     };
     assert_eq!(after["total"]["queued"], 1, "{after}");
     watch.process.signal(Signal::INT);
-    assert_eq!(watch.process.wait().await.code(), Some(130));
+    assert_eq!(watch.process.wait().await.code(), Some(INTERRUPTED));
 }
 
 #[tokio::test]
@@ -76,7 +77,7 @@ async fn watched_counts_say_when_the_server_stays_away_and_go_on_when_it_is_back
     let second = watch.line().await;
     assert!(uptime(&first) < uptime(&second), "{first}, {second}");
     watch.process.signal(Signal::INT);
-    assert_eq!(watch.process.wait().await.code(), Some(130));
+    assert_eq!(watch.process.wait().await.code(), Some(INTERRUPTED));
     let said = watch.process.log();
     let word = "failed to count jobs: no answer came within 5 s; trying again until it is back";
     assert!(said.contains(word), "{said}");

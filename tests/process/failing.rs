@@ -7,10 +7,8 @@ use jobq_client::{Client, JobRequest};
 use jobq_tests::{Contents, History, Program, ServerProcess, Via, check, skipped, soon};
 use tempfile::TempDir;
 
+use crate::exit::STORE_FAILED;
 use crate::fixture::{connect, directory, program, text};
-
-/// The exit code of a server whose store failed.
-const STORE_FAILED: i32 = 11;
 
 /// Syncs that go well: more than a start takes.
 const GOOD_SYNCS: u32 = 40;

@@ -32,6 +32,14 @@ pub(crate) async fn jobq(server: &ServerProcess, arguments: &[&str]) -> Finished
     program().run(arguments.iter().copied().chain(at)).await
 }
 
+/// The same with something to read.
+pub(crate) async fn jobq_with_input(server: &ServerProcess, arguments: &[&str], input: &str) -> Finished {
+    let at = ["--server", server.address()];
+    program()
+        .run_with_input(arguments.iter().copied().chain(at), input)
+        .await
+}
+
 /// Submits jobs and notes them; all of them are taken.
 pub(crate) async fn submit(client: &Client, history: &History, jobs: Vec<JobRequest>) -> Vec<JobId> {
     for job in &jobs {

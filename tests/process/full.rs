@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::exit::{STORE_FAILED, UNREACHABLE};
 use crate::fixture::{completed, connect, directory, program, text};
 
 const NAME: &str = "large";
@@ -94,7 +95,7 @@ async fn a_server_is_stopped_although_a_batch_waits_for_room_and_says_that_it_wa
     worker.let_end(RUNNING);
     server.logged(WAITS).await;
     let status = server.terminate().await;
-    assert_eq!(status.code(), Some(11), "{status}");
+    assert_eq!(status.code(), Some(STORE_FAILED), "{status}");
     assert!(server.log().contains("make room on its disk"), "{}", server.log());
 }
 
@@ -515,7 +516,7 @@ async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
     let said = program
         .run(["backup", text(&file), "--server", server.address()])
         .await
-        .failure(3);
+        .failure(UNREACHABLE);
     assert!(said.contains("--reserve"), "{said}");
     assert!(!file.exists());
     client

@@ -6,10 +6,8 @@ use std::process::Stdio;
 
 use jobq_tests::{Process, ServerProcess, Via, until};
 
-use crate::fixture::{directory, program, text};
-
-/// A command line that makes no sense.
-const USAGE: i32 = 2;
+use crate::exit::USAGE;
+use crate::fixture::{directory, jobq, program, text};
 
 #[tokio::test]
 async fn listening_in_the_open_is_refused_with_what_to_do_about_it() {
@@ -100,10 +98,7 @@ async fn a_unix_socket_is_for_those_who_were_meant() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, expected);
-        program()
-            .run(["stats", "--server", server.address()])
-            .await
-            .success();
+        jobq(&server, &["stats"]).await.success();
     }
     let said = program()
         .run(["serve", "--socket-mode", "rw"])

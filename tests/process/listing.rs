@@ -5,11 +5,8 @@ use jobq_tests::program::finish;
 use jobq_tests::{History, ServerProcess, Via, WorkerProcess};
 use serde_json::Value;
 
+use crate::exit::{JOB_FAILED, PARTIAL, USAGE};
 use crate::fixture::{connect, directory, jobq, program, submit, text};
-
-/// Exit codes: a command line or input that makes no sense, and not all done.
-const USAGE: i32 = 2;
-const PARTIAL: i32 = 4;
 
 /// The numbers of the jobs that a listing shows.
 async fn listed(server: &ServerProcess, filter: &[&str]) -> Vec<u64> {
@@ -70,7 +67,7 @@ async fn jobs_are_found_by_their_time_and_the_text_of_their_reason() {
         .success();
     let script = "sed 's/.*:\"\\(.*\\)\".*/the \\1 is gone/' >&2; exit 1";
     let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
-    jobq(&server, &["wait", "1", "2"]).await.failure(5);
+    jobq(&server, &["wait", "1", "2"]).await.failure(JOB_FAILED);
     assert_eq!(listed(&server, &["--reason", "the net is"]).await, [2]);
     assert_eq!(
         listed(&server, &["--reason", "is gone", "--since", "1h"]).await,
@@ -182,7 +179,7 @@ async fn a_filter_for_retries_means_failed_jobs_unless_it_says_otherwise() {
     jobq(&server, &["cancel", "2"]).await.success();
     let place = directory.path();
     let mut worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, "exit 3", place);
-    jobq(&server, &["wait", "1"]).await.failure(5);
+    jobq(&server, &["wait", "1"]).await.failure(JOB_FAILED);
     assert!(worker.terminate().await.success());
     let said = jobq(&server, &["retry", "--name", "x", "--yes", "--json"])
         .await

@@ -11,6 +11,7 @@ mod configuring;
 mod counting;
 mod documents;
 mod encrypting;
+mod exit;
 mod extents;
 mod failing;
 mod faults;

@@ -10,12 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::fixture::{completed, connect, directory, program, submit, text};
-
-/// Exit codes: a command line or input that makes no sense, no server, and not all done.
-const USAGE: i32 = 2;
-const UNREACHABLE: i32 = 3;
-const PARTIAL: i32 = 4;
+use crate::exit::{PARTIAL, UNREACHABLE, USAGE};
+use crate::fixture::{completed, connect, directory, jobq, jobq_with_input, program, submit, text};
 
 #[tokio::test]
 async fn an_unknown_flag_is_named() {
@@ -58,14 +54,14 @@ async fn values_that_make_no_sense_are_named_with_what_was_expected() {
         (&["submit", "x", "--priority", "urgent"], "urgent"),
         (&["submit", "x", "--in", "soon"], "soon"),
         (&["submit", "x", "--at", "next week"], "next week"),
-        (&["submit", "x", "--max-attempts", "0"], "0"),
+        (&["submit", "x", "--max-attempts", "0"], "'0'"),
         (&["show", "seven"], "seven"),
         (&["cancel", "-1"], "-1"),
-        (&["work", "x", "-j", "0", "--", "true"], "0"),
+        (&["work", "x", "-j", "0", "--", "true"], "'0'"),
         (&["serve", "--ttl", "1ms"], "1ms"),
         (&["serve", "--listen", "ftp://here"], "ftp://here"),
         (&["serve", "--listen", "tcp://here:70000"], "70000"),
-        (&["list", "--server", "here"], "here"),
+        (&["list", "--server", "here"], "\"here\" is no address"),
         (&["list", "--server", "unix://"], "unix://"),
         (&["list", "--server", "unix://jobq.sock"], "unix:jobq.sock"),
         (
@@ -107,10 +103,7 @@ async fn a_name_that_begins_with_a_dash_can_be_given_and_is_told_how() {
         .run(at.iter().chain(&["submit", "--", "-x"]))
         .await
         .success();
-    let listed = program()
-        .run(at.iter().chain(&["list", "--name=-x"]))
-        .await
-        .success();
+    let listed = jobq(&server, &["list", "--name=-x"]).await.success();
     assert!(listed.contains(" -x "), "{listed}");
 }
 
@@ -132,13 +125,10 @@ async fn a_bad_name_is_refused_wherever_it_is_given() {
             };
             let arguments = flags.iter().chain(&at).chain(command_line);
             let said = program().run(arguments).await.failure(USAGE);
-            assert!(said.contains("name"), "{command:?}: {said}");
+            assert!(said.contains("is not 1 to 128 characters"), "{command:?}: {said}");
         }
     }
-    let listed = program()
-        .run(["list", "--json"].iter().chain(&at))
-        .await
-        .success();
+    let listed = jobq(&server, &["list", "--json"]).await.success();
     assert_eq!(listed, "", "nothing was submitted");
 }
 
@@ -237,20 +227,13 @@ async fn a_worker_says_which_server_it_misses_and_keeps_trying_until_it_is_there
 async fn broken_params_are_reported_with_their_line_and_column() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let at = ["--server", server.address()];
     let broken = "{\"a\": 1,\n \"b\" 2}";
-    let flag = program()
-        .run(["submit", "x", "--params", broken].into_iter().chain(at))
-        .await;
-    let input = program()
-        .run_with_input(["submit", "x", "--params", "-"].into_iter().chain(at), broken)
-        .await;
+    let flag = jobq(&server, &["submit", "x", "--params", broken]).await;
+    let input = jobq_with_input(&server, &["submit", "x", "--params", "-"], broken).await;
     let path = directory.path().join("params.json");
     std::fs::write(&path, broken).expect("it can be written");
     let file = format!("@{}", text(&path));
-    let file = program()
-        .run(["submit", "x", "--params", &file].into_iter().chain(at))
-        .await;
+    let file = jobq(&server, &["submit", "x", "--params", &file]).await;
     for said in [flag, input, file] {
         let said = said.failure(USAGE);
         assert!(said.contains("line 2, column 6"), "{said}");
@@ -261,25 +244,17 @@ async fn broken_params_are_reported_with_their_line_and_column() {
 async fn a_broken_line_is_reported_by_its_number_and_the_others_are_submitted() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let at = ["--server", server.address()];
     let lines = "{\"name\": \"x\"}\n{\"name\": \"x\", \"params\": }\n\n{\"name\": \"not a name\"}\n{\"name\": \"x\"}\n";
-    let ended = program()
-        .run_with_input(["submit", "--stdin"].into_iter().chain(at), lines)
-        .await;
+    let ended = jobq_with_input(&server, &["submit", "--stdin"], lines).await;
     let said = ended.clone().failure(PARTIAL);
     assert!(
         said.contains("line 2: ") && said.contains("column 25") && said.contains("line 4: "),
         "{ended}"
     );
-    let listed = program()
-        .run(["list", "--json"].into_iter().chain(at))
-        .await
-        .success();
+    let listed = jobq(&server, &["list", "--json"]).await.success();
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let twice = "{\"name\": \"x\", \"params\": {\"a\": 1, \"a\": 2}}\n";
-    let ended = program()
-        .run_with_input(["submit", "--stdin"].into_iter().chain(at), twice)
-        .await;
+    let ended = jobq_with_input(&server, &["submit", "--stdin"], twice).await;
     let said = ended.failure(PARTIAL);
     assert!(said.contains("line 1: the key \"a\" at column 34"), "{said}");
 }
@@ -311,17 +286,11 @@ async fn a_local_time_is_refused_where_the_zone_is_unknown() {
 async fn a_dash_for_the_name_means_many_jobs_from_standard_input() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let at = ["--server", server.address()];
     let lines = "{\"name\": \"x\"}\n{\"name\": \"y\"}\n";
-    let ended = program()
-        .run_with_input(["submit", "-", "--json"].into_iter().chain(at), lines)
-        .await;
+    let ended = jobq_with_input(&server, &["submit", "-", "--json"], lines).await;
     let counts = ended.success();
     assert!(counts.contains("\"accepted\":2"), "{counts}");
-    let said = program()
-        .run(["submit", "-", "--wait"].into_iter().chain(at))
-        .await
-        .failure(USAGE);
+    let said = jobq(&server, &["submit", "-", "--wait"]).await.failure(USAGE);
     assert!(said.contains("--wait"), "{said}");
 }
 
@@ -329,7 +298,6 @@ async fn a_dash_for_the_name_means_many_jobs_from_standard_input() {
 async fn what_makes_no_sense_and_what_is_not_there_have_exit_codes_of_their_own() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let at = ["--server", server.address()];
     for (command, code) in [
         (&["submit", "x", "--in", "400d"][..], USAGE),
         (&["submit", "x", "--timeout", "366d"], USAGE),
@@ -337,14 +305,10 @@ async fn what_makes_no_sense_and_what_is_not_there_have_exit_codes_of_their_own(
         (&["show", "99"], PARTIAL),
         (&["cancel", "99"], PARTIAL),
     ] {
-        program()
-            .run(command.iter().copied().chain(at))
-            .await
-            .failure(code);
+        jobq(&server, command).await.failure(code);
     }
     let array = "[\"x\",null,null,null,null,null,null,null,null,null]\n";
-    let said = program()
-        .run_with_input(["submit", "-"].into_iter().chain(at), array)
+    let said = jobq_with_input(&server, &["submit", "-"], array)
         .await
         .failure(PARTIAL);
     assert!(said.contains("no JSON object"), "{said}");
@@ -354,21 +318,13 @@ async fn what_makes_no_sense_and_what_is_not_there_have_exit_codes_of_their_own(
 async fn a_listing_that_is_cut_says_so() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let at = ["--server", server.address()];
-    let none = program().run(["list"].into_iter().chain(at)).await;
+    let none = jobq(&server, &["list"]).await;
     assert!(none.stderr.contains("no jobs match"), "{none}");
     let lines = "{\"name\": \"x\"}\n".repeat(3);
-    program()
-        .run_with_input(["submit"].into_iter().chain(at), &lines)
-        .await
-        .success();
-    let cut = program()
-        .run(["list", "--limit", "2"].into_iter().chain(at))
-        .await;
+    jobq_with_input(&server, &["submit"], &lines).await.success();
+    let cut = jobq(&server, &["list", "--limit", "2"]).await;
     assert!(cut.stderr.contains("--limit"), "{cut}");
-    let whole = program()
-        .run(["list", "--limit", "3"].into_iter().chain(at))
-        .await;
+    let whole = jobq(&server, &["list", "--limit", "3"]).await;
     assert!(!whole.stderr.contains("--limit"), "{whole}");
 }
 

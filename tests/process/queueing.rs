@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, Command};
 
+use crate::exit::INTERRUPTED;
 use crate::fixture::{connect, directory, program};
 
 /// What is said in a pipe while the queue is full.
@@ -126,7 +127,7 @@ async fn a_bulk_that_waits_for_the_queue_can_be_interrupted_and_run_again_withou
     let ended = submit.end().await;
     assert!(ended.stdout.contains("3 accepted"), "{ended}");
     assert!(ended.stdout.contains("2 not sent"), "{ended}");
-    let said = ended.failure(130);
+    let said = ended.failure(INTERRUPTED);
     assert!(said.contains("line 4 is the first"), "{said}");
     command(&server, &["cancel", "1", "2"])
         .output()
@@ -166,6 +167,6 @@ async fn a_terminal_shows_that_the_queue_is_full() {
     terminal.until("the queue is full; waiting").await;
     terminal.interrupt();
     let (status, shown) = terminal.end().await;
-    assert_eq!(status.code(), Some(130), "{shown}");
+    assert_eq!(status.code(), Some(INTERRUPTED), "{shown}");
     assert!(shown.contains("line 2 is the first"), "{shown}");
 }

@@ -7,7 +7,8 @@ use jobq_tests::{Process, ServerProcess, Via, soon};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::fixture::{directory, program, text};
+use crate::exit::{INTERRUPTED, PARTIAL, USAGE};
+use crate::fixture::{directory, jobq, program, text};
 
 #[tokio::test]
 async fn the_demo_ends_with_a_table_of_what_became_of_its_jobs() {
@@ -116,14 +117,14 @@ async fn stats_are_repeated_until_somebody_has_seen_enough() {
         assert_eq!(stats["peers"], 1, "{stats}");
     }
     watch.signal(Signal::INT);
-    assert_eq!(watch.wait().await.code(), Some(130));
-    let stats = program().run(["stats"].into_iter().chain(at)).await.success();
+    assert_eq!(watch.wait().await.code(), Some(INTERRUPTED));
+    let stats = jobq(&server, &["stats"]).await.success();
     assert!(stats.contains("0 workers, 1 connection\n"), "{stats}");
     for wrong in [
         &["stats", "--interval", "2s"][..],
         &["stats", "--watch", "--interval", "1ms"],
     ] {
-        program().run(wrong.iter().copied().chain(at)).await.failure(2);
+        jobq(&server, wrong).await.failure(USAGE);
     }
 }
 
@@ -172,9 +173,9 @@ async fn nobody_is_told_of_the_guard() {
         let script = program().run(["completions", shell]).await.success();
         assert!(!script.contains("work-guard"), "{shell}");
     }
-    let said = program().run(["help", "work-guard"]).await.failure(2);
+    let said = program().run(["help", "work-guard"]).await.failure(USAGE);
     assert!(said.contains("unrecognized subcommand"), "{said}");
-    let said = program().run(["work-guar"]).await.failure(2);
+    let said = program().run(["work-guar"]).await.failure(USAGE);
     assert!(!said.contains("work-guard"), "{said}");
 }
 
@@ -182,14 +183,11 @@ async fn nobody_is_told_of_the_guard() {
 async fn a_job_without_a_result_is_said_to_have_none() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    let run = async |arguments: &[&str]| {
-        let at = ["--server", server.address()];
-        program().run(arguments.iter().chain(&at)).await
-    };
+    let run = async |arguments: &[&str]| jobq(&server, arguments).await;
     run(&["submit", "x"]).await.success();
     let said = run(&["show", "1", "--result"]).await;
     assert!(!said.stdout.contains("result"), "{said}");
-    let stderr = said.failure(4);
+    let stderr = said.failure(PARTIAL);
     assert_eq!(stderr, "jobq: no result: the job is Queued\n");
 }
 

@@ -8,10 +8,8 @@ use jobq_tests::{Contents, History, Process, ServerProcess, Via, check, soon};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::exit::CANNOT_START;
 use crate::fixture::{connect, directory, program, submit, text};
-
-/// The exit code of a server that could not start.
-const CANNOT_START: i32 = 10;
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_exits_and_says_who_holds_it() {

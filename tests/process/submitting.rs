@@ -16,7 +16,8 @@ use tokio::process::{Child, ChildStdin};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::fixture::{connect, directory, jobq, program, seed, submit};
+use crate::exit::{PARTIAL, USAGE};
+use crate::fixture::{connect, directory, jobq, jobq_with_input, program, seed, submit};
 
 /// Tasks that submit at the same time, over one connection.
 const SUBMITTERS: u64 = 4;
@@ -126,7 +127,7 @@ async fn words_are_the_keys_of_params() {
             "--once gives uuids to many jobs",
         ),
     ] {
-        let said = jobq(&server, wrong).await.failure(2);
+        let said = jobq(&server, wrong).await.failure(USAGE);
         assert!(said.contains(expected), "{wrong:?}: {said}");
     }
 }
@@ -165,10 +166,7 @@ async fn a_time_that_is_past_is_noted_since_the_job_is_due_at_once() {
     assert_eq!(again.stderr, "", "the job is there, whenever it was due");
     let lines = "{\"name\":\"x\",\"at\":\"2025-06-01\"}\n{\"name\":\"x\",\"at\":\"2099-06-01\"}\n\
                  {\"name\":\"x\",\"at\":\"1999-06-01\"}\n{\"name\":\"x\"}\n";
-    let at = ["--server", server.address()];
-    let ended = program()
-        .run_with_input(["submit", "-"].iter().chain(&at), lines)
-        .await;
+    let ended = jobq_with_input(&server, &["submit", "-"], lines).await;
     assert_eq!(
         ended.stderr,
         "jobq: 2 lines had a time that is past; a job of such a time is due at once\n"
@@ -290,7 +288,7 @@ async fn the_counts_are_right_when_the_server_dies_in_the_middle() {
     }
     server.restart().await;
     let (code, counts) = feed.end().await;
-    assert_eq!(code, Some(4), "{counts}: {}", read_log(&log));
+    assert_eq!(code, Some(PARTIAL), "{counts}: {}", read_log(&log));
     let count = |key: &str| counts[key].as_u64().expect("it is a number");
     assert_eq!(count("accepted") + count("duplicate"), 20, "{counts}");
     assert_eq!(

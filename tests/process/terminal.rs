@@ -3,7 +3,8 @@
 use jobq_client::JobRequest;
 use jobq_tests::{History, ServerProcess, Terminal, Via, WorkerProcess};
 
-use crate::fixture::{connect, directory, program, submit, text};
+use crate::exit::{INTERRUPTED, USAGE};
+use crate::fixture::{connect, directory, jobq, program, submit, text};
 
 fn start(server: &ServerProcess, columns: u16, arguments: &[&str]) -> Terminal {
     let at = ["--server", server.address()];
@@ -81,10 +82,9 @@ async fn the_last_line_of_a_reason_is_what_a_listing_has_room_for() {
     let script =
         "head -c 9000 /dev/zero | tr '\\0' e >&2; printf '\\n%s\\n' 'OSError: the disk is full' >&2; exit 1";
     let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
-    let at = ["--server", server.address()];
-    let run = async |arguments: &[&str]| program().run(arguments.iter().chain(&at)).await;
+    let run = async |arguments: &[&str]| jobq(&server, arguments).await;
     run(&["submit", "x", "--max-attempts", "1"]).await.success();
-    let stdout = program().run(["wait", "1"].iter().chain(&at)).await;
+    let stdout = jobq(&server, &["wait", "1"]).await;
     assert_eq!(
         stdout.stdout,
         "1: failed: exit status 1 … OSError: the disk is full\n"
@@ -113,15 +113,9 @@ async fn submit_and_wait_show_how_far_a_job_has_come() {
     let _worker = WorkerProcess::start(&program(), place, server.address(), "x", 1, script, place);
     submitted.until("50 % halfway through").await;
     waiting.until("50 % halfway through").await;
-    let listed = program()
-        .run(["list", "--server", server.address()])
-        .await
-        .success();
+    let listed = jobq(&server, &["list"]).await.success();
     assert!(listed.contains("50 % halfway through"), "{listed}");
-    let shown = program()
-        .run(["show", "1", "--server", server.address()])
-        .await
-        .success();
+    let shown = jobq(&server, &["show", "1"]).await.success();
     assert!(shown.contains("progress  50 % halfway through"), "{shown}");
     std::fs::write(place.join("go"), "").expect("it can be written");
     let (status, shown) = submitted.end().await;
@@ -142,7 +136,7 @@ async fn stats_are_drawn_anew() {
     assert!(shown.contains("\x1b[H\x1b[J"), "{shown:?}");
     terminal.interrupt();
     let (status, _) = terminal.end().await;
-    assert_eq!(status.code(), Some(130));
+    assert_eq!(status.code(), Some(INTERRUPTED));
 }
 
 #[tokio::test]
@@ -186,7 +180,7 @@ async fn no_color_is_obeyed() {
         let mut command = program().command(["list", "--frobnicate"]);
         command.env("NO_COLOR", colour);
         let (status, shown) = Terminal::start(command, 80).end().await;
-        assert_eq!(status.code(), Some(2), "{shown}");
+        assert_eq!(status.code(), Some(USAGE), "{shown}");
         assert_eq!(
             shown.contains("\x1b[1m") || shown.contains("\x1b[31m"),
             expected,

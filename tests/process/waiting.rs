@@ -6,14 +6,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::exit::{INTERRUPTED, JOB_CANCELLED, JOB_FAILED, PARTIAL, TIME_OVER};
 use crate::fixture::{connect, directory, jobq, program, submit};
-
-/// Exit codes: not all done, a job that failed, one that was cancelled, the time given over, and interrupted.
-const PARTIAL: i32 = 4;
-const FAILED: i32 = 5;
-const CANCELLED: i32 = 6;
-const TIME_OVER: i32 = 8;
-const INTERRUPTED: i32 = 130;
 
 #[tokio::test]
 async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
@@ -38,7 +32,7 @@ async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
     assert_eq!(said, "1: completed\n");
     let ended = jobq(&server, &["wait", "1", uuid]).await;
     assert!(ended.stdout.contains("3: cancelled"), "{ended}");
-    ended.failure(CANCELLED);
+    ended.failure(JOB_CANCELLED);
     let ended = jobq(&server, &["wait", "1", "2", "3", "2", "--json"]).await;
     let lines: Vec<Value> = ended
         .stdout
@@ -64,7 +58,7 @@ async fn each_job_is_told_as_it_ends_and_the_exit_code_is_that_of_the_worst() {
         "{ended}"
     );
     assert_eq!(of(3)["status"], "Cancelled");
-    ended.failure(FAILED);
+    ended.failure(JOB_FAILED);
 }
 
 #[tokio::test]
@@ -81,8 +75,8 @@ async fn the_exit_code_is_that_of_what_came_of_it_when_nobody_reads_the_output()
         status.expect("it can be started").code()
     };
     let at = ["--server", server.address()];
-    program().run(["submit", "x"].iter().chain(&at)).await.success();
-    program().run(["cancel", "1"].iter().chain(&at)).await.success();
+    jobq(&server, &["submit", "x"]).await.success();
+    jobq(&server, &["cancel", "1"]).await.success();
     assert_eq!(unread(&["wait", "1"]).await, Some(6));
     assert_eq!(unread(&["cancel", "99"]).await, Some(4));
     assert_eq!(unread(&["list"]).await, Some(0));
@@ -96,7 +90,7 @@ async fn the_exit_code_is_that_of_what_came_of_it_when_nobody_reads_the_output()
         .stdout(writer)
         .stderr(std::process::Stdio::null());
     let status = soon("the end of a command", command.status()).await;
-    assert_eq!(status.expect("it can be started").code(), Some(4));
+    assert_eq!(status.expect("it can be started").code(), Some(PARTIAL));
 }
 
 #[tokio::test]
@@ -110,7 +104,7 @@ async fn a_job_that_does_not_exist_is_named_and_the_others_are_waited_for() {
     assert!(said.contains("job 99") && said.contains(missing), "{said}");
     let ended = jobq(&server, &["wait", "99", "1"]).await;
     assert!(ended.stdout.contains("1: cancelled"), "{ended}");
-    ended.failure(CANCELLED);
+    ended.failure(JOB_CANCELLED);
 }
 
 #[tokio::test]

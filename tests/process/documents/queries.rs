@@ -5,13 +5,14 @@ use jobq_tests::markdown::blocks;
 use jobq_tests::{ServerProcess, Via, WorkerProcess};
 
 use super::OPERATIONS;
-use crate::fixture::{directory, program};
+use crate::exit::JOB_FAILED;
+use crate::fixture::{directory, jobq, program};
 
 #[tokio::test]
 async fn every_query_of_the_operators_manual_finds_something_in_a_real_store() {
     let directory = directory();
     let server = ServerProcess::start(&program(), directory.path(), Via::Unix, &[]).await;
-    fill(server.address()).await;
+    fill(&server).await;
     let queries = blocks(OPERATIONS);
     let queries: Vec<&str> = queries
         .iter()
@@ -47,8 +48,7 @@ async fn dead_letters_are_counted_by_the_last_line_of_their_reason() {
             "--params",
             &params,
         ];
-        let at = ["--server", server.address()];
-        let stderr = program().run(submit.iter().chain(&at)).await.failure(5);
+        let stderr = jobq(&server, &submit).await.failure(JOB_FAILED);
         assert!(
             stderr.contains(&format!("failed: exit status 1: Traceback: … {said}")),
             "{stderr}"
@@ -70,18 +70,15 @@ async fn dead_letters_are_counted_by_the_last_line_of_their_reason() {
 }
 
 /// Some jobs of every kind: completed, failed after several attempts, cancelled, waiting and scheduled.
-async fn fill(server: &str) {
-    let run = async |arguments: &[&str]| {
-        let at = ["--server", server];
-        program().run(arguments.iter().chain(&at)).await
-    };
+async fn fill(server: &ServerProcess) {
+    let run = async |arguments: &[&str]| jobq(server, arguments).await;
     let script = "case $(cat) in *bad*) echo 'no such file: bad.png' >&2; exit 1 ;; esac";
     let mut worker = program()
         .command([
             "work",
             "thumbnail",
             "--server",
-            server,
+            server.address(),
             "-j",
             "4",
             "--",
@@ -104,7 +101,7 @@ async fn fill(server: &str) {
         "--backoff",
         "1ms",
     ];
-    run(&[&wait[..], &bad].concat()).await.failure(5);
+    run(&[&wait[..], &bad].concat()).await.failure(JOB_FAILED);
     worker.kill().await.expect("it can be killed");
     run(&["submit", "report", "--in", "1h", "--username", "bob"])
         .await
