@@ -17,6 +17,10 @@ const WITHIN: Duration = Duration::from_millis(1_500);
 /// The exit code of a worker that its server refuses for good.
 const REFUSED: i32 = 3;
 
+/// How a job ends whose params were garbled on the way to a worker, by bytes that came twice. Plain TCP has nothing that
+/// tells them from others; no command is run with them.
+const GARBLED: &str = "is Failed (the params cannot be written as JSON";
+
 /// Jobs that a neighbour submits meanwhile.
 const NEIGHBOURS: u64 = 20;
 
@@ -61,7 +65,19 @@ pub(super) async fn run(round: Round, line: Line) -> Result<Tally, Skipped> {
     let ended = scene.drain().await;
     let status = far.terminate().await;
     stop(near).await;
-    let mut tally = scene.close(&ended, Runs::Accounted).await;
+    let runs = match line {
+        // A worker that hears what is no message gives back what it has: of such runs nothing is kept.
+        Line::Broken => Runs::SettledOnce,
+        Line::Slow => Runs::Accounted,
+    };
+    let mut tally = scene.close(&ended, runs).await;
+    if line == Line::Broken {
+        let garbled = tally
+            .wrong
+            .extract_if(.., |wrong| wrong.contains(GARBLED))
+            .count();
+        (0..garbled).for_each(|_| tally.notice("params garbled on the way, and not run with"));
+    }
     match status.code() {
         Some(0) => {}
         // It was told that what it says is no protocol, which it takes to be so for good.
