@@ -55,8 +55,7 @@ pub(crate) struct Global {
     #[arg(help_heading = "Global options", env = "JOBQ_SERVER")]
     pub(crate) server: String,
     /// Read the token that the server asks for from this file, instead of from JOBQ_TOKEN. To `serve` it is the one
-    /// that
-    /// all may share; `jobq token` makes others
+    /// that all may share; `jobq token` makes others
     #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Global options", env = "JOBQ_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,

@@ -1,9 +1,8 @@
 //! What is set, and by what: a flag, else a variable, else the configuration file, else the default.
 //!
-//! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the
-//! file, so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the
-//! same parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not
-//! the
+//! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the file,
+//! so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the same
+//! parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not the
 //! command line, [`mod@advice`] what to do about some others, and [`listing`] is for `jobq config`.
 
 mod advice;

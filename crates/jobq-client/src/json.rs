@@ -1,9 +1,8 @@
 //! JSON and CBOR, as `docs/PROTOCOL.md` says they turn into each other.
 //!
 //! JSON goes to CBOR and back unchanged; a text with an integer that neither an `i64` nor a `u64` holds is refused,
-//! since
-//! it would come back as another number, and so is one with a key twice in an object, of which one would be lost. CBOR
-//! does not always come back: byte strings become text, and tags are dropped.
+//! since it would come back as another number, and so is one with a key twice in an object, of which one would be lost.
+//! CBOR does not always come back: byte strings become text, and tags are dropped.
 //!
 //! [`serde_json::Value`] has lost such integers and keys when it is made, so texts are to be given to [`to_cbor`] as
 //! they are.
@@ -94,8 +93,7 @@ pub fn to_cbor(text: &[u8]) -> Result<Bytes, JsonError> {
 }
 
 /// Looks in a JSON text for what [`serde_json::Value`] would lose: integers that neither an `i64` nor a `u64` holds,
-/// and
-/// keys that an object has twice. For texts that are read by other means than [`to_cbor`], which does this too.
+/// and keys that an object has twice. For texts that are read by other means than [`to_cbor`], which does this too.
 ///
 /// # Errors
 /// [`JsonError::Integer`] or [`JsonError::Twice`], of the first one. Of a text that is no JSON anything may be said.

@@ -171,8 +171,7 @@ pub struct FrameCodec {
 }
 
 /// How long the frame is that a codec has begun to read, in bytes; 0 between two frames, and before its length is
-/// known.
-/// Clones are of the same codec.
+/// known. Clones are of the same codec.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BegunFrame(Arc<AtomicUsize>);
 

@@ -149,8 +149,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 pub(crate) struct MessageWriter<W, M> {
     framed: tokio_serde::Framed<FramedWrite<W, FrameCodec>, M, M, Cbor>,
     /// Whether something was encoded that the stream has not passed on. The buffer here does not tell: a stream may
-    /// have
-    /// taken all of it into one of its own, as TLS does.
+    /// have taken all of it into one of its own, as TLS does.
     unflushed: bool,
 }
 

@@ -16,8 +16,7 @@ use jobq_tests::sim::{self, Keep, Mutant, Tally};
 ///
 /// The server's state machine, the client's and the worker's protocol parts, a network and a store run in one thread; a
 /// seed decides all that happens. A seed that finds something wrong is printed with the end of its trace and the
-/// command
-/// that runs it again, and the exit status is 1.
+/// command that runs it again, and the exit status is 1.
 #[derive(Debug, Parser)]
 #[command(name = "simulate", version)]
 struct Args {

@@ -225,8 +225,7 @@ impl Producer {
 ///
 /// Its params end in capital letters, and a field follows them: where bytes of them are repeated on the way, what comes
 /// next is none of CBOR's texts, and the message none. Params that end a message could be others unnoticed: nobody
-/// looks
-/// into them, and TCP has no more than its own checksum.
+/// looks into them, and TCP has no more than its own checksum.
 pub(super) fn job(chance: &mut Chance, name: &str) -> (JobRequest, String) {
     let letter = char::from(b'A' + u8::try_from(chance.between(0, 25)).expect("it is less than 26"));
     let padding =

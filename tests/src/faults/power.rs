@@ -1,8 +1,7 @@
 //! Power cuts: the store's file system is shut down without writing what it has in memory.
 //!
 //! What this takes away is all that the system has not handed to the disk: pages, file lengths, names, the journal.
-//! What
-//! a real disk has in a cache of its own, and loses although it was told to keep it, it does not.
+//! What a real disk has in a cache of its own, and loses although it was told to keep it, it does not.
 
 use std::time::Duration;
 

@@ -119,8 +119,7 @@ impl Client {
     }
 
     /// Asks for many jobs, as many at a time as a message may name and some messages at a time; the answers stand in
-    /// the
-    /// jobs' order.
+    /// the jobs' order.
     async fn in_batches<'a, T, F>(
         &self,
         ids: &'a [JobId],

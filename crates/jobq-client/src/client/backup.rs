@@ -41,8 +41,7 @@ pub enum BackupProgress {
 /// A backup that the server makes for this client.
 ///
 /// [`Backup::ready`] waits until it is whole and checked, [`Backup::next`] gives it part by part. The server removes
-/// its
-/// copy when it is told to by [`Backup::done`], and a moment after it hears no more of this client.
+/// its copy when it is told to by [`Backup::done`], and a moment after it hears no more of this client.
 pub struct Backup {
     client: Client,
     id: Uuid,

@@ -57,8 +57,7 @@ impl Client {
 
     /// Submits many jobs: in requests as large as the server takes, several at a time. One result for each job, in
     /// order; refusals are reported and not repeated. The deadline is that of each thousand jobs by itself, counted
-    /// from
-    /// the last answer. For more jobs than should be in memory, and to wait while the server's queue is full, use
+    /// from the last answer. For more jobs than should be in memory, and to wait while the server's queue is full, use
     /// [`Client::submitter`].
     ///
     /// # Errors

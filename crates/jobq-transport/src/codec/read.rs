@@ -1,8 +1,7 @@
 //! Reading CBOR from a frame that is in memory as a whole.
 //!
-//! Libraries that read from streams go byte by byte through a buffer of their own; this reader borrows from the
-//! frame and takes a third of the time. It is strict where the protocol is: byte strings are no text, structs are
-//! maps, an
+//! Libraries that read from streams go byte by byte through a buffer of their own; this reader borrows from the frame
+//! and takes a third of the time. It is strict where the protocol is: byte strings are no text, structs are maps, an
 //! array has the length that is wanted, and depth counts arrays, maps and tags.
 
 use std::borrow::Cow;

@@ -11,8 +11,7 @@ use super::link::Link;
 use crate::router::{Closed, PeerId, PeerInfo, RouterEvent};
 
 /// What a lane may hand out each time it is heard, in bytes, if others wait too. A lane whose next message is longer
-/// saves
-/// that up: so those who say little are not kept waiting by those who say much.
+/// saves that up: so those who say little are not kept waiting by those who say much.
 const QUANTUM: usize = 16 * 1024;
 
 /// Not much more than this is taken at once, in bytes: what comes meanwhile from others has its turn soon.
@@ -146,8 +145,7 @@ impl Inbox {
     }
 
     /// Hands out up to `limit` events, and messages of about [`TAKE`] bytes, one a peer at a time; says how many. None
-    /// only
-    /// if there is nothing.
+    /// only if there is nothing.
     pub(super) fn take(&self, limit: usize, mut hand_out: impl FnMut(RouterEvent, &Arc<Link>)) -> usize {
         let mut state = self.lock();
         let State { lanes, turn, bytes } = &mut *state;
@@ -191,8 +189,7 @@ impl Inbox {
     }
 
     /// Hands out up to `limit` events and no message that `wanted` does not agree to, who is told whether an earlier
-    /// one
-    /// of the peer stays; says how many. All lanes are looked through.
+    /// one of the peer stays; says how many. All lanes are looked through.
     pub(super) fn take_some(
         &self,
         limit: usize,

@@ -1,10 +1,9 @@
 //! A router over byte streams, of any number of listeners of any kind.
 //!
-//! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection`
-//! reads one of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers
-//! are heard in turn; `gate` keeps long frames waiting for room; `link` is what router and connection share, with the
-//! queue of what is to be sent; `writer`
-//! writes it.
+//! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection` reads one
+//! of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers are heard in
+//! turn; `gate` keeps long frames waiting for room; `link` is what router and connection share, with the queue of what
+//! is to be sent; `writer` writes it.
 //!
 //! The router has no task of its own. Dropping it ends all connections at once.
 
@@ -43,8 +42,7 @@ use inbox::{Inbox, InboxLimits};
 use link::{Link, Queued, Unsent};
 
 /// How much a router takes, and how long it waits. One that differs from [`RouterConfig::default`] is made of that,
-/// field
-/// by field.
+/// field by field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouterConfig {
@@ -55,8 +53,7 @@ pub struct RouterConfig {
     /// Most connections, admitted or not. One counts until its `Closed` has been received.
     pub max_peers: usize,
     /// Most connections that are not admitted yet. Beyond, a new one takes the place of the one that has said nothing
-    /// for
-    /// the longest time.
+    /// for the longest time.
     pub max_unadmitted: usize,
     /// Longest first frame, in bytes.
     pub max_first_frame: usize,
@@ -66,12 +63,10 @@ pub struct RouterConfig {
     /// Messages of one peer that wait to be received before its connection is not read any more.
     pub inbox_messages: usize,
     /// The same in bytes of memory, about. One message is always read, however large; and what one read brings may
-    /// exceed
-    /// both by as much again.
+    /// exceed both by as much again.
     pub inbox_bytes: usize,
     /// Most bytes, about, of the messages of all peers that wait to be received. While there are as many, connections
-    /// are
-    /// not read of which 64 KiB wait already.
+    /// are not read of which 64 KiB wait already.
     pub inboxes_bytes: usize,
     /// Most bytes of frames longer than 64 KiB that are being read. Whoever sends one more waits for room.
     pub frames_bytes: usize,
@@ -106,9 +101,8 @@ impl Default for RouterConfig {
     }
 }
 
-/// What listening on addresses needs beside them. One that differs from [`BindOptions::default`] is made of that,
-/// field by
-/// field.
+/// What listening on addresses needs beside them. One that differs from [`BindOptions::default`] is made of that, field
+/// by field.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BindOptions {
@@ -248,8 +242,7 @@ impl StreamRouter {
     }
 
     /// Cuts the connections that have the most queued, until all of it is within the limit. Nothing of theirs is
-    /// written:
-    /// it would take memory until they had read it.
+    /// written: it would take memory until they had read it.
     fn make_room(&mut self) {
         let limit = self.shared.config.outboxes_bytes;
         while self.shared.unsent.bytes() > limit

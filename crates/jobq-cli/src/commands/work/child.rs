@@ -352,8 +352,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_stopped_shell_began_has_the_grace_too() {
         // `$$` is the shell that was started, in there too. It has exited, nothing is waited for then, and what it
-        // began
-        // still has a few processes to start.
+        // began still has a few processes to start.
         let script = "(trap 'until grep -q ^State:.Z /proc/$$/status; do :; done; \
                       for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do /bin/sh -c :; done; \
                       echo cleaned; exit' TERM; echo '::progress ready' >&2; while :; do sleep 0.01; done) & wait";

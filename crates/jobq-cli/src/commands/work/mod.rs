@@ -2,8 +2,8 @@
 //!
 //! [`task`] makes a command of a job, with [`template`]; [`child`] runs it from its start to its last word, [`capture`]
 //! reads what it says, [`progress`] how far it has come, [`report`] turns that into the job's result or the reason of
-//! its failure, [`watch`] says what
-//! happens on the [`live`] log, and [`guard`] sees to it that no command outlives the worker.
+//! its failure, [`watch`] says what happens on the [`live`] log, and [`guard`] sees to it that no command outlives the
+//! worker.
 
 mod capture;
 mod child;
