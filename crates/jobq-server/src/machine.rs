@@ -415,6 +415,7 @@ impl Machine {
             }
             Effect::TellCancel { id, fence } => self.tell_cancel(id, fence),
             Effect::SessionRecorded(id) => self.session_recorded(id),
+            Effect::SessionOver(id) => self.recovered_session_resolved(id),
             Effect::Read(read, purpose) => self.reads.ask(read, purpose),
             Effect::Answer(peer, message) => self.answer(peer, message),
         }

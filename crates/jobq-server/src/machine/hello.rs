@@ -364,7 +364,8 @@ impl Machine {
         self.remove_takers(id);
         if let Some(work) = self.sessions.remove(id).and_then(|session| session.work) {
             self.pending.change(Change::SessionClosed { id });
-            self.recovered_session_resolved(id);
+            // Before that is on disk, a crash would bring the session back, and with it runs that nobody has written down.
+            self.pending.effect(Effect::SessionOver(id));
             self.end_work_on(work.credits);
         }
     }

@@ -63,6 +63,8 @@ pub(super) enum Effect {
     TellCancel { id: JobId, fence: Fence },
     /// A worker's session may be given jobs.
     SessionRecorded(SessionId),
+    /// A worker's session will never come back.
+    SessionOver(SessionId),
     /// The store can be asked now.
     Read(Read, Purpose),
     /// A request is answered.

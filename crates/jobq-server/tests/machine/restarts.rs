@@ -37,6 +37,35 @@ fn a_run_that_was_not_recorded_is_held_back_and_goes_on_under_its_fence() {
 }
 
 #[test]
+fn a_job_is_held_back_for_a_session_until_the_end_of_that_is_on_disk() {
+    let mut world = World::new();
+    let client = world.client();
+    let id = world.submit_one(client, job("a"));
+    let worker = world.worker(&[("a", 1)]);
+    let order = world.order(&worker);
+    world.crash_and_restart();
+    let other = world.worker(&[("a", 9)]);
+    world.hold_disk();
+    world.advance(secs(40));
+    assert!(
+        world.orders(&other).is_empty(),
+        "a crash now would bring the session back, and with it the run"
+    );
+    world.release_disk();
+    let again = world.order(&other);
+    assert_eq!(again.id, id);
+    assert!(again.fence > order.fence);
+    world.crash_and_restart();
+    let worker = world.resume(&worker, vec![held(&order, RunState::Ended)]);
+    assert!(!worker.welcome.resumed);
+    world.completed(&worker, &order);
+    assert_eq!(world.settled(&worker), [SettleOutcome::Stale]);
+    let other = world.resume(&other, vec![held(&again, RunState::Running)]);
+    world.completed(&other, &again);
+    assert_eq!(world.settled(&other), [SettleOutcome::Applied]);
+}
+
+#[test]
 fn a_report_right_behind_holding_counts_for_a_run_that_was_not_recorded() {
     let mut world = World::new();
     let client = world.client();
