@@ -2,9 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jobq_tests::Mutation;
 use jobq_tests::sim::{self, Keep, Mutant, Outcome, Tally};
 
 /// Seeds that are run here; `simulate` runs as many as one likes.
@@ -75,7 +78,12 @@ fn everything_that_can_go_wrong_does_so_in_some_seeds() {
         true
     });
     let sum = sum.into_inner().expect("no thread panicked");
-    for what in sim::FAULTS {
+    let judged = [
+        "stats judged",
+        "caps filled again",
+        "things heard while the store was stuck",
+    ];
+    for what in sim::FAULTS.into_iter().chain(judged) {
         assert!(sum.of(what) > 0, "{what} never happened");
     }
 }
@@ -131,4 +139,25 @@ fn forgetting_a_retry_is_noticed() {
 #[test]
 fn breaking_the_order_is_noticed() {
     noticed(Mutant::BreakOrder, 20);
+}
+
+#[test]
+fn giving_a_worker_more_than_it_wants_is_noticed() {
+    noticed(Mutant::ExceedCredit, 20);
+}
+
+#[test]
+fn each_mutation_of_the_source_is_of_a_text_that_is_there_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let names: BTreeSet<&str> = Mutation::ALL.iter().map(|mutation| mutation.name).collect();
+    assert_eq!(names.len(), Mutation::ALL.len(), "two have one name");
+    for mutation in Mutation::ALL {
+        let broken = mutation.apply(&root).unwrap_or_else(|error| panic!("{error}"));
+        assert!(
+            broken.contains(mutation.instead),
+            "{} changes nothing",
+            mutation.name
+        );
+        assert_ne!(mutation.text, mutation.instead);
+    }
 }

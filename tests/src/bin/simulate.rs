@@ -33,13 +33,13 @@ struct Args {
     #[arg(long)]
     trace: bool,
     /// Break a promise on purpose: acknowledge-before-sync, skip-fence-check, leak-cap-slot, drop-resumed-run,
-    /// start-before-run-at, forget-retry or break-order.
+    /// start-before-run-at, forget-retry, break-order or exceed-credit.
     #[arg(long, value_name = "NAME", value_parser = mutant)]
     mutant: Option<Mutant>,
     /// How many seeds to run at a time; as many as there are processors unless told otherwise.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Go on after a seed that found something wrong, and print only what was wrong.
+    /// Go on after a seed that found something wrong, and print only what was wrong, as it is found.
     #[arg(long)]
     keep_going: bool,
 }
@@ -151,10 +151,12 @@ impl Hunt {
             let mut found = self.found.lock().expect("no thread panics while it adds");
             found.0 += 1;
             if let Some(wrong) = outcome.wrong {
-                found.1.push((seed, wrong));
-                if !args.keep_going {
+                if args.keep_going {
+                    self.bar.suspend(|| println!("seed {seed}: {wrong}"));
+                } else {
                     self.stop.store(true, Ordering::Relaxed);
                 }
+                found.1.push((seed, wrong));
             }
         }
     }
@@ -169,9 +171,7 @@ impl Hunt {
         }
         println!("{run} seeds in {:.1} s", self.begun.elapsed().as_secs_f64());
         if args.keep_going {
-            for (seed, wrong) in &found {
-                println!("seed {seed}: {wrong}");
-            }
+            println!("{} seeds found something wrong", found.len());
         } else if let Some((seed, wrong)) = found.first() {
             let outcome = sim::run(*seed, Keep::Last, args.mutant);
             for line in outcome.trace.kept() {

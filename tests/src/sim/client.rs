@@ -253,11 +253,7 @@ impl Client {
             67..=70 => self.watch(ctx),
             71..=82 => self.cancel(ctx),
             83..=88 => self.retry(ctx),
-            89..=92 => {
-                self.ask(ctx, Asked::Stats, |request| {
-                    ServerMessage::Stats(StatsQuery { request })
-                });
-            }
+            89..=92 => self.ask_for_stats(ctx),
             93..=95 => self.forget_watch(),
             _ => self.ask_about(ctx),
         }
@@ -338,6 +334,14 @@ impl Client {
         let wait = ctx.draw(Span(100 * MILLI, 30 * SECOND));
         let deadline = self.session.now(ctx) + micros(wait);
         self.asks.push(question, deadline, asked);
+    }
+
+    /// The user wants to know how many jobs there are.
+    pub(super) fn ask_for_stats(&mut self, ctx: &mut Ctx) {
+        self.ask(ctx, Asked::Stats, |request| {
+            ServerMessage::Stats(StatsQuery { request })
+        });
+        self.alarm(ctx);
     }
 
     fn ask_about(&mut self, ctx: &mut Ctx) {

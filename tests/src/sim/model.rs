@@ -72,6 +72,9 @@ pub(super) struct Model {
     round_orders: Vec<(Fence, u64, bool)>,
     /// Runs that were handed out beyond a cap's own numbers: they were there at a start.
     resumed_runs: BTreeSet<Fence>,
+    /// Nothing changes any more, and what the server counts is compared with what there is.
+    judges_stats: bool,
+    pub(super) stats_judged: u64,
 }
 
 /// A job that is on disk.
@@ -128,6 +131,9 @@ struct Run {
     unnamed: bool,
     /// In which of the server's lives its worker last named it, or was given it.
     known_in: u64,
+    /// Other sessions that have named it after a start. Its own may be over without a trace on disk: then whoever comes back
+    /// with the run goes on with it, and that is its worker under a new session.
+    claimed: BTreeSet<u64>,
     /// How it ended, once that is in a batch, and whether the batch is on disk.
     end: Option<(RunEnd, u64, bool)>,
 }
@@ -160,8 +166,9 @@ struct SessionState {
     gone: Option<At>,
     heard: At,
     goodbye: bool,
-    /// The server has written down that it is over.
+    /// The server has written down that it is over, and that is on disk.
     closed: bool,
+    gone_for_good: bool,
     /// It has asked for less in this round.
     asks_for_less: bool,
 }
@@ -218,6 +225,8 @@ impl Model {
             forged: BTreeMap::new(),
             round_orders: Vec::new(),
             resumed_runs: BTreeSet::new(),
+            judges_stats: false,
+            stats_judged: 0,
         }
     }
 

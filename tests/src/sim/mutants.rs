@@ -28,11 +28,13 @@ pub enum Mutant {
     ForgetRetry,
     /// A job goes before others that were there first.
     BreakOrder,
+    /// A worker is given more than it wants to hold.
+    ExceedCredit,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 7] = [
+    pub const ALL: [Mutant; 8] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::SkipFenceCheck,
         Mutant::LeakCapSlot,
@@ -40,6 +42,7 @@ impl Mutant {
         Mutant::StartBeforeRunAt,
         Mutant::ForgetRetry,
         Mutant::BreakOrder,
+        Mutant::ExceedCredit,
     ];
 
     /// Its name on the command line.
@@ -52,6 +55,7 @@ impl Mutant {
             Mutant::StartBeforeRunAt => "start-before-run-at",
             Mutant::ForgetRetry => "forget-retry",
             Mutant::BreakOrder => "break-order",
+            Mutant::ExceedCredit => "exceed-credit",
         }
     }
 }
@@ -86,6 +90,13 @@ pub(super) fn hear(ctx: &mut Ctx, peer: ConnId, message: ServerMessage) -> Vec<(
                 }
             }
             ServerMessage::Request(request)
+        }
+        (Mutant::ExceedCredit, ServerMessage::Hello(mut hello)) => {
+            if let Some(work) = &mut hello.work {
+                work.jobs += 1;
+                work.names.iter_mut().for_each(|name| name.jobs += 1);
+            }
+            ServerMessage::Hello(hello)
         }
         (Mutant::SkipFenceCheck, ServerMessage::Completed(completed)) => {
             return forge(ctx, peer, completed);

@@ -147,6 +147,8 @@ pub(super) struct Plan {
     pub(super) round: Span,
     /// Of a million steps of the server, it is killed after so many.
     pub(super) kill_ppm: u64,
+    /// The server has little room for what waits for the store, so that a slow disk has it hear only what needs none.
+    pub(super) tight: bool,
     /// Bytes queued for a peer above which it is sent only what it has to know.
     pub(super) max_queued: usize,
     /// What goes wrong, each as often as it stands here.
@@ -154,6 +156,8 @@ pub(super) struct Plan {
     pub(super) fault_every: Span,
     /// Of a hundred handlers, so many take their worker down with them.
     pub(super) poison_percent: u64,
+    /// By how many of a million parts the peers' clocks are too fast or too slow at most.
+    pub(super) drift_ppm: u64,
     /// A peer that keeps to no rule takes part.
     pub(super) rogue: bool,
     /// Users ask for times, delays and retries, and not for plain jobs only.
@@ -161,6 +165,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether nothing goes wrong but with the server's disk, so that peers never have a reason to give it up.
+    pub(super) fn only_disks_fail(&self) -> bool {
+        let of_disks = [Fault::DiskShort, Fault::DiskFull, Fault::SlowDisk];
+        self.faults.iter().all(|fault| of_disks.contains(fault))
+    }
+
     pub(super) fn draw(chance: &mut Chance) -> Self {
         let names = chance.between(1, NAMES.len() as u64) as usize;
         let faults = faults(chance);
@@ -192,6 +202,7 @@ impl Plan {
             read: *chance.pick(&[Span(20, 300), Span(100, 20 * MILLI), Span(50, 900 * MILLI)]),
             round: *chance.pick(&[Span(1, 50), Span(10, 3 * MILLI), Span(1, 40 * MILLI)]),
             kill_ppm: if kills { *chance.pick(&[0, 100, 1_000]) } else { 0 },
+            tight: chance.percent(30),
             max_queued: *chance.pick(&[256 * 1024, 2_000, 300]),
             fault_every: *chance.pick(&[
                 Span(SECOND / 2, 4 * SECOND),
@@ -203,6 +214,7 @@ impl Plan {
             } else {
                 *chance.pick(&[0, 0, 1, 6])
             },
+            drift_ppm: *chance.pick(&[0, 0, 50, 500]),
             rogue: !faults.is_empty() && chance.percent(30),
             fancy: chance.percent(75),
             faults,
@@ -213,6 +225,7 @@ impl Plan {
 fn faults(chance: &mut Chance) -> Vec<Fault> {
     match chance.between(0, 9) {
         0 => Vec::new(),
+        1 if chance.percent(30) => vec![Fault::DiskShort, Fault::DiskFull, Fault::SlowDisk],
         1 | 2 => vec![*chance.pick(&Fault::ALL)],
         3..=6 => {
             let of_a_hundred = chance.between(10, 60);

@@ -55,6 +55,10 @@ pub(super) struct Life {
     last_read: u64,
     answered: VecDeque<(ReadToken, ReadAnswer)>,
     batches_out: usize,
+    /// The machine is taken to have no room as soon as the store has all batches that it takes.
+    is_tight: bool,
+    /// While there is no room: when it is looked next for what can be heard all the same.
+    hear_at: Option<At>,
     space: Space,
     sync_failed: bool,
     /// It is to stop, and waits for settlements until then.
@@ -167,6 +171,8 @@ impl Server {
             last_read: 0,
             answered: VecDeque::new(),
             batches_out: 0,
+            is_tight: ctx.plan.tight,
+            hear_at: None,
             space: Space::Enough,
             sync_failed: false,
             stop: None,

@@ -14,13 +14,17 @@ use super::agenda::{At, ConnId, PeerIx};
 use super::ctx::Ctx;
 use super::net::Parcel;
 
+/// Of so many parts a drift is given.
+const MILLION: i64 = 1_000_000;
+
 /// One side of a session.
 pub(super) struct Session {
     me: PeerIx,
     conversation: Conversation,
     link: Link,
-    /// What this peer's clock says beyond the time of the simulation.
+    /// What this peer's clock said when the simulation began, and by how many of a million parts it is too fast.
     clock: At,
+    drift: i64,
     /// What has arrived and was not looked at.
     pub(super) inbox: VecDeque<(ConnId, Parcel<ClientMessage>)>,
     /// It never comes back.
@@ -56,6 +60,7 @@ impl Session {
             conversation: Conversation::new(String::new(), hello, reconnect, SessionConfig::HELLO_TIMEOUT),
             link: Link::None,
             clock: ctx.chance.between(1, 1 << 40),
+            drift: drift(ctx),
             inbox: VecDeque::new(),
             over: false,
         }
@@ -63,13 +68,15 @@ impl Session {
 
     /// The time by this peer's clock.
     pub(super) fn now(&self, ctx: &Ctx) -> BootTime {
-        BootTime::from_micros(ctx.now + self.clock)
+        let local = scaled(ctx.now, MILLION + self.drift, MILLION);
+        BootTime::from_micros(local + self.clock)
     }
 
     /// A time of this peer's clock as the simulation has it.
     pub(super) fn at(&self, time: BootTime) -> At {
         let since = time.since(BootTime::from_micros(self.clock));
-        At::try_from(since.as_micros()).unwrap_or(At::MAX / 2)
+        let local = At::try_from(since.as_micros()).unwrap_or(At::MAX / 2);
+        scaled(local, MILLION, MILLION + self.drift)
     }
 
     pub(super) fn conversation(&self) -> &Conversation {
@@ -99,6 +106,12 @@ impl Session {
             }
             Some(Due::Dead(error)) => {
                 ctx.tally.count("connections given up by their peers");
+                if ctx.plan.only_disks_fail() && self.conversation.is_open() {
+                    ctx.fail(format!(
+                        "peer {} gives up a server that is there: {error}",
+                        self.me
+                    ));
+                }
                 self.lost(ctx, &error, said);
             }
         }
@@ -193,6 +206,20 @@ impl Session {
         let due = self.conversation.poll_timeout();
         (due != BootTime::NEVER).then(|| self.at(due).max(ctx.now + 1))
     }
+}
+
+/// By how much a peer's clock is too fast, or too slow where it is negative: in most worlds not at all, in others as far
+/// as bad oscillators go.
+fn drift(ctx: &mut Ctx) -> i64 {
+    let (fast, by) = (ctx.chance.percent(50), ctx.chance.between(0, ctx.plan.drift_ppm));
+    let by = i64::try_from(by).unwrap_or(0);
+    if fast { by } else { -by }
+}
+
+/// A span as a clock has it that is faster or slower, rounded up.
+fn scaled(span: At, times: i64, of: i64) -> At {
+    let scaled = (i128::from(span) * i128::from(times) + i128::from(of) - 1) / i128::from(of);
+    At::try_from(scaled).unwrap_or(At::MAX / 2)
 }
 
 /// A span of simulated time.

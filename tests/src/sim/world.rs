@@ -28,6 +28,9 @@ const MOST_EVENTS: u64 = 5_000_000;
 /// How long handlers are held while it is looked whether the caps are reached.
 const CAPS_WITHIN: At = 15 * SECOND;
 
+/// So long before that is over, it is asked how many jobs there are: by then nothing changes any more.
+const STATS_BEFORE: At = 5 * SECOND;
+
 /// Handlers that the last worker runs at a time.
 const LAST_CONCURRENCY: usize = 8;
 
@@ -292,6 +295,9 @@ impl World {
                     }
                     self.enter(Phase::Emptying(now + DRAINS_WITHIN));
                 } else {
+                    if until - now == STATS_BEFORE {
+                        self.ask_for_stats();
+                    }
                     self.ctx.after(SECOND, Event::Look);
                 }
             }
@@ -403,6 +409,13 @@ impl World {
         self.enter(Phase::Filling(until));
     }
 
+    fn ask_for_stats(&mut self) {
+        self.ctx.model.judge_stats_from_now_on();
+        if let Some(Peer::Client(client)) = self.peers.first_mut() {
+            client.ask_for_stats(&mut self.ctx);
+        }
+    }
+
     /// As many jobs are out as the caps allow.
     fn judge_caps(&mut self) {
         let Some(life) = &self.server.life else {
@@ -435,6 +448,8 @@ impl World {
             ));
         }
         self.ctx.tally.count("caps filled again");
+        self.ctx.tally.add("stats judged", self.ctx.model.stats_judged);
+        self.ctx.model.stop_judging_stats();
     }
 
     fn leave(&mut self) {

@@ -159,8 +159,11 @@ impl Model {
         let reason = match end {
             RunEnd::Completed => matches!(run.report, Some(Report::Completed(_))),
             RunEnd::Failed => matches!(run.report, Some(Report::Failed { .. })),
+            // Its order never left.
+            RunEnd::Released if run.session == 0 => true,
             RunEnd::Released => {
-                matches!(run.report, Some(Report::Released)) || self.said_goodbye(run.session)
+                let mut its = run.claimed.iter().chain([&run.session]);
+                matches!(run.report, Some(Report::Released)) || its.any(|session| self.said_goodbye(*session))
             }
             RunEnd::Lost => self.may_be_lost(run),
             RunEnd::TimedOut => self.may_time_out(run),
@@ -217,11 +220,13 @@ impl Model {
             reported: 0,
             unnamed: true,
             known_in: 0,
+            claimed: BTreeSet::new(),
             end,
         };
         self.runs.insert(fence, run);
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.last = Some(fence);
+        let before = self.jobs.get_mut(&id).and_then(|job| job.last.replace(fence));
+        if let Some(before) = before {
+            self.live.remove(&before);
         }
         self.in_line.remove(&id);
     }
@@ -271,6 +276,11 @@ impl Model {
                     outcomes.next();
                 }
                 Change::Requeued(back) => self.is_back(back),
+                Change::SessionClosed { id } => {
+                    if let Some(session) = self.sessions.get_mut(&id.0) {
+                        session.gone_for_good = true;
+                    }
+                }
                 Change::Ended(ended) => {
                     ended_here.insert(ended.id.0);
                     self.has_ended(ended);
@@ -317,6 +327,7 @@ impl Model {
         if self.jobs.last_key_value().is_some_and(|(last, _)| *last >= id) {
             self.wrong(format!("job {id} is stored after jobs with greater ids"));
         }
+        self.fits_queue(record);
         let (timed, wait) = self.waits_for(&asked);
         let job = Job {
             uuid: record.uuid,
@@ -345,6 +356,34 @@ impl Model {
             self.timed.insert(id);
         }
         self.jobs.insert(id, job);
+    }
+
+    /// One more job was let in, and so the limits on what is queued left room for it. What ends is written down in the order
+    /// in which it counts, so that what is on disk by now is what the machine counted.
+    fn fits_queue(&mut self, record: &JobRecord) {
+        let limits = self.config.queue;
+        let bytes = record.params.len() as u64;
+        let (mut jobs, mut used, mut jobs_of_name, mut used_of_name) = (0, 0, 0, 0);
+        for job in self.jobs.values().filter(|job| job.ended.is_none()) {
+            jobs += 1;
+            used += job.bytes;
+            if job.name == record.name.as_str() {
+                jobs_of_name += 1;
+                used_of_name += job.bytes;
+            }
+        }
+        let many = |count: u64, most: Option<u64>| most.is_some_and(|most| count >= most);
+        let much = |used: u64, most: Option<u64>| most.is_some_and(|most| used > 0 && used + bytes > most);
+        if many(jobs, limits.jobs)
+            || many(jobs_of_name, limits.jobs_per_name)
+            || much(used, limits.bytes)
+            || much(used_of_name, limits.bytes_per_name)
+        {
+            self.wrong(format!(
+                "job {} is let in beside {jobs} of {used} bytes, {jobs_of_name} of {used_of_name} bytes of its name: {limits:?}",
+                record.id
+            ));
+        }
     }
 
     /// A job that repeats an ended one is what that one was.

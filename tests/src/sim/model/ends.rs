@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobq_proto::{JobId, NewJob};
+use jobq_proto::message::Stats;
+use jobq_proto::{JobId, NewJob, Status};
 use jobq_server::store::{
     Filter, LiveJob, MemoryReader, NameTotals, Query, Read, ReadAnswer, RunStatus, Select,
 };
@@ -52,6 +53,53 @@ impl Model {
         let runs = self.live.iter().filter_map(|fence| self.runs.get(fence));
         runs.filter(|run| name.is_none_or(|name| self.jobs.get(&run.id).is_some_and(|job| job.name == name)))
             .count()
+    }
+
+    /// From now on nothing changes, and what the server counts has to be what there is.
+    pub(in crate::sim) fn judge_stats_from_now_on(&mut self) {
+        self.judges_stats = true;
+    }
+
+    pub(in crate::sim) fn stop_judging_stats(&mut self) {
+        self.judges_stats = false;
+    }
+
+    /// The server has said how many jobs there are.
+    pub(super) fn says_stats(&mut self, stats: &Stats) {
+        if !self.judges_stats || !self.is_at_rest() {
+            return;
+        }
+        self.stats_judged += 1;
+        let names: BTreeSet<String> = self.jobs.values().map(|job| job.name.clone()).collect();
+        for name in names {
+            let said = stats.names.iter().find(|stats| stats.name == name);
+            let said = said.cloned().unwrap_or_default();
+            let live = self
+                .jobs
+                .values()
+                .filter(|job| job.name == name && job.ended.is_none());
+            let (live, out) = (live.count() as u64, self.out_of(Some(&name)) as u64);
+            let mut is_right =
+                (said.scheduled, said.queued, said.processing) == (0, live.saturating_sub(out), out);
+            for (status, said) in [
+                (Status::Completed, said.completed),
+                (Status::Failed, said.failed),
+                (Status::Cancelled, said.cancelled),
+            ] {
+                let ended = self.jobs.iter().filter(|(_, job)| {
+                    job.name == name && job.ended.is_some_and(|(ended, ..)| ended == status)
+                });
+                let (all, gone) = ended.fold((0, 0), |(all, gone), (id, _)| {
+                    (all + 1, gone + u64::from(self.may_be_gone(*id)))
+                });
+                is_right &= (all - gone..=all).contains(&said);
+            }
+            if !is_right {
+                self.wrong(format!(
+                    "nothing changes, {live} jobs of {name} have not ended, {out} are out, and the server counts {said:?}"
+                ));
+            }
+        }
     }
 
     /// Whether the record of a job may be kept no longer.

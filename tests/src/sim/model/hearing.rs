@@ -9,7 +9,7 @@ use jobq_proto::message::{
 use jobq_proto::{ClientMessage, JobId, ServerMessage};
 use jobq_server::store::{MemoryReader, Read, ReadAnswer, RunEnd};
 
-use super::{ConnState, Heard, Model, Report, SessionState};
+use super::{ConnState, Heard, Model, Report, Run, SessionState};
 use crate::sim::agenda::{At, ConnId, SECOND};
 
 impl Model {
@@ -110,7 +110,10 @@ impl Model {
     fn hear_report(&mut self, session: Option<u64>, id: u64, fence: jobq_proto::Fence, report: Report) {
         let now = self.now;
         let run = self.runs.get_mut(&fence);
-        if let Some(run) = run.filter(|run| run.id == id && Some(run.session) == session) {
+        let is_its = |run: &&mut Run| {
+            run.id == id && session.is_some_and(|id| run.session == id || run.claimed.contains(&id))
+        };
+        if let Some(run) = run.filter(is_its) {
             if run.report.is_none() {
                 run.report = Some(report);
                 run.reported = now;
@@ -122,7 +125,10 @@ impl Model {
     fn run_started(&mut self, session: Option<u64>, run: RunRef) {
         let now = self.now;
         let known = self.runs.get_mut(&run.fence);
-        if let Some(known) = known.filter(|known| known.id == run.id && Some(known.session) == session) {
+        let is_its = |known: &&mut Run| {
+            known.id == run.id && session.is_some_and(|id| known.session == id || known.claimed.contains(&id))
+        };
+        if let Some(known) = known.filter(is_its) {
             known.started.get_or_insert(now);
         }
     }
@@ -136,6 +142,13 @@ impl Model {
             return;
         };
         let named: BTreeSet<_> = holding.runs.iter().map(|run| run.fence).collect();
+        for run in holding.runs.iter().filter(|_| state.resumed) {
+            let known = self.runs.get_mut(&run.fence).filter(|known| known.id == run.id);
+            if let Some(known) = known.filter(|known| known.session != session && known.ordered < self.begun)
+            {
+                known.claimed.insert(session);
+            }
+        }
         for run in &holding.runs {
             if run.state != RunState::Waiting {
                 let run = RunRef {
@@ -242,6 +255,7 @@ impl Model {
                 }
             }
             ClientMessage::Cancelled(cancelled) => self.says_cancelled(cancelled),
+            ClientMessage::Stats(stats) => self.says_stats(stats),
             _ => {}
         }
     }
@@ -269,6 +283,7 @@ impl Model {
                     heard: now,
                     goodbye: false,
                     closed: false,
+                    gone_for_good: false,
                     asks_for_less: false,
                 };
                 self.sessions.insert(welcome.session, session);

@@ -1,5 +1,7 @@
 //! Which job may be handed out, to whom, and when.
 
+use std::collections::BTreeSet;
+
 use jobq_proto::NewJob;
 use jobq_proto::message::OrderedJob;
 
@@ -89,6 +91,7 @@ impl Model {
                 reported: 0,
                 unnamed: false,
                 known_in: self.starts,
+                claimed: BTreeSet::new(),
                 end: None,
             },
         );
@@ -162,6 +165,16 @@ impl Model {
         if !stored && run.known_in == self.starts && !run.unnamed && !self.is_closed_for_a_reason(run) {
             let what =
                 format!("job {id} is handed out as {fence}, and {last} goes on: its worker has named it");
+            return self.wrong(what);
+        }
+        let over = self
+            .sessions
+            .get(&run.session)
+            .is_none_or(|session| session.gone_for_good);
+        if !stored && !run.unnamed && !over {
+            let what = format!(
+                "job {id} is handed out as {fence}, and neither the end of {last} nor that of its session is on disk: {run:?}"
+            );
             return self.wrong(what);
         }
         let ttl = At::try_from(self.config.ttl.as_micros()).unwrap_or(At::MAX / 2);

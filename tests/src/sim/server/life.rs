@@ -1,5 +1,6 @@
 //! One process of the server: a turn of the driver's loop, in the driver's order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jobq_server::machine::{Config, Transmit};
@@ -22,6 +23,9 @@ const ROUNDS_BEFORE_TIMERS: usize = 64;
 /// What the driver calls a pause.
 const PAUSE: At = SECOND;
 
+/// While there is no room: how often the driver looks for what can be heard all the same.
+const HEAR_EVERY: At = 100 * MILLI;
+
 impl Life {
     /// It gets a processor again.
     pub(in crate::sim) fn wake_up(&mut self) {
@@ -37,12 +41,22 @@ impl Life {
         ctx.wake(&mut self.alarm, at, Event::Server(self.number));
     }
 
+    /// Whether there is room for more. In tight worlds there is none as soon as the store has all that it takes, as if the
+    /// batch that fills were full: what that holds is more than a simulated world has.
+    fn accepts(&self) -> bool {
+        self.machine.accepts() && !(self.is_tight && self.batches_out >= MAX_BATCHES)
+    }
+
     pub(super) fn ring_when_due(&mut self, ctx: &mut Ctx, now: Now) {
         self.busy_until = ctx.now + ctx.draw(ctx.plan.round);
-        let accepts = self.machine.accepts();
+        let accepts = self.accepts();
         let arrived = accepts && !(self.inbox.is_empty() && self.router.is_empty());
+        self.hear_at = (!accepts).then(|| self.hear_at.unwrap_or(ctx.now + HEAR_EVERY));
         if arrived || self.store.has_news() || !self.answered.is_empty() || self.sync_failed {
             return self.ring(ctx, self.busy_until);
+        }
+        if let Some(at) = self.hear_at {
+            self.ring(ctx, at.max(self.busy_until));
         }
         if let Some(due) = self.machine.poll_timeout().filter(|_| accepts) {
             let wait = u64::try_from(due.since(now.mono).as_micros()).unwrap_or(At::MAX / 2);
@@ -77,6 +91,9 @@ impl Life {
             _ => {}
         }
         self.timeouts(ctx, now)?;
+        if self.hear_at.is_some_and(|at| at <= ctx.now) {
+            self.hear(ctx, now)?;
+        }
         while self.batches_out > 0 && self.store.has_news() {
             self.take_store_event(now);
             ctx.may_be_killed()?;
@@ -84,7 +101,7 @@ impl Life {
         while !self.answered.is_empty() {
             self.take_answer(now);
         }
-        if self.machine.accepts() && self.inbox.is_empty() {
+        if self.accepts() && self.inbox.is_empty() {
             self.inbox.append(&mut self.router);
         }
         self.hand_in(ctx, now)?;
@@ -132,7 +149,7 @@ impl Life {
     /// Something may be due; but first everything that has arrived before is handled.
     fn timeouts(&mut self, ctx: &mut Ctx, now: Now) -> Result<(), Ending> {
         let due = self.machine.poll_timeout().filter(|due| *due <= now.mono);
-        let Some(due) = due.filter(|_| self.machine.accepts()) else {
+        let Some(due) = due.filter(|_| self.accepts()) else {
             return Ok(());
         };
         let late = now.mono.since(due);
@@ -142,7 +159,7 @@ impl Life {
         }
         for _ in 0..ROUNDS_BEFORE_TIMERS {
             self.hand_in(ctx, now)?;
-            if !self.machine.accepts() {
+            if !self.accepts() {
                 return Ok(());
             }
             if self.router.is_empty() {
@@ -156,27 +173,74 @@ impl Life {
     }
 
     fn hand_in(&mut self, ctx: &mut Ctx, now: Now) -> Result<(), Ending> {
-        while self.machine.accepts() {
+        while self.accepts() {
             let Some(event) = self.inbox.pop_front() else {
                 break;
             };
-            match event {
-                RouterEvent::Opened { peer, info } => self.machine.handle_opened(now, peer, info),
-                RouterEvent::Message { peer, message } => {
-                    ctx.model.server_hears(ctx.now, peer.0, &message);
-                    for (peer, message) in mutants::hear(ctx, peer.0, message) {
-                        self.machine.handle_message(now, PeerId(peer), message);
-                    }
-                }
-                RouterEvent::Closed { peer, .. } => {
-                    trace!(ctx, "{peer} has ended");
-                    ctx.model.server_sees_end(ctx.now, peer.0);
-                    self.machine.handle_closed(now, peer);
-                }
-            }
-            ctx.may_be_killed()?;
+            self.handle(ctx, now, event)?;
         }
         Ok(())
+    }
+
+    fn handle(&mut self, ctx: &mut Ctx, now: Now, event: RouterEvent) -> Result<(), Ending> {
+        match event {
+            RouterEvent::Opened { peer, info } => self.machine.handle_opened(now, peer, info),
+            RouterEvent::Message { peer, message } => {
+                ctx.model.server_hears(ctx.now, peer.0, &message);
+                for (peer, message) in mutants::hear(ctx, peer.0, message) {
+                    self.machine.handle_message(now, PeerId(peer), message);
+                }
+            }
+            RouterEvent::Closed { peer, .. } => {
+                trace!(ctx, "{peer} has ended");
+                ctx.model.server_sees_end(ctx.now, peer.0);
+                self.machine.handle_closed(now, peer);
+            }
+        }
+        ctx.may_be_killed()
+    }
+
+    /// There is no room: what can be heard all the same is handed in, and the rest waits, in order for each peer.
+    fn hear(&mut self, ctx: &mut Ctx, now: Now) -> Result<(), Ending> {
+        self.hear_at = None;
+        self.take_some();
+        let mut behind = BTreeSet::new();
+        for event in std::mem::take(&mut self.inbox) {
+            let peer = event.peer();
+            if self.is_heard(&event, behind.contains(&peer)) {
+                ctx.tally.count("things heard while the store was stuck");
+                self.handle(ctx, now, event)?;
+            } else {
+                behind.insert(peer);
+                self.inbox.push_back(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from the router what can be heard, as the router gives it: an end stays behind what stays.
+    fn take_some(&mut self) {
+        let waiting: BTreeSet<PeerId> = self.inbox.iter().map(RouterEvent::peer).collect();
+        let mut left = BTreeSet::new();
+        for event in std::mem::take(&mut self.router) {
+            let peer = event.peer();
+            let is_message = matches!(event, RouterEvent::Message { .. });
+            let behind = left.contains(&peer) || (is_message && waiting.contains(&peer));
+            if self.is_heard(&event, behind) {
+                self.inbox.push_back(event);
+            } else {
+                left.insert(peer);
+                self.router.push_back(event);
+            }
+        }
+    }
+
+    fn is_heard(&mut self, event: &RouterEvent, behind: bool) -> bool {
+        match event {
+            RouterEvent::Opened { .. } => true,
+            RouterEvent::Message { peer, message } => self.machine.hears(*peer, message, behind),
+            RouterEvent::Closed { .. } => !behind,
+        }
     }
 
     /// Does what the machine wants: batches first, since the others wait for them.
