@@ -35,3 +35,7 @@ pub const DEFAULT_PORT: u16 = 7420;
 /// How deep a message may nest CBOR arrays, maps and tags. The deepest of ours has 7 levels; params and results
 /// do not count, since they travel as byte strings.
 pub const MAX_DEPTH: usize = 32;
+
+/// Most items of one CBOR array of a message: more than any limit on jobs, runs and ids that a server has, and so few
+/// that nobody is kept busy by a list that is refused. Params and results do not count.
+pub const MAX_ITEMS: u64 = 65_536;

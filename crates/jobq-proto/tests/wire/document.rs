@@ -342,6 +342,7 @@ fn the_limits_are_those_of_the_program() {
     )));
     assert!(text.contains(&format!("at most {} names", Stats::MAX_NAMES)));
     assert!(text.contains(&format!("at most {} deep", jobq_proto::MAX_DEPTH)));
+    assert!(text.contains(&format!("at most {} items", grouped(jobq_proto::MAX_ITEMS))));
     assert!(text.contains(&format!("port {} by default", jobq_proto::DEFAULT_PORT)));
     assert!(text.starts_with(&format!(
         "# The jobq protocol, version {}\n",

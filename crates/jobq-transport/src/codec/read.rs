@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use jobq_proto::MAX_DEPTH;
+use jobq_proto::{MAX_DEPTH, MAX_ITEMS};
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
     Visitor,
@@ -172,7 +172,14 @@ impl<'de> Reader<'de> {
         read: impl FnOnce(&mut Items<'_, 'de>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         self.depth_left = self.depth_left.checked_sub(1).ok_or_else(too_deep)?;
-        let mut items = Items { reader: self, left };
+        if left.is_some_and(|left| left > MAX_ITEMS) {
+            return Err(too_many());
+        }
+        let mut items = Items {
+            reader: self,
+            left,
+            seen: 0,
+        };
         let value = read(&mut items)?;
         if items.more()? {
             return Err(error("an array or map has more items than are wanted"));
@@ -354,6 +361,8 @@ struct Items<'a, 'de> {
     reader: &'a mut Reader<'de>,
     /// How many there still are; none if that is not known before the break.
     left: Option<u64>,
+    /// How many there were, where that is not known beforehand.
+    seen: u64,
 }
 
 impl Items<'_, '_> {
@@ -367,11 +376,15 @@ impl Items<'_, '_> {
                 Ok(true)
             }
             None => {
-                let over = self.reader.at_break()?;
-                if over {
+                if self.reader.at_break()? {
                     self.left = Some(0);
+                    return Ok(false);
                 }
-                Ok(!over)
+                self.seen += 1;
+                if self.seen > MAX_ITEMS {
+                    return Err(too_many());
+                }
+                Ok(true)
             }
         }
     }
@@ -534,6 +547,11 @@ fn error(why: impl fmt::Display) -> ReadError {
 #[cold]
 fn too_short() -> ReadError {
     error("it ends too early")
+}
+
+#[cold]
+fn too_many() -> ReadError {
+    error(format_args!("an array or map has more than {MAX_ITEMS} items"))
 }
 
 #[cold]

@@ -256,6 +256,35 @@ fn an_array_that_claims_to_be_endless_reserves_little_and_is_malformed() {
 }
 
 #[test]
+fn an_array_of_more_items_than_any_limit_is_malformed() {
+    let most = usize::try_from(jobq_proto::MAX_ITEMS).expect("it is an index");
+    let begin = b"\xa1\x65Watch\xa3\x67request\x01\x65bytes\x00";
+    for field in [&b"\x63ids"[..], b"\x65other"] {
+        for (items, is_message) in [(most, field == b"\x63ids"), (most + 1, false)] {
+            let items = vec![0; items];
+            let counted = [
+                b"\x9a",
+                &u32::try_from(items.len()).expect("they are few").to_be_bytes()[..],
+            ]
+            .concat();
+            for frame in [
+                [&begin[..], field, &counted, &items].concat(),
+                [&begin[..], field, b"\x9f", &items, b"\xff"].concat(),
+            ] {
+                let read = decode::<ServerMessage>(&frame);
+                assert_eq!(
+                    read.is_ok(),
+                    is_message,
+                    "{} items: {:?}",
+                    items.len(),
+                    read.err()
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn lengths_that_come_at_the_end_are_read_too() {
     // Beat with an indefinite map, and a job whose name and params come in pieces.
     assert_eq!(decode(b"\xa1\x64Beat\xbf\x63seq\x07\xff"), Ok(beat(7)));
