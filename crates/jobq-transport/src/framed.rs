@@ -139,6 +139,11 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         self.framed.get_ref().get_ref()
     }
 
+    /// The stream itself, of which nothing is to be read here.
+    pub(crate) fn get_mut(&mut self) -> &mut R {
+        self.framed.get_mut().get_mut()
+    }
+
     /// The stream itself, past what was read ahead.
     pub(crate) fn into_inner(self) -> R {
         self.framed.into_inner().into_inner()

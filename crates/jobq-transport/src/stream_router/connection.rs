@@ -18,7 +18,8 @@ use super::accept::{Place, Seat, Stranger};
 use super::gate::{Gate, Patience};
 use super::inbox::InboxRoom;
 use super::link::{Link, Queued};
-use super::weight::held;
+use super::turns::Turns;
+use super::weight::{asks, held};
 use super::writer::write_all;
 use super::{Received, Shared, error_message};
 use crate::codec::{FrameCodec, FrameError, StreamError};
@@ -28,10 +29,11 @@ use crate::listener::ByteStream;
 use crate::router::{Closed, PeerId, PeerInfo};
 use crate::tls;
 
-/// What a connection reads before it hands over, in messages and about in bytes.
+/// What a connection reads before it hands over, in messages and about in bytes: so much that the time to hand over
+/// does not count, and no more, since others wait.
 const READ_BATCH: BatchLimit = BatchLimit {
     messages: 128,
-    bytes: 256 * 1024,
+    bytes: 64 * 1024,
 };
 
 /// The first message alone.
@@ -46,6 +48,12 @@ const SMALL_FIRST_FRAME: usize = 4 * 1024;
 
 /// What is read and dropped after the last words, in bytes: more than a first frame that was refused by its length.
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// Who has more than so many bytes of answers to read, and asks for more, is kept waiting …
+const MAX_UNREAD: usize = 256 * 1024;
+
+/// … until it has read them, or for so long. Far below any time-to-live, since Beats may be behind the questions.
+const HEARD_EVERY: Duration = Duration::from_secs(1);
 
 /// How long what the peer sent is still read after writing to it failed.
 const READ_ON: Duration = Duration::from_secs(1);
@@ -221,14 +229,22 @@ impl<'a> Connection<'a> {
         drop((stranger, room));
         reader.open_up(max_frame);
         let mut patience = Patience::new(self.shared.config.frame_timeout);
+        let mut turns = Turns::new(self.shared.turns.clone());
         loop {
-            match read_in_time(reader, &mut patience, &mut batch).await {
+            match read_in_time(reader, &mut patience, &mut turns, &mut batch).await {
                 Ok(Ok(())) => {}
                 Ok(Err(end)) => return end.into(),
                 Err(Late) => return End::Refused(self.frame_timeout()),
             }
-            if self.shared.inbox.put(self.link.peer, &mut batch) == InboxRoom::None {
+            let asks = batch.iter().any(|(message, _)| asks(message));
+            let room = self.shared.inbox.put(self.link.peer, &mut batch);
+            turns.over(reader.get_ref().read()).await;
+            if room == InboxRoom::None {
                 self.link.has_room().await;
+            }
+            if asks && self.link.queued() > MAX_UNREAD {
+                // Whoever reads nothing for longer is heard all the same, now and then: it may say more than questions.
+                let _ = timeout(HEARD_EVERY, self.link.has_less_than(MAX_UNREAD)).await;
             }
         }
     }
@@ -292,7 +308,15 @@ async fn read_batch<Io: ByteStream>(
     limit: BatchLimit,
     batch: &mut Vec<Received>,
 ) -> Result<(), StreamEnd> {
-    poll_fn(|cx| poll_batch(reader, cx, limit, batch)).await
+    poll_fn(|cx| {
+        reader.get_mut().open();
+        let polled = poll_batch(reader, cx, limit, batch);
+        if polled.is_pending() && reader.get_ref().is_closed() {
+            cx.waker().wake_by_ref();
+        }
+        polled
+    })
+    .await
 }
 
 /// A frame has begun and did not end in time.
@@ -301,15 +325,29 @@ struct Late;
 async fn read_in_time<Io: ByteStream>(
     reader: &mut Reader<Io>,
     patience: &mut Patience,
+    turns: &mut Turns,
     batch: &mut Vec<Received>,
 ) -> Result<Result<(), StreamEnd>, Late> {
     poll_fn(|cx| {
-        let polled = poll_batch(reader, cx, READ_BATCH, batch);
-        if polled.is_ready() || !reader.is_within_frame() || reader.get_ref().waits() {
+        if turns.poll_mine(cx).is_pending() {
             patience.rest();
-            return polled.map(Ok);
+            return Poll::Pending;
         }
-        patience.poll_over(cx).map(|()| Err(Late))
+        reader.get_mut().open();
+        let polled = poll_batch(reader, cx, READ_BATCH, batch);
+        let (waits, others_first) = (reader.get_ref().waits(), reader.get_ref().is_closed());
+        if polled.is_pending() && !others_first {
+            turns.pass();
+        }
+        if polled.is_ready() || !reader.is_within_frame() || waits {
+            patience.rest();
+        } else if patience.poll_over(cx).is_ready() {
+            return Poll::Ready(Err(Late));
+        }
+        if polled.is_pending() && others_first {
+            return Poll::Ready(Ok(Ok(())));
+        }
+        polled.map(Ok)
     })
     .await
 }

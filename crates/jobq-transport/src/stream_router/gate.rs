@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSemaphore;
@@ -18,7 +18,7 @@ pub(super) const SMALL_FRAME: usize = 64 * 1024;
 
 /// The stream of a connection, which is not read on while a long frame waits for room among those of others.
 pub(super) struct Gate<R> {
-    io: R,
+    io: Take<R>,
     begun: BegunFrame,
     frames: PollSemaphore,
     /// Most bytes that one frame takes of the room.
@@ -27,11 +27,15 @@ pub(super) struct Gate<R> {
     waits: bool,
 }
 
-impl<R> Gate<R> {
+/// How much is read of a connection before others have their turn, in bytes: what takes some hundredths of a
+/// millisecond.
+const AT_A_TIME: u64 = 64 * 1024;
+
+impl<R: AsyncRead> Gate<R> {
     /// `most` is how many bytes `frames` had at first: a frame that is longer than that takes all of them.
     pub(super) fn new(io: R, begun: BegunFrame, frames: Arc<Semaphore>, most: usize) -> Self {
         Self {
-            io,
+            io: io.take(AT_A_TIME),
             begun,
             frames: PollSemaphore::new(frames),
             most,
@@ -40,13 +44,28 @@ impl<R> Gate<R> {
         }
     }
 
+    /// Lets as much be read as is read at a time.
+    pub(super) fn open(&mut self) {
+        self.io.set_limit(AT_A_TIME);
+    }
+
+    /// Whether that has been read, so that it is closed until it is opened again. Nobody is woken then.
+    pub(super) fn is_closed(&self) -> bool {
+        self.io.limit() == 0
+    }
+
+    /// How much of that has been read, in bytes.
+    pub(super) fn read(&self) -> usize {
+        usize::try_from(AT_A_TIME - self.io.limit()).unwrap_or(usize::MAX)
+    }
+
     /// Whether it waits for room.
     pub(super) fn waits(&self) -> bool {
         self.waits
     }
 
     pub(super) fn into_inner(self) -> R {
-        self.io
+        self.io.into_inner()
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -77,6 +96,9 @@ impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_room(cx));
+        if self.is_closed() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Link {
     max_frame: AtomicUsize,
     admitted: Notify,
     room: Notify,
+    fewer: Notify,
     writer: Notify,
     stop: Notify,
     /// The connection counts until its task and the router have both let go of it. So peers that come and go while
@@ -82,6 +83,7 @@ impl Link {
             max_frame: AtomicUsize::new(0),
             admitted: Notify::new(),
             room: Notify::new(),
+            fewer: Notify::new(),
             writer: Notify::new(),
             stop: Notify::new(),
             _place: place,
@@ -175,6 +177,7 @@ impl Link {
         if outbox.phase != Phase::Over {
             outbox.bytes -= bytes;
             drop(outbox);
+            self.fewer.notify_waiters();
             self.unsent.remove_bytes(bytes);
         }
     }
@@ -202,6 +205,17 @@ impl Link {
     /// Waits until the inbox has room for more of this peer's messages.
     pub(super) async fn has_room(&self) {
         self.room.notified().await;
+    }
+
+    /// Waits until fewer bytes than that are queued and not written yet.
+    pub(super) async fn has_less_than(&self, bytes: usize) {
+        loop {
+            let fewer = self.fewer.notified();
+            if self.queued() < bytes {
+                return;
+            }
+            fewer.await;
+        }
     }
 
     pub(super) fn wake_writer(&self) {

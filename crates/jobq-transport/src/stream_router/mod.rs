@@ -1,9 +1,9 @@
 //! A router over byte streams, of any number of listeners of any kind.
 //!
-//! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection` reads one
-//! of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers are heard in
-//! turn; `gate` keeps long frames waiting for room; `link` is what router and connection share, with the queue of what
-//! is to be sent; `writer` writes it.
+//! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection`
+//! reads one of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers
+//! are heard in turn; `gate` keeps long frames waiting for room, and `turns` those that say much waiting for each
+//! other; `link` is what router and connection share, with the queue of what is to be sent; `writer` writes it.
 //!
 //! The router has no task of its own. Dropping it ends all connections at once.
 
@@ -12,6 +12,7 @@ mod connection;
 mod gate;
 mod inbox;
 mod link;
+mod turns;
 mod weight;
 mod writer;
 
@@ -90,7 +91,7 @@ impl Default for RouterConfig {
             max_first_frame: MAX_FIRST_FRAME,
             first_frames_bytes: 16 * 1024 * 1024,
             inbox_messages: 1_024,
-            inbox_bytes: 8 * 1024 * 1024,
+            inbox_bytes: 4 * 1024 * 1024,
             inboxes_bytes: 256 * 1024 * 1024,
             frames_bytes: 256 * 1024 * 1024,
             outbox_bytes: 24 * 1024 * 1024,
@@ -132,6 +133,8 @@ struct Shared {
     first_frames: Semaphore,
     /// Bytes of long frames that there is room for.
     frames: Arc<Semaphore>,
+    /// The turn of one connection that says much.
+    turns: Arc<Semaphore>,
     next_peer: AtomicU64,
 }
 
@@ -146,6 +149,9 @@ pub struct StreamRouter {
     peers: HashMap<PeerId, Peer>,
     /// Those that were sent something since the last flush.
     dirty: Vec<PeerId>,
+    /// Something was left when events were taken last. The connections' tasks have their turn before more is taken:
+    /// what has come meanwhile, from peers that say little, is not to wait until all is taken of those that say much.
+    others_first: bool,
 }
 
 struct Peer {
@@ -166,6 +172,7 @@ impl StreamRouter {
             seats: Seats::new(config.max_peers, config.max_unadmitted),
             first_frames: Semaphore::new(config.first_frames_bytes.min(Semaphore::MAX_PERMITS)),
             frames: Arc::new(Semaphore::new(config.frames_bytes.min(Semaphore::MAX_PERMITS))),
+            turns: Arc::new(Semaphore::new(1)),
             next_peer: AtomicU64::new(1),
             config,
         };
@@ -175,6 +182,7 @@ impl StreamRouter {
             stop_accepting: watch::Sender::new(false),
             peers: HashMap::new(),
             dirty: Vec::new(),
+            others_first: false,
         }
     }
 
@@ -236,9 +244,12 @@ impl StreamRouter {
 
     fn take(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
         let peers = &mut self.peers;
-        self.shared
+        let taken = self
+            .shared
             .inbox
-            .take(limit, |event, link| out.push(noted(peers, event, link)))
+            .take(limit, |event, link| out.push(noted(peers, event, link)));
+        self.others_first = taken.more;
+        taken.events
     }
 
     /// Cuts the connections that have the most queued, until all of it is within the limit. Nothing of theirs is
@@ -293,6 +304,9 @@ fn noted(peers: &mut HashMap<PeerId, Peer>, event: RouterEvent, link: &Arc<Link>
 impl Router for StreamRouter {
     async fn recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> Result<(), TransportError> {
         let shared = self.shared.clone();
+        if self.others_first {
+            tokio::task::yield_now().await;
+        }
         while self.take(out, limit.max(1)) == 0 {
             shared.inbox.happened().await;
         }

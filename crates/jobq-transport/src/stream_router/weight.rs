@@ -70,6 +70,21 @@ pub(super) fn held(message: &ServerMessage, length: usize) -> usize {
         }
 }
 
+/// Whether a message asks for an answer of some length.
+pub(super) fn asks(message: &ServerMessage) -> bool {
+    use ServerMessage as M;
+    matches!(
+        message,
+        M::Request(_)
+            | M::Query(_)
+            | M::Watch(_)
+            | M::Cancel(_)
+            | M::Retry(_)
+            | M::Stats(_)
+            | M::BackupRead(_)
+    )
+}
+
 fn room<T>(items: &Vec<T>) -> usize {
     items.capacity() * size_of::<T>()
 }

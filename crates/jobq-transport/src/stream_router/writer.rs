@@ -13,7 +13,7 @@ use crate::framed::MessageWriter;
 
 /// Bytes that are encoded before they are written: few enough that the peer starts early and memory stays small,
 /// many enough that a system call is worth it.
-const WRITE_AT: usize = 256 * 1024;
+const WRITE_AT: usize = 128 * 1024;
 
 /// Writes what is queued, until the link is finished; then ends this direction of the stream.
 pub(super) async fn write_all<W: AsyncWrite + Unpin>(io: W, link: Arc<Link>) -> Result<(), StreamError> {
@@ -43,6 +43,10 @@ async fn write_batch<W: AsyncWrite + Unpin>(
         if batch.is_empty() || writer.buffered() >= WRITE_AT {
             poll_fn(|cx| writer.poll_flush(cx)).await?;
             link.written(std::mem::take(&mut weight));
+            if !batch.is_empty() {
+                // Encoding takes time, and others wait.
+                tokio::task::yield_now().await;
+            }
         }
     }
     Ok(())

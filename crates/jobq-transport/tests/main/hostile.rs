@@ -57,6 +57,86 @@ async fn a_newcomer_takes_the_place_of_the_one_that_has_been_silent_the_longest(
 }
 
 #[tokio::test]
+async fn who_says_little_waits_for_no_more_than_a_part_of_what_the_others_have_said_already() {
+    /// So much of each loud peer is in the inbox.
+    const LOUD: usize = 40;
+    for kind in KINDS {
+        let mut fixture = Fixture::new(kind).await;
+        let (mut quiet, quiet_peer) = fixture.peer().await;
+        let mut dealers = Vec::new();
+        for _ in 0..4 {
+            dealers.push(fixture.peer().await.0);
+        }
+        let mut loud = tokio::task::JoinSet::new();
+        for mut dealer in dealers {
+            for _ in 0..LOUD {
+                dealer.send(request(60_000)).unwrap();
+            }
+            dealer.flush();
+            loud.spawn(async move { receive(&mut dealer).await.is_ok() });
+        }
+        let mut events = Vec::new();
+        within(fixture.router.recv(&mut events, 1)).await.unwrap();
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await; // The others are read meanwhile.
+        }
+        quiet.send(beat(1)).unwrap();
+        quiet.flush();
+        let mut before = 0;
+        while !events
+            .iter()
+            .any(|event| matches!(event, RouterEvent::Message { peer, .. } if *peer == quiet_peer))
+        {
+            before += events.drain(..).count();
+            within(fixture.router.recv(&mut events, 4_096)).await.unwrap();
+        }
+        assert!(before < LOUD, "{before} messages of others came first");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_and_does_not_read_the_answers_is_heard_now_and_then() {
+    let mut fixture = Fixture::new(Kind::Memory).await;
+    let mut deaf = fixture.raw().await;
+    write_frame(&mut deaf, &codec::encode(&hello()).unwrap()).await;
+    let peer = fixture.opened().await;
+    assert_eq!(fixture.message().await, (peer, hello()));
+    fixture.router.admit(peer, MAX_FRAME);
+    fixture.router.send(peer, order(600_000)).unwrap();
+    fixture.router.flush();
+    // What is no question does not wait; what comes behind a question does.
+    for (message, waits) in [
+        (beat(1), false),
+        (request(2), false),
+        (beat(3), true),
+        (beat(4), false),
+    ] {
+        let said = tokio::time::Instant::now();
+        write_frame(&mut deaf, &codec::encode(&message).unwrap()).await;
+        assert_eq!(fixture.message().await, (peer, message));
+        assert_eq!(
+            said.elapsed() >= Duration::from_millis(500),
+            waits,
+            "{:?}",
+            said.elapsed()
+        );
+    }
+    // Once it reads, nothing waits.
+    write_frame(&mut deaf, &codec::encode(&request(5)).unwrap()).await;
+    assert_eq!(fixture.message().await, (peer, request(5)));
+    let mut answer = vec![0; 500_000];
+    within(deaf.read_exact(&mut answer)).await.unwrap();
+    let said = tokio::time::Instant::now();
+    write_frame(&mut deaf, &codec::encode(&beat(6)).unwrap()).await;
+    assert_eq!(fixture.message().await, (peer, beat(6)));
+    assert!(
+        said.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        said.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn a_frame_that_does_not_end_in_time_costs_its_peer_the_connection_and_nobody_else() {
     for kind in KINDS {
         for beginning in [&[0][..], &[0, 0, 1, 0], &[0, 0, 1, 0, 0xa1, 0x64]] {
