@@ -56,6 +56,9 @@ pub struct Config {
     pub limits: Limits,
     /// How much a client may have submitted and unacknowledged.
     pub window: Window,
+    /// Most jobs that all connections together watch at a time, those apart of connections that watch up to 100. Each
+    /// takes about 100 bytes.
+    pub watches: usize,
     /// How many bytes of params are kept in memory for jobs that wait.
     pub payload_budget: usize,
     /// How long a stopping server waits for settlements.
@@ -115,6 +118,7 @@ impl Default for Config {
             backoff: Backoff::default(),
             limits: Limits::default(),
             window: Window::default(),
+            watches: 1_000_000,
             payload_budget: 64 * 1024 * 1024,
             close_within: Duration::from_secs(10),
         }
@@ -141,6 +145,7 @@ impl fmt::Debug for Config {
             backoff,
             limits,
             window,
+            watches,
             payload_budget,
             close_within,
         } = self;
@@ -161,6 +166,7 @@ impl fmt::Debug for Config {
             .field("backoff", backoff)
             .field("limits", limits)
             .field("window", window)
+            .field("watches", watches)
             .field("payload_budget", payload_budget)
             .field("close_within", close_within)
             .finish()

@@ -20,12 +20,18 @@ const CHECK_JOBS: usize = 1_000;
 /// Most bytes of results and reasons that come with the answers to one watch; more is to be asked for.
 const MAX_INLINE: u64 = 8 * 1024 * 1024;
 
+/// Jobs that a connection may watch however many the others watch: so nobody who watches a few is refused because of
+/// those who watch many.
+const SHARE: usize = 100;
+
 /// All watches.
 #[derive(Default)]
 pub(super) struct Watches {
-    by_job: Map<JobId, BTreeSet<(PeerId, u64)>>,
+    by_job: BTreeSet<(JobId, PeerId, u64)>,
     by_watch: Map<(PeerId, u64), State>,
     sums: Map<PeerId, Sum>,
+    /// Jobs of all of them, once for each watch.
+    jobs: usize,
 }
 
 /// All watches of one connection together.
@@ -49,9 +55,8 @@ impl Watches {
         let bytes = bytes.min(MAX_INLINE - sum.bytes);
         sum.jobs += jobs.len();
         sum.bytes += bytes;
-        for id in &jobs {
-            self.by_job.entry(*id).or_default().insert((peer, request));
-        }
+        self.jobs += jobs.len();
+        self.by_job.extend(jobs.iter().map(|id| (*id, peer, request)));
         let state = State {
             jobs,
             bytes,
@@ -62,7 +67,7 @@ impl Watches {
 
     /// How many jobs are watched, once for each watch.
     pub(super) fn len(&self) -> usize {
-        self.by_watch.values().map(|state| state.jobs.len()).sum()
+        self.jobs
     }
 
     /// Whether a watch of this number goes on.
@@ -77,7 +82,7 @@ impl Watches {
         };
         self.subtract(peer, state.jobs.len(), state.bytes);
         for id in state.jobs {
-            self.remove_from_job(id, (peer, request));
+            self.by_job.remove(&(id, peer, request));
         }
     }
 
@@ -116,7 +121,10 @@ impl Watches {
     }
 
     fn watchers(&self, id: JobId) -> Vec<(PeerId, u64)> {
-        self.by_job.get(&id).into_iter().flatten().copied().collect()
+        let watches = self
+            .by_job
+            .range((id, PeerId(0), 0)..=(id, PeerId(u64::MAX), u64::MAX));
+        watches.map(|&(_, peer, request)| (peer, request)).collect()
     }
 
     /// Takes a job out of a watch that is answered with `bytes` bytes: whether they may be sent; none if the watch
@@ -137,20 +145,12 @@ impl Watches {
             self.by_watch.remove(&(peer, request));
         }
         self.subtract(peer, 1, freed);
-        self.remove_from_job(id, (peer, request));
+        self.by_job.remove(&(id, peer, request));
         Some(fits)
     }
 
-    fn remove_from_job(&mut self, id: JobId, watch: (PeerId, u64)) {
-        if let Some(watchers) = self.by_job.get_mut(&id) {
-            watchers.remove(&watch);
-            if watchers.is_empty() {
-                self.by_job.remove(&id);
-            }
-        }
-    }
-
     fn subtract(&mut self, peer: PeerId, jobs: usize, bytes: u64) {
+        self.jobs -= jobs;
         if let Some(sum) = self.sums.get_mut(&peer) {
             sum.jobs -= jobs;
             sum.bytes -= bytes;
@@ -173,22 +173,13 @@ impl Machine {
         if let Err(error) = self.check_number(peer, request) {
             return self.refuse(peer, request, error);
         }
-        let jobs: BTreeSet<JobId> = ids.into_iter().map(JobId).collect();
-        let others = self.watches.sums.get(&peer).map_or(0, |sum| sum.jobs);
-        if jobs.is_empty() || (others + jobs.len()) as u64 > self.config.limits.watches {
-            let error = WireError::new(
-                ErrorCode::TooManyItems,
-                format!(
-                    "a connection watches 1 to {} jobs at a time",
-                    self.config.limits.watches
-                ),
-            );
+        if let Err(error) = self.check_watched(peer, ids.len()) {
             return self.refuse(peer, request, error);
         }
+        let jobs: BTreeSet<JobId> = ids.into_iter().map(JobId).collect();
         let may_touch_all = self.may_touch_all(peer);
-        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have, or are of
-        // a
-        // name that does not exist for this peer.
+        // A job that has a lease, or whose record is kept for its order, has not ended; the others may have, or are
+        // of a name that does not exist for this peer.
         let ids: Vec<JobId> = jobs
             .iter()
             .copied()
@@ -213,6 +204,28 @@ impl Machine {
                 },
             ));
         }
+    }
+
+    /// Whether a peer may watch so many more jobs.
+    fn check_watched(&self, peer: PeerId, jobs: usize) -> Result<(), WireError> {
+        let own = self.watches.sums.get(&peer).map_or(0, |sum| sum.jobs) + jobs;
+        let most = self.config.limits.watches;
+        if jobs == 0 || own as u64 > most {
+            return Err(WireError::new(
+                ErrorCode::TooManyItems,
+                format!("a connection watches 1 to {most} jobs at a time"),
+            ));
+        }
+        if own > SHARE && self.watches.jobs + jobs > self.config.watches {
+            return Err(WireError::new(
+                ErrorCode::WindowExceeded,
+                format!(
+                    "as many jobs are watched as the server keeps in mind, {} of them; repeat when some have ended",
+                    self.watches.jobs
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// The store has said which watched jobs had ended before they were watched.

@@ -19,6 +19,10 @@ const MESSAGES_PART: u64 = 4;
 const FRAMES_PART: u64 = 4;
 const ANSWERS_PART: u64 = 2;
 
+/// And what is watched may take on top, and how many bytes a watched job takes about.
+const WATCHES_PART: u64 = 8;
+const WATCH_BYTES: usize = 100;
+
 /// How much peers may take.
 #[derive(Debug, clap::Args)]
 pub(super) struct Peers {
@@ -47,8 +51,8 @@ pub(super) struct Peers {
     /// Hold at most about so many bytes of what peers sent or did not read yet, as in 2GiB; at least 64MiB
     ///
     /// A quarter is for messages that wait to be carried out, a quarter for long ones that are being read, and half for
-    /// answers that are not read. What is beyond waits in the system's buffers, or, of answers, costs the connection
-    /// that has the most of them.
+    /// answers that are not read; an eighth more for the jobs that they watch. What is beyond waits in the system's
+    /// buffers, or, of answers, costs the connection that has the most of them.
     #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "1GiB")]
     peer_memory: u64,
 }
@@ -63,20 +67,25 @@ impl Peers {
             result: self.max_payload,
             ..limits
         };
+        config.watches = self.part(WATCHES_PART) / WATCH_BYTES;
     }
 
     /// The limits on connections.
     pub(super) fn router(&self) -> RouterConfig {
-        let part = |part: u64| usize::try_from(self.peer_memory / part).unwrap_or(usize::MAX);
         let mut router = RouterConfig::default();
         router.max_peers = usize::try_from(self.max_connections).unwrap_or(usize::MAX);
         router.max_unadmitted = usize::try_from(self.max_unknown_peers).unwrap_or(usize::MAX);
         router.hello_timeout = self.hello_within;
         router.frame_timeout = self.frame_within;
-        router.inboxes_bytes = part(MESSAGES_PART);
-        router.frames_bytes = part(FRAMES_PART);
-        router.outboxes_bytes = part(ANSWERS_PART);
+        router.inboxes_bytes = self.part(MESSAGES_PART);
+        router.frames_bytes = self.part(FRAMES_PART);
+        router.outboxes_bytes = self.part(ANSWERS_PART);
         router
+    }
+
+    /// So large a part of the peers' memory, in bytes.
+    fn part(&self, part: u64) -> usize {
+        usize::try_from(self.peer_memory / part).unwrap_or(usize::MAX)
     }
 }
 
