@@ -45,9 +45,13 @@ const HEAR_EVERY: Duration = Duration::from_millis(100);
 /// Most events that wait here when more are looked for.
 const MAX_WAITING: usize = 2 * EVENTS;
 
-/// What is queued for a peer, in bytes, above which it is sent only what it has to know. Far below what a router
-/// queues for one peer, so that what is said by the way never fills that.
+/// What is queued for a peer, in bytes, above which it is sent only what it has to know, and its questions wait. Far
+/// below what a router queues for one peer, so that what is said by the way never fills that.
 const MAX_QUEUED: usize = 256 * 1024;
+
+/// While questions wait for their peers to read: how often it is looked whether they have. Long enough to cost nothing,
+/// and short enough that a page each time is more than a person reads.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a server stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,8 @@ enum Woken {
     Timeout,
     /// It is time to look for what can be heard without room.
     Hear,
+    /// A peer may have read what waited for it.
+    Reader,
     Stop,
     Tokens,
 }
@@ -187,7 +193,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 Woken::Read(token, answer) => self.read(token, answer)?,
                 Woken::Timeout => self.timeout(&mut events).await,
                 Woken::Hear => self.hear(&mut events),
-                Woken::Stop => {}
+                Woken::Reader | Woken::Stop => {}
                 Woken::Tokens => {
                     let tokens = self.tokens.borrow_and_update().clone();
                     self.machine.handle_tokens(self.clock.now(), tokens);
@@ -214,12 +220,14 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             .map(|at| at.since(now));
         self.hear_at = (!accepts).then(|| self.hear_at.unwrap_or(now.plus(HEAR_EVERY)));
         let hear = self.hear_at.map(|at| at.since(now));
+        let look_again = self.machine.holds_queries().then_some(LOOK_AGAIN);
         tokio::select! {
             event = self.store.recv() => Woken::Store(event),
             received = self.router.recv(events, EVENTS), if accepts => Woken::Router(received),
             Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
             () = sleep(wait) => Woken::Timeout,
             () = sleep(hear) => Woken::Hear,
+            () = sleep(look_again) => Woken::Reader,
             Ok(()) = self.stop.changed() => Woken::Stop,
             Ok(()) = self.tokens.changed() => Woken::Tokens,
         }
@@ -287,8 +295,9 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         Ok(())
     }
 
-    /// Something is due; but first everything that has arrived before is handled. Where the process was stopped or
-    /// busy for a while, that is not in the inbox yet but in the connections' buffers, so their readers go first.
+    /// Something is due; but before anybody loses a run, everything that has arrived before is handled. Where the
+    /// process was stopped or busy for a while, that is not in the inbox yet but in the connections' buffers, so
+    /// their readers go first.
     async fn timeout(&mut self, events: &mut Vec<RouterEvent>) {
         let now = self.clock.now();
         let due = self.machine.poll_timeout().unwrap_or(now.mono);
@@ -298,7 +307,12 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             tracing::warn!(?late, "the server was held up");
             self.machine.handle_pause(now);
         }
-        for _ in 0..ROUNDS_BEFORE_TIMERS {
+        let rounds = if self.machine.takes_runs(now.mono) {
+            ROUNDS_BEFORE_TIMERS
+        } else {
+            0
+        };
+        for _ in 0..rounds {
             if is_late {
                 tokio::time::sleep(LATE_PAUSE).await;
             }
@@ -310,6 +324,9 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                 break;
             }
             self.inbox.extend(events.drain(..));
+        }
+        if !self.machine.accepts() {
+            return;
         }
         let mono = now.mono.max(self.machine.now().mono);
         self.machine.handle_timeout(Now { mono, ..now });
@@ -386,7 +403,11 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         while let Some(order) = self.machine.poll_backup() {
             self.store.back_up(order);
         }
-        while let Some(asked) = self.machine.poll_read() {
+        let router = &self.router;
+        while let Some(asked) = self
+            .machine
+            .poll_read_for(|peer| router.queued(peer) <= MAX_QUEUED)
+        {
             let reader = self.store.reader();
             self.reads
                 .push(async move { (asked.token, reader.read(asked.read).await) }.boxed());

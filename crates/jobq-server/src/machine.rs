@@ -19,6 +19,7 @@
 )]
 
 mod access;
+mod arrivals;
 mod ask;
 mod backup;
 mod config;
@@ -66,6 +67,7 @@ pub use retention::Keep;
 pub use transmit::Transmit;
 
 use access::Access;
+use arrivals::Arrivals;
 use backup::Backups;
 use leases::Leases;
 use lines::{LaneKey, Lines};
@@ -99,6 +101,7 @@ pub struct Machine {
     next_id: JobId,
     clock: Wall,
     access: Access,
+    arrivals: Arrivals,
     names: Names,
     peers: Peers,
     sessions: Sessions,
@@ -146,6 +149,7 @@ impl Machine {
             next_id: recovered.next_id,
             clock: recovered.clock.max(now.wall),
             access: Access::new(&config),
+            arrivals: Arrivals::default(),
             names: Names::new(&recovered.names, &config.caps),
             peers: Peers::default(),
             sessions: Sessions::new(recovered.epoch),
@@ -267,8 +271,19 @@ impl Machine {
 
     /// A question to the store.
     pub fn poll_read(&mut self) -> Option<Asked> {
+        self.poll_read_for(|_| true)
+    }
+
+    /// As [`Self::poll_read`], where Queries wait whose peers do not read what they asked for: whether one does is for
+    /// `reads` to say.
+    pub fn poll_read_for(&mut self, reads: impl FnMut(PeerId) -> bool) -> Option<Asked> {
         self.ask_for_payloads();
-        self.reads.poll()
+        self.reads.poll(reads)
+    }
+
+    /// Whether Queries wait for their peers to read.
+    pub fn holds_queries(&self) -> bool {
+        self.reads.holds_queries()
     }
 
     /// Something to tell a peer, or to do with its connection, now.
@@ -279,6 +294,12 @@ impl Machine {
     /// When [`Machine::handle_timeout`] is to be called; never if there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Mono> {
         self.next_timeout()
+    }
+
+    /// Whether [`Machine::handle_timeout`] would take runs from a worker now, which may have said meanwhile what keeps
+    /// them: everything that arrived before is to be handed in first.
+    pub fn takes_runs(&self, now: Mono) -> bool {
+        self.is_loss_due(now)
     }
 
     /// The server is to stop: no more jobs are taken or handed out, and everybody is told. What is settled from now

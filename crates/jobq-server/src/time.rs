@@ -18,6 +18,11 @@ impl Mono {
         Self(self.0.saturating_add(micros(duration)))
     }
 
+    /// So much earlier, or the beginning.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Mono) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

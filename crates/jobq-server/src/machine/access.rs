@@ -250,7 +250,7 @@ impl Machine {
     }
 
     /// The wait is over. What was good when it began may have been revoked meanwhile.
-    pub(super) fn answer_hello(&mut self, peer: PeerId) {
+    pub(super) fn answer_hello_now(&mut self, peer: PeerId) {
         let Some(waiting) = self.peers.find(peer).and_then(|known| known.waiting.take()) else {
             return;
         };

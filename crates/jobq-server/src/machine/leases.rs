@@ -128,6 +128,11 @@ impl Leases {
         self.leases.get_mut(&id)
     }
 
+    /// Whether a job has a lease of this fence.
+    pub(super) fn has(&self, id: JobId, fence: Fence) -> bool {
+        self.leases.get(&id).is_some_and(|lease| lease.fence == fence)
+    }
+
     /// The lease of exactly this run, if it is the job's current one and the session's own.
     pub(super) fn current(&mut self, run: RunRef, session: SessionId) -> Option<&mut Lease> {
         self.find(JobId(run.id))

@@ -104,8 +104,10 @@ impl Queries {
         self.count += 1;
     }
 
-    fn take(&mut self) -> Option<Asked> {
-        let peer = self.turn.pop_front()?;
+    /// The next one of a peer that reads its answers.
+    fn take(&mut self, mut reads: impl FnMut(PeerId) -> bool) -> Option<Asked> {
+        let place = self.turn.iter().position(|peer| reads(*peer))?;
+        let peer = self.turn.remove(place)?;
         let waiting = self.by_peer.get_mut(&peer)?;
         let query = waiting.pop_front();
         if waiting.is_empty() {
@@ -136,15 +138,21 @@ impl Reads {
         self.purposes.insert(token, purpose);
     }
 
-    pub(super) fn poll(&mut self) -> Option<Asked> {
+    /// The next question; of the Queries, one of a peer that reads its answers.
+    pub(super) fn poll(&mut self, reads: impl FnMut(PeerId) -> bool) -> Option<Asked> {
         self.waiting.pop_front().or_else(|| {
             if self.queries_out == MAX_QUERIES {
                 return None;
             }
-            let query = self.queries_waiting.take()?;
+            let query = self.queries_waiting.take(reads)?;
             self.queries_out += 1;
             Some(query)
         })
+    }
+
+    /// Whether Queries wait that the store has room for: those of peers that do not read.
+    pub(super) fn holds_queries(&self) -> bool {
+        self.queries_out < MAX_QUERIES && self.queries_waiting.count > 0
     }
 
     /// How many have no answer.
@@ -269,7 +277,7 @@ mod tests {
     }
 
     fn next_peer(reads: &mut Reads) -> Option<u64> {
-        let asked = reads.poll()?;
+        let asked = reads.poll(|_| true)?;
         match reads.answered(asked.token) {
             Purpose::Query { peer, .. } => Some(peer.0),
             other => panic!("{other:?} was never asked for"),
@@ -300,6 +308,6 @@ mod tests {
         for _ in 0..2 * MAX_QUERIES {
             ask(&mut reads, 1);
         }
-        assert_eq!(std::iter::from_fn(|| reads.poll()).count(), MAX_QUERIES);
+        assert_eq!(std::iter::from_fn(|| reads.poll(|_| true)).count(), MAX_QUERIES);
     }
 }

@@ -249,6 +249,15 @@ impl Sessions {
         self.sessions.get_mut(&id)
     }
 
+    /// Whether it has been silent or away for too long.
+    pub(super) fn is_due(&self, id: SessionId, now: Mono) -> bool {
+        let due = self
+            .sessions
+            .get(&id)
+            .map(|session| session.grace.unwrap_or(session.deadline));
+        due.is_some_and(|due| due <= now)
+    }
+
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {
         self.keep_free_no_more(id);
         self.free.remove(&id);

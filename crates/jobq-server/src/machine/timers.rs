@@ -28,6 +28,8 @@ pub(super) enum Timer {
     TimedOut(JobId, Fence),
     /// A Hello that had to wait is answered.
     Hello(PeerId),
+    /// A new worker of many names can be let in.
+    Arrivals,
     /// A watch may be told again how far its jobs have come.
     Progress(PeerId, u64),
     /// A copy of the store may have been left by who asked for it.
@@ -86,12 +88,24 @@ impl Machine {
             .min()
     }
 
+    /// Whether something is due that takes runs from a worker, unless what the worker has said meanwhile is heard
+    /// first.
+    pub(super) fn is_loss_due(&self, now: Mono) -> bool {
+        let due = self.timers.due.iter().take_while(|(at, _)| *at <= now);
+        due.into_iter().any(|(_, timer)| match timer {
+            Timer::Session(id) => self.sessions.is_due(*id, now),
+            Timer::TimedOut(id, fence) => self.leases.has(*id, *fence),
+            Timer::Hello(_) | Timer::Arrivals | Timer::Progress(..) | Timer::Backup(_) => false,
+        })
+    }
+
     pub(super) fn fire_timers(&mut self) {
         while let Some(timer) = self.timers.pop(self.now.mono) {
             match timer {
                 Timer::Session(id) => self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
                 Timer::Hello(peer) => self.answer_hello(peer),
+                Timer::Arrivals => self.let_in_next(),
                 Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }

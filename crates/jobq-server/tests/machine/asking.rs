@@ -2,6 +2,7 @@
 
 use jobq_proto::message::{Include, Query, Submission, Unwatch, Watch};
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status};
+use jobq_transport::PeerId;
 
 use super::world::{World, job, millis, secs, sized};
 
@@ -396,6 +397,30 @@ fn a_connection_watches_no_more_jobs_than_the_limit_and_others_are_not_counted()
 }
 
 #[test]
+fn all_connections_watch_no_more_jobs_than_the_limit_and_each_may_watch_a_hundred() {
+    let mut world = World::configured(|config| config.watches = 250);
+    let [one, two, three] = [(); 3].map(|()| world.client());
+    let jobs: Vec<u64> = world.submit(one, (0..300).map(|_| job("a")).collect());
+    let most = world.watch(one, &jobs[..200], 0);
+    assert_eq!(world.refusal(one, most), None);
+    for others in [two, three] {
+        let few = world.watch(others, &jobs[..100], 0);
+        assert_eq!(world.refusal(others, few), None);
+        let many = world.watch(others, &jobs[100..101], 0);
+        assert_eq!(world.refusal(others, many), Some(ErrorCode::WindowExceeded));
+    }
+    world.send(one, ServerMessage::Unwatch(Unwatch { request: most }));
+    let many = world.watch(two, &jobs[100..150], 0);
+    assert_eq!(world.refusal(two, many), None);
+    world.disconnect(three);
+    let all = world.watch(one, &jobs[..100], 0);
+    assert_eq!(world.refusal(one, all), None);
+    world.cancel(two, &jobs);
+    assert_eq!(world.ended(two, many).len(), 50);
+    assert_eq!(world.machine.footprint().watched, 0);
+}
+
+#[test]
 fn a_watch_ends_with_its_connection() {
     let mut world = World::new();
     let client = world.client();
@@ -430,6 +455,32 @@ fn slow_queries_hold_up_nobody_but_who_asks() {
     world.release_reads();
     assert_eq!(world.messages(client).len(), 200, "all are answered in the end");
     assert_eq!(world.status(id), Status::Completed);
+}
+
+/// Has a client ask so many questions at once.
+fn ask(world: &mut World, client: PeerId, questions: u64) {
+    for request in 1..=questions {
+        let query = Query {
+            request,
+            ..Query::default()
+        };
+        world.send(client, ServerMessage::Query(query));
+    }
+}
+
+#[test]
+fn who_does_not_read_its_answers_is_sent_no_more_of_them_and_nobody_waits_for_it() {
+    let mut world = World::new();
+    let (deaf, other) = (world.client(), world.client());
+    world.set_congested(deaf, true);
+    ask(&mut world, deaf, 10);
+    ask(&mut world, other, 10);
+    assert_eq!(world.messages(other).len(), 10);
+    assert!(world.messages(deaf).is_empty());
+    assert!(world.machine.holds_queries());
+    world.set_congested(deaf, false);
+    assert_eq!(world.messages(deaf).len(), 10, "it reads again");
+    assert!(!world.machine.holds_queries());
 }
 
 #[test]

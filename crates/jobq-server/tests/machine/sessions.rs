@@ -1,8 +1,8 @@
 //! A worker lives by its session, and a session outlives its connections.
 
-use jobq_proto::message::{Beat, Goodbye, Resume, RunState, SettleOutcome, Submission};
-use jobq_proto::{ErrorCode, ServerMessage, Status};
-use jobq_transport::CloseReason;
+use jobq_proto::message::{Beat, Goodbye, Resume, RunState, SettleOutcome, Submission, Work};
+use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, Status};
+use jobq_transport::{CloseReason, PeerId};
 use uuid::Uuid;
 
 use super::world::{World, held, job, millis, secs, work};
@@ -358,4 +358,68 @@ fn a_name_of_a_job_that_is_not_taken_in_is_forgotten() {
         assert!(receipts[0].error.is_some());
     }
     assert_eq!(known_names(&mut world), ["a"]);
+}
+
+/// What a worker of so many names says, all of them its own.
+fn work_on(names: usize, number: usize) -> Work {
+    let names: Vec<String> = (0..names).map(|name| format!("worker-{number}-{name}")).collect();
+    let names: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    work(&names)
+}
+
+#[test]
+fn new_workers_of_many_names_come_in_one_after_the_other_and_keep_nobody_else_waiting() {
+    let mut world = World::new();
+    let mut waiting = Vec::new();
+    for number in 0..20 {
+        let (peer, welcome) = world.hello(Some(work_on(1_000, number)), None);
+        if welcome.is_none() {
+            waiting.push(peer);
+        }
+    }
+    assert_eq!(
+        waiting.len(),
+        9,
+        "ten thousand names are let in together, and those of one more worker"
+    );
+    // Others are not kept waiting, and who goes on with a session is not either.
+    let few = world.new_worker(work_on(64, 20));
+    world.client();
+    world.disconnect(few.peer);
+    world.resume(&few, Vec::new());
+    // They say nothing before they are answered.
+    for peer in &waiting {
+        world.silence(*peer);
+    }
+    // Who is gone takes nobody's turn.
+    world.disconnect(waiting.remove(0));
+    world.advance(millis(40));
+    let mut came_in = Vec::new();
+    for _ in 0..8 {
+        let mut is_in = |peer: &mut PeerId| {
+            let said = world.messages(*peer);
+            said.iter()
+                .any(|message| matches!(message, ClientMessage::Hello(_)))
+        };
+        came_in.extend(waiting.extract_if(.., |peer| is_in(peer)));
+        world.advance(millis(40));
+    }
+    assert_eq!(came_in.len(), 8, "each has its turn, {waiting:?}");
+    assert!(
+        came_in.is_sorted(),
+        "in the order in which they came: {came_in:?}"
+    );
+}
+
+#[test]
+fn runs_are_about_to_be_taken_when_their_worker_was_silent_and_not_when_it_was_heard() {
+    let mut world = World::new();
+    let worker = world.worker(&[("a", 1)]);
+    let ttl = jobq_server::Config::default().ttl;
+    let begin = world.now.mono;
+    assert!(!world.machine.takes_runs(begin.plus(ttl / 2)));
+    world.advance(ttl / 2);
+    assert!(!world.machine.takes_runs(begin.plus(ttl)), "its beats were heard");
+    world.silence(worker.peer);
+    assert!(world.machine.takes_runs(begin.plus(2 * ttl)));
 }

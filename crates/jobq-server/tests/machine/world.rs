@@ -292,7 +292,8 @@ impl World {
         while let Some(order) = self.machine.poll_backup() {
             self.backups.push(order);
         }
-        while let Some(asked) = self.machine.poll_read() {
+        let congested = &self.congested;
+        while let Some(asked) = self.machine.poll_read_for(|peer| !congested.contains(&peer)) {
             self.trace.push(format!("{asked:?}"));
             self.reads.push_back(asked);
         }
@@ -471,6 +472,7 @@ impl World {
             self.congested.insert(peer);
         } else {
             self.congested.remove(&peer);
+            self.run();
         }
     }
 
