@@ -2,6 +2,7 @@
 
 mod attack;
 mod neighbour;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +10,14 @@ use std::thread::JoinHandle;
 
 pub use attack::Attack;
 pub use neighbour::{Latencies, Neighbour};
+pub use trial::{Blocks, Trial, percentile};
 
-/// Hostile peers, on a thread of their own until they are dropped.
+/// By how much the priority of hostile peers is lower, in steps of nice: a tenth of the others' share where both want
+/// all.
+const NICE: i32 = 10;
+
+/// Hostile peers, on a thread of their own until they are dropped. It has a lower priority than the others: such peers
+/// have computers of their own, and take none of the server's time but by what they send.
 #[derive(Debug)]
 pub struct Flood {
     shared: Arc<Shared>,
@@ -38,6 +45,8 @@ impl Flood {
         let shared = Arc::<Shared>::default();
         let (attacks, theirs) = (attacks.to_vec(), shared.clone());
         let thread = std::thread::spawn(move || {
+            // Where it may not, they only get in the way more.
+            let _ = rustix::process::nice(NICE);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(async move {
                 let mut peers = tokio::task::JoinSet::new();
@@ -86,9 +95,9 @@ pub fn peak_memory(process: u32) -> Option<u64> {
 }
 
 /// What a server takes of memory at most, as docs/OPERATIONS.md says, while its queue is short: for itself and its
-/// caches, for so many connections, and for `--peer-memory`.
+/// caches, for so many connections, for `--peer-memory`, and for what is watched.
 pub fn memory_bound(connections: u64, peer_memory: u64) -> u64 {
     const OWN: u64 = 200 * 1024 * 1024;
     const CONNECTION: u64 = 640 * 1024;
-    OWN + connections * CONNECTION + peer_memory + peer_memory / 2
+    OWN + connections * CONNECTION + peer_memory + peer_memory / 2 + peer_memory / 8
 }

@@ -25,8 +25,11 @@ impl RawPeer {
     pub async fn connect(address: &str) -> Self {
         let address = address.strip_prefix("tcp://").expect("it is an address of TCP");
         let stream = soon("a connection", TcpStream::connect(address)).await;
+        let stream = stream.expect("the server listens");
+        // Two messages in a row would else wait for the system's delayed acknowledgement of the first.
+        stream.set_nodelay(true).expect("it is a connection of TCP");
         Self {
-            stream: stream.expect("the server listens"),
+            stream,
             read: BytesMut::new(),
         }
     }

@@ -8,11 +8,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{Table, presets};
-use jobq_tests::hostile::{Attack, Flood, Neighbour, memory_bound, peak_memory};
-use jobq_tests::{Program, ServerProcess, Via};
+use jobq_tests::Program;
+use jobq_tests::hostile::{Attack, Trial, percentile};
 
-/// Starts `jobq serve`, measures how long a job takes from its submission to its settlement, then sets hostile peers on
-/// the server and measures again; says by how much the others' jobs took longer, and how much memory the server took.
+/// Measures how long jobs take from their submission to their settlement while hostile peers are on their server, and
+/// while they are not, in turns; and how much memory the server takes.
+///
+/// "usual" is without hostile peers, "attacked" with them, and "beside" is another server on the same machine
+/// meanwhile: what the attack takes of the machine, and not of the server. Percentiles are the middle ones of the
+/// rounds'.
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Args {
@@ -21,17 +25,18 @@ struct Args {
         .map(|name| Attack::named(&name).expect("clap allows known names only")))]
     attacks: Vec<Attack>,
     /// How many peers of each kind
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     peers: usize,
     /// How many jobs to measure, each time
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     jobs: usize,
+    /// How many times to measure, with and without hostile peers in turns
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = at_least_one)]
+    rounds: usize,
     /// The binary [default: the jobq beside this program]
     #[arg(long, value_name = "PATH")]
     jobq: Option<PathBuf>,
 }
-
-const PEER_MEMORY: u64 = 256 * 1024 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -45,14 +50,15 @@ async fn main() -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "attack",
-        "peers",
         "connections",
         "sent",
-        "usual p50",
-        "p50",
+        "p50 usual",
+        "attacked",
+        "beside",
         "ratio",
-        "usual p99",
-        "p99",
+        "p99 usual",
+        "attacked",
+        "beside",
         "ratio",
         "memory",
         "bound",
@@ -74,47 +80,36 @@ async fn main() -> ExitCode {
 
 async fn measure(program: &Program, attacks: &[Attack], args: &Args) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory can be made");
-    let connections = 2 * (args.peers * attacks.len()) as u64 + 10;
-    let (most, memory) = (connections.to_string(), PEER_MEMORY.to_string());
-    let flags = [
-        "--ttl",
-        "1h",
-        "--max-connections",
-        &most,
-        "--peer-memory",
-        &memory,
-    ];
-    let server = ServerProcess::start(program, directory.path(), Via::Tcp, &flags).await;
-    let mut neighbour = Neighbour::move_in(server.address()).await;
-    neighbour.run_jobs(args.jobs).await;
-    let usual = neighbour.run_jobs(args.jobs).await;
-    let flood = Flood::start(server.address(), attacks, args.peers);
-    // They are there before it is measured.
-    while flood.connections() < (args.peers * attacks.len()) as u64 {
-        neighbour.run_jobs(1).await;
-    }
-    let measured = neighbour.run_jobs(args.jobs).await;
-    let peak = server.id().and_then(peak_memory).unwrap_or(0);
-    let ratio =
-        |percent| measured.percentile(percent).as_secs_f64() / usual.percentile(percent).as_secs_f64();
+    let mut trial = Trial::prepare(program, directory.path(), attacks, args.peers).await;
+    let blocks = trial.run(args.rounds, args.jobs).await;
     let names: Vec<&str> = attacks.iter().map(|attack| attack.name()).collect();
     let what = if attacks.len() == Attack::ALL.len() {
         "all".to_owned()
     } else {
         names.join(", ")
     };
-    vec![
+    let mut row = vec![
         what,
-        (args.peers * attacks.len()).to_string(),
-        flood.connections().to_string(),
-        format!("{} MiB", flood.bytes() >> 20),
-        format!("{:.2?}", usual.percentile(50)),
-        format!("{:.2?}", measured.percentile(50)),
-        format!("{:.1}", ratio(50)),
-        format!("{:.2?}", usual.percentile(99)),
-        format!("{:.2?}", measured.percentile(99)),
-        format!("{:.1}", ratio(99)),
-        format!("{} MiB", peak >> 20),
-        format!("{} MiB", memory_bound(connections, PEER_MEMORY) >> 20),
-    ]
+        blocks.connections.to_string(),
+        format!("{} MiB", blocks.bytes >> 20),
+    ];
+    for percent in [50, 99] {
+        let usual = percentile(&blocks.usual, percent);
+        let attacked = percentile(&blocks.attacked, percent);
+        row.extend([
+            format!("{usual:.2?}"),
+            format!("{attacked:.2?}"),
+            format!("{:.2?}", percentile(&blocks.beside, percent)),
+            format!("{:.1}", attacked.as_secs_f64() / usual.as_secs_f64()),
+        ]);
+    }
+    row.extend([blocks.memory, blocks.memory_bound].map(|bytes| format!("{} MiB", bytes >> 20)));
+    row
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("it is a number from 1".to_owned()),
+    }
 }

@@ -99,7 +99,9 @@ impl Attack {
     pub(super) async fn go_on(self, address: String, number: usize, shared: Arc<Shared>) {
         let mut chance = Chance::new(number as u64);
         while !shared.stopped.load(Ordering::Relaxed) {
-            if let Ok(stream) = TcpStream::connect(&address).await {
+            if let Ok(stream) = TcpStream::connect(&address).await
+                && stream.set_nodelay(true).is_ok()
+            {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 let peer = Peer {
                     stream,

@@ -3,14 +3,21 @@
 use std::time::{Duration, Instant};
 
 use jobq_proto::message::{
-    Completed, CompletedRun, Holding, NameCredit, Request, RunRef, SettleOutcome, Started, Submission, Work,
+    Completed, CompletedRun, Holding, NameCredit, Request, RunRef, SettleOutcome, Started, StatsQuery,
+    Submission, Work,
 };
 use jobq_proto::{ClientMessage, ServerMessage};
 use uuid::Uuid;
 
-use crate::RawPeer;
+use crate::{RawPeer, soon};
 
 const NAME: &str = "neighbour";
+
+/// What nobody runs.
+const LEFT: &str = "left";
+
+/// How often it looks whether it is alone.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A client and a worker whose connections last as long as they do. They send no beats: the server has a long `--ttl`.
 #[derive(Debug)]
@@ -59,30 +66,54 @@ impl Neighbour {
     pub async fn run_jobs(&mut self, jobs: usize) -> Latencies {
         let mut times = Vec::with_capacity(jobs);
         for _ in 0..jobs {
-            let began = Instant::now();
-            self.run_job().await;
-            times.push(began.elapsed());
+            times.push(self.run_job().await);
         }
-        times.sort_unstable();
-        Latencies { times }
+        Latencies::of(times)
     }
 
-    async fn run_job(&mut self) {
+    /// As [`Self::run_jobs`], each of this one's jobs followed by one of another's.
+    pub async fn run_jobs_beside(&mut self, other: &mut Self, jobs: usize) -> (Latencies, Latencies) {
+        let (mut times, mut others) = (Vec::with_capacity(jobs), Vec::with_capacity(jobs));
+        for _ in 0..jobs {
+            times.push(self.run_job().await);
+            others.push(other.run_job().await);
+        }
+        (Latencies::of(times), Latencies::of(others))
+    }
+
+    /// Submits so many jobs that nobody runs.
+    ///
+    /// # Panics
+    /// They are not taken.
+    pub async fn leave_jobs(&mut self, jobs: usize) {
+        self.submit((0..jobs).map(|_| submission(LEFT)).collect()).await;
+    }
+
+    /// Waits until there are no other connections than its own two.
+    ///
+    /// # Panics
+    /// Its connection ended.
+    pub async fn be_alone(&mut self) {
+        soon("the end of all other connections", async {
+            loop {
+                self.request += 1;
+                let request = self.request;
+                self.client
+                    .send(&ServerMessage::Stats(StatsQuery { request }))
+                    .await;
+                match self.client.recv().await {
+                    Some(ClientMessage::Stats(stats)) if stats.peers == 2 => break,
+                    Some(ClientMessage::Stats(_)) => tokio::time::sleep(LOOK_EVERY).await,
+                    other => panic!("a question was answered by {other:?}"),
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn submit(&mut self, jobs: Vec<Submission>) {
         self.request += 1;
-        let job = Submission {
-            uuid: Uuid::now_v7(),
-            name: NAME.to_owned(),
-            params: None,
-            username: None,
-            priority: None,
-            run_at: None,
-            delay: None,
-            max_attempts: None,
-            timeout: None,
-            backoff: None,
-        };
         let request = self.request;
-        let jobs = vec![job];
         self.client
             .send(&ServerMessage::Request(Request { request, jobs }))
             .await;
@@ -90,6 +121,12 @@ impl Neighbour {
             Some(ClientMessage::Acknowledged(answer)) if answer.jobs.iter().all(|job| job.id.is_some()) => {}
             other => panic!("a good request was answered by {other:?}"),
         }
+    }
+
+    /// Has one job run; how long it took.
+    async fn run_job(&mut self) -> Duration {
+        let began = Instant::now();
+        self.submit(vec![submission(NAME)]).await;
         let run = match self.worker.recv().await {
             Some(ClientMessage::Order(order)) if order.jobs.len() == 1 => RunRef {
                 id: order.jobs[0].id,
@@ -114,10 +151,31 @@ impl Neighbour {
             Some(ClientMessage::Settled(settled)) if settled.runs[0].outcome == SettleOutcome::Applied => {}
             other => panic!("a good report was answered by {other:?}"),
         }
+        began.elapsed()
+    }
+}
+
+fn submission(name: &str) -> Submission {
+    Submission {
+        uuid: Uuid::now_v7(),
+        name: name.to_owned(),
+        params: None,
+        username: None,
+        priority: None,
+        run_at: None,
+        delay: None,
+        max_attempts: None,
+        timeout: None,
+        backoff: None,
     }
 }
 
 impl Latencies {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self { times }
+    }
+
     /// How long `percent` of them took at most.
     ///
     /// # Panics
