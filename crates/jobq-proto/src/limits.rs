@@ -28,6 +28,10 @@ pub const FRAME_OVERHEAD: usize = 64 * 1024;
 /// Longest frame before Hello was accepted, in bytes: a Hello with 1,000 names of the greatest length fits.
 pub const MAX_FIRST_FRAME: usize = 160 * 1024;
 
+/// The number of a Beat that the server sends of its own accord, while a long message of its peer is under way. Peers
+/// number theirs otherwise.
+pub const NO_BEAT: u64 = u64::MAX;
+
 /// The limits that a server tells its peers in Hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

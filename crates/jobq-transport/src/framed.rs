@@ -134,6 +134,11 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         frames.decoder().begun().length() > 0 || !frames.read_buffer().is_empty()
     }
 
+    /// Bytes that have come of the frame that has begun.
+    pub(crate) fn begun_bytes(&self) -> usize {
+        self.framed.get_ref().read_buffer().len()
+    }
+
     /// The stream itself.
     pub(crate) fn get_ref(&self) -> &R {
         self.framed.get_ref().get_ref()

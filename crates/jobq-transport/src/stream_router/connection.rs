@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use jobq_proto::limits::NO_BEAT;
+use jobq_proto::message::Beat;
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
 use tokio::io::{AsyncRead, ReadHalf};
 use tokio::sync::SemaphorePermit;
@@ -241,6 +243,7 @@ impl<'a> Connection<'a> {
             turns.over(reader.get_ref().read()).await;
             if room == InboxRoom::None {
                 self.link.has_room().await;
+                patience.rest();
             }
             if asks && self.link.queued() > MAX_UNREAD {
                 // Whoever reads nothing for longer is heard all the same, now and then: it may say more than questions.
@@ -284,7 +287,7 @@ impl<'a> Connection<'a> {
 
     fn frame_timeout(&self) -> WireError {
         let time = self.shared.config.frame_timeout;
-        let message = format!("a frame had begun and did not end within {time:?}");
+        let message = format!("a frame had begun, and for {time:?} too little of it came");
         WireError::new(ErrorCode::FrameTimeout, message)
     }
 }
@@ -319,8 +322,14 @@ async fn read_batch<Io: ByteStream>(
     .await
 }
 
-/// A frame has begun and did not end in time.
+/// Too little has come of a frame that has begun.
 struct Late;
+
+/// What a peer says by sending more of a long message. Its own Beats wait behind that, so it would be taken for dead; and
+/// would take the server for dead, which answers this one.
+fn sign_of_life() -> ServerMessage {
+    ServerMessage::Beat(Beat { seq: NO_BEAT })
+}
 
 async fn read_in_time<Io: ByteStream>(
     reader: &mut Reader<Io>,
@@ -330,7 +339,7 @@ async fn read_in_time<Io: ByteStream>(
 ) -> Result<Result<(), StreamEnd>, Late> {
     poll_fn(|cx| {
         if turns.poll_mine(cx).is_pending() {
-            patience.rest();
+            patience.pause();
             return Poll::Pending;
         }
         reader.get_mut().open();
@@ -341,8 +350,17 @@ async fn read_in_time<Io: ByteStream>(
         }
         if polled.is_ready() || !reader.is_within_frame() || waits {
             patience.rest();
-        } else if patience.poll_over(cx).is_ready() {
-            return Poll::Ready(Err(Late));
+        } else {
+            let come = reader.begun_bytes();
+            if patience.is_sign_of_life(come) {
+                let beat = sign_of_life();
+                let held = held(&beat, 0);
+                batch.push((beat, held));
+                return Poll::Ready(Ok(Ok(())));
+            }
+            if patience.poll_over(cx, come).is_ready() {
+                return Poll::Ready(Err(Late));
+            }
         }
         if polled.is_pending() && others_first {
             return Poll::Ready(Ok(Ok(())));

@@ -49,7 +49,8 @@ use link::{Link, Queued, Unsent};
 pub struct RouterConfig {
     /// Time for a connection's setup and first message.
     pub hello_timeout: Duration,
-    /// Time for a later frame, from its first byte that is read to its last.
+    /// How far a later frame may fall behind the least rate of 16 KiB/s, from its first byte that is read to its last: so
+    /// one of which nothing more comes ends its connection after this time, and one of which 1 MiB has come, 64 s later.
     pub frame_timeout: Duration,
     /// Most connections, admitted or not. One counts until its `Closed` has been received.
     pub max_peers: usize,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jobq_proto::ErrorCode;
+use jobq_proto::limits::NO_BEAT;
 use jobq_transport::{Closed, Dealer, Router, RouterConfig, RouterEvent, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -167,6 +168,41 @@ async fn a_frame_that_does_not_end_in_time_costs_its_peer_the_connection_and_nob
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_frame_may_take_longer_than_the_delay_and_its_peer_is_alive_meanwhile() {
+    let mut config = RouterConfig::default();
+    config.frame_timeout = Duration::from_secs(5);
+    let mut fixture = Fixture::with(Kind::Memory, config).await;
+    let mut slow = fixture.raw().await;
+    write_frame(&mut slow, &codec::encode(&hello()).unwrap()).await;
+    let slow_peer = fixture.opened().await;
+    fixture.message().await;
+    fixture.router.admit(slow_peer, MAX_FRAME);
+    let frame = codec::encode(&request(1_000_000)).unwrap();
+    slow.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
+    let (most, last) = frame.split_at(frame.len() - 1);
+    // 50 s at a little more than the least rate.
+    for piece in most.chunks(20_000) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        slow.write_all(piece).await.unwrap();
+        let sign = tokio::time::timeout(Duration::from_secs(1), fixture.message()).await;
+        assert_eq!(sign.expect("it is alive"), (slow_peer, beat(NO_BEAT)));
+    }
+    slow.write_all(last).await.unwrap();
+    let mut whole = fixture.message().await;
+    if whole.1 == beat(NO_BEAT) {
+        whole = fixture.message().await;
+    }
+    assert_eq!(whole, (slow_peer, request(1_000_000)));
+
+    // With nothing more of it to come, the delay and what came count.
+    slow.write_all(&1_000_000_u32.to_be_bytes()).await.unwrap();
+    slow.write_all(&[0; 1_000]).await.unwrap();
+    let (peer, why) = fixture.closed().await;
+    assert_eq!(peer, slow_peer);
+    assert!(matches!(why, Closed::Protocol(error) if error.code == ErrorCode::FrameTimeout));
 }
 
 #[tokio::test]

@@ -40,7 +40,10 @@ pub(super) struct Peers {
     /// Close a connection on which no Hello has come within so long
     #[arg(long, value_name = "DURATION", value_parser = within, default_value = "5s")]
     hello_within: Duration,
-    /// Close a connection on which a message has begun and not ended within so long
+    /// Close a connection on which a message has begun, and too little of it came for so long
+    ///
+    /// Too little is less than 16 KiB/s since the message began: one of which nothing more comes has this time, and one of
+    /// 1 MiB may take 64 s longer. Whoever has slower links sets more.
     #[arg(long, value_name = "DURATION", value_parser = within, default_value = "30s")]
     frame_within: Duration,
     /// Take params and results of at most so many bytes, as in 4MiB; from 1KiB to 8MiB
