@@ -2,12 +2,16 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use rustix::fs::OFlags;
 
 use crate::exit::Exit;
+
+/// No symbolic link is gone after, and the other end of a pipe is not waited for.
+const NEITHER_FOLLOW_NOR_WAIT: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
 
 /// A file that is written beside the place where it will be. Dropped before [`Target::finish`] it goes.
 #[derive(Debug)]
@@ -20,10 +24,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Makes `PATH.part`, for its owner only. Nobody else writes to it.
+    /// Makes `PATH.part`, for its owner only. Nobody else writes to it, and nobody else can have had it ready: in a
+    /// directory of others, what is there may be a link to another file, or a file that they read.
     ///
     /// # Errors
-    /// There is a file at the path and it is not to be replaced, or the part cannot be made.
+    /// There is a file at the path and it is not to be replaced, or the part cannot be made, or is not this user's.
     pub(super) fn open(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.file_name().is_none() || path.is_dir() {
             return Err(Exit::Usage.because(anyhow!("it is a directory; name a file in it")));
@@ -38,8 +43,10 @@ impl Target {
             // Not before it is known that nobody else writes it.
             .truncate(false)
             .mode(0o600)
+            .custom_flags(NEITHER_FOLLOW_NOR_WAIT.bits().cast_signed())
             .open(&part)
             .with_context(|| format!("failed to make {}", part.display()))?;
+        check_own(&file, &part)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -100,6 +107,27 @@ impl Drop for Target {
     }
 }
 
+/// Whether a file that was opened is one that a killed call of this user has left, or new.
+fn check_own(file: &File, path: &Path) -> anyhow::Result<()> {
+    let found = file
+        .metadata()
+        .with_context(|| format!("failed to look at {}", path.display()))?;
+    let wrong = if !found.is_file() {
+        "is no regular file"
+    } else if found.uid() != rustix::process::geteuid().as_raw() {
+        "belongs to another user"
+    } else if found.nlink() > 1 {
+        "has another name too"
+    } else {
+        return Ok(());
+    };
+    Err(anyhow!(
+        "{} is there and {wrong}, so that the backup would be somebody else's too; remove it, or name a file in a \
+         directory where nobody else writes",
+        path.display()
+    ))
+}
+
 fn check_free(path: &Path, force: bool) -> anyhow::Result<()> {
     if force || path.symlink_metadata().is_err() {
         return Ok(());
@@ -146,6 +174,47 @@ mod tests {
         target.write(b"new").expect("it is written");
         target.finish().expect("it is moved");
         assert_eq!(fs::read(&path).expect("it is there"), b"new");
+    }
+
+    #[test]
+    fn what_somebody_has_made_ready_under_its_name_is_not_written_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, part) = (dir.path().join("jobq.db"), dir.path().join("jobq.db.part"));
+        let precious = dir.path().join("precious");
+        fs::write(&precious, "precious").expect("it is written");
+        let refused = |what: &str, expected: &str| {
+            let error = Target::open(&path, false).expect_err(what);
+            let error = format!("{error:#}");
+            assert!(
+                error.contains("jobq.db.part") && error.contains(expected),
+                "{error}"
+            );
+            assert_eq!(fs::read(&precious).expect("it is there"), b"precious", "{what}");
+            assert!(
+                part.symlink_metadata().is_ok(),
+                "{what} is not this call's to remove"
+            );
+            fs::remove_file(&part).expect("it is there");
+        };
+        std::os::unix::fs::symlink(&precious, &part).expect("a link");
+        refused("a symbolic link", "failed to make");
+        fs::hard_link(&precious, &part).expect("a link");
+        refused("a second name", "another name");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &part,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("a pipe");
+        refused("a pipe", "");
+        if rustix::process::geteuid().is_root() {
+            fs::write(&part, "").expect("it is written");
+            std::os::unix::fs::chown(&part, Some(65_534), None).expect("root may give files away");
+            refused("another user's file", "another user");
+        }
+        Target::open(&path, false).expect("nothing is in the way");
     }
 
     #[test]
