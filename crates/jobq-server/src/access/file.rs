@@ -97,8 +97,13 @@ impl Tokens {
         };
         let mut text = String::new();
         let mode = file.metadata().map(|found| found.mode());
-        let read = file.take(MAX_BYTES).read_to_string(&mut text);
+        let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
         let mode = read.and(mode).map_err(|error| unusable(&path, error))?;
+        if text.len() as u64 > MAX_BYTES {
+            // Cut between two entries it would be a list like any other.
+            let reason = format!("it has more than {MAX_BYTES} bytes");
+            return Err(TokensError::Malformed { path, reason });
+        }
         if mode & 0o077 != 0 {
             tracing::warn!(
                 path = %path.display(),
@@ -376,6 +381,20 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("none"), &lock).expect("it can be made");
         TokenFile::lock(&directory).expect_err("it is no file of its own");
         assert!(!folder.path().join("none").exists());
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().expect("a directory can be made");
+        let path = folder.path().join(FILE);
+        let list = write(&tokens());
+        let comment = "#".repeat(MAX_BYTES as usize - list.len() - 1);
+        std::fs::write(&path, format!("{list}{comment}\n")).expect("it can be written");
+        let loaded = Tokens::load(folder.path()).expect("it is as long as it may be");
+        assert_eq!(loaded, Some(tokens()));
+        std::fs::write(&path, format!("{list}{comment}\n\n")).expect("it can be written");
+        let error = Tokens::load(folder.path()).expect_err("one byte too many");
+        assert!(error.to_string().contains("more than 16777216 bytes"), "{error}");
     }
 
     #[test]
