@@ -1,5 +1,6 @@
 //! What flags, variables and the configuration file set, and which of them counts.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jobq_tests::Finished;
@@ -94,6 +95,50 @@ async fn the_file_is_the_one_named_else_the_directory_s_else_the_user_s() {
         .await
         .failure(USAGE);
     assert!(said.contains("missing.toml"), "{said}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_working_directory_that_others_can_have_written_is_not_used_unless_it_is_named() {
+    let directory = directory();
+    let at = directory.path();
+    write(&at.join("user/jobq/jobq.toml"), "[list]\nlimit = 1\n");
+    let file = at.join("jobq.toml");
+    write(&file, "[list]\nlimit = 2\n");
+    let limit = async |flags: &[&str]| setting(at, &[], flags, "list.limit").await["value"].clone();
+    assert_eq!(limit(&[]).await, "2", "it is this user's");
+    for (path, mode, what) in [(file.as_path(), 0o666, "to it"), (at, 0o777, "to its directory")] {
+        let before = path.metadata().expect("it is there").permissions();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("it is this user's");
+        assert_eq!(limit(&[]).await, "1", "the user's own file: {what}");
+        let said = run(at, &[], &["config"]).await;
+        assert!(
+            said.stderr.contains(what) && said.stderr.contains("--config jobq.toml"),
+            "{said}"
+        );
+        assert_eq!(limit(&["--config", "jobq.toml"]).await, "2", "it is meant");
+        std::fs::set_permissions(path, before).expect("it is this user's");
+    }
+    assert_eq!(limit(&[]).await, "2");
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_in_the_working_directory_is_shown_no_token() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can make one.
+    }
+    let directory = directory();
+    let at = directory.path();
+    let evil = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let server = format!("server = \"tcp://{}\"\n", evil.local_addr().expect("it is bound"));
+    write(&at.join("jobq.toml"), &server);
+    std::os::unix::fs::chown(at.join("jobq.toml"), Some(65_534), None).expect("root may");
+    let token = [("JOBQ_TOKEN", "canary")];
+    let from = setting(at, &token, &[], "server").await;
+    assert_eq!(from["from"], "default", "{from}");
+    let said = run(at, &token, &["config"]).await;
+    assert!(said.stderr.contains("belongs to another user"), "{said}");
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! What is set, and by what: a flag, else a variable, else the configuration file, else the default.
 //!
-//! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the file,
-//! so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the same
-//! parsers. [`mod@file`] finds and reads the file, [`blame`] says in clap's errors who is at fault if it was not the
-//! command line, [`mod@advice`] what to do about some others, and [`listing`] is for `jobq config`.
+//! All of it follows from the command line's definition in [`crate::cli`]: a flag has a variable and a key in the
+//! file, so nothing is listed twice. What the file says is handed to clap as the flags' defaults, and so read by the
+//! same parsers. [`mod@file`] finds and reads the file, [`trust`] says whether one that nobody named is used, [`blame`]
+//! says in clap's errors who is at fault if it was not the command line, [`mod@advice`] what to do about some others, and
+//! [`listing`] is for `jobq config`.
 
 mod advice;
 mod blame;
 mod file;
 mod listing;
+mod trust;
 mod variables;
 
 use std::ffi::OsString;

@@ -21,9 +21,12 @@ and the filters of list, cancel and retry.
 
 The configuration file is the one of --config or JOBQ_CONFIG, else jobq.toml in
 the working directory, else jobq/jobq.toml in $XDG_CONFIG_HOME (~/.config where
-that is not set): one of them, never two. An empty JOBQ_CONFIG means none. It
-is TOML: flags of all commands at the top, those of a command in a table of its
-name. Paths in it are as on the command line, from the working directory.
+that is not set): one of them, never two. An empty JOBQ_CONFIG means none. The
+one in the working directory is used only if it and the directory belong to this
+user or root and nobody else may write to them, since it says who is shown the
+token; --config names any. It is TOML: flags of all commands at the top, those of
+a command in a table of its name. Paths in it are as on the command line, from
+the working directory.
 
   server = \"unix:///run/jobq.sock\"
 

@@ -1,13 +1,15 @@
 //! The configuration file: where it is, and what it says.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::trust::{self, Distrust};
 use super::{CONFIG, Given, conflict, is_of_one_call, is_setting};
+use crate::output::note;
 
 /// Its name where none was given.
 const NAME: &str = "jobq.toml";
@@ -55,7 +57,7 @@ pub(super) struct Entry {
 
 impl File {
     /// Reads the file that was asked for, else the one in the working directory, else the user's; an empty path asks
-    /// for none.
+    /// for none. One in the working directory that others can have written is not used, which is said.
     ///
     /// # Errors
     /// It cannot be read, or does not agree with the definition of the command line. That there is none is an error
@@ -67,18 +69,39 @@ impl File {
             }
             return Self::read(path, definition).map(Some);
         }
-        let found = [Some(PathBuf::from(NAME)), of_user()]
-            .into_iter()
-            .flatten()
-            .find(|path| path.exists());
-        found.map(|path| Self::read(&path, definition)).transpose()
+        let here = Path::new(NAME);
+        if here.exists() {
+            match trust::open(here) {
+                Ok(file) => return Self::read_from(here, Ok(file), definition).map(Some),
+                Err(Distrust::Unreadable(error)) => {
+                    return Self::read_from(here, Err(error), definition).map(Some);
+                }
+                Err(why) => note(&format!(
+                    "the configuration file {NAME} of this directory is not used, since {why}; to use it all the same, \
+                     give --config {NAME}"
+                )),
+            }
+        }
+        let of_user = of_user().filter(|path| path.exists());
+        of_user.map(|path| Self::read(&path, definition)).transpose()
     }
 
     fn read(path: &Path, definition: &Command) -> Result<Self, FileError> {
-        let text = read_text(path).map_err(|problem| FileError::Unreadable {
-            path: path.display().to_string(),
-            problem,
-        })?;
+        Self::read_from(path, std::fs::File::open(path), definition)
+    }
+
+    fn read_from(
+        path: &Path,
+        file: io::Result<std::fs::File>,
+        definition: &Command,
+    ) -> Result<Self, FileError> {
+        let text = file
+            .map_err(|error| error.to_string())
+            .and_then(read_text)
+            .map_err(|problem| FileError::Unreadable {
+                path: path.display().to_string(),
+                problem,
+            })?;
         let entries = parse(&text, definition).map_err(|wrong| FileError::Line {
             path: path.display().to_string(),
             line: line(&text, wrong.at),
@@ -153,10 +176,10 @@ fn of_user() -> Option<PathBuf> {
     Some(directory.join("jobq").join(NAME))
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_text(file: std::fs::File) -> Result<String, String> {
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
+    file.take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
         .map_err(|error| error.to_string())?;
     if text.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
