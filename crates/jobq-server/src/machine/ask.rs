@@ -332,6 +332,7 @@ impl Machine {
 
     /// What the ended jobs were: they are taken in again, under uuids made from the old ones.
     pub(super) fn retry_read(&mut self, mut retrying: Retrying, records: Vec<Option<Arc<JobRecord>>>) {
+        let only = self.names_of(retrying.peer);
         let mut records = records.into_iter();
         let jobs: Vec<Result<NewWaiting, Receipt>> = std::mem::take(&mut retrying.next)
             .into_iter()
@@ -343,7 +344,7 @@ impl Machine {
                     let record = records.next().flatten().ok_or_else(gone);
                     self.check_takes_jobs()
                         .and(record)
-                        .map(|record| self.take(again(&record), Some(record.id)))
+                        .map(|record| self.take(again(&record), Some(record.id), &only))
                         .map_err(Receipt::refused)
                 }
             })

@@ -10,10 +10,14 @@ use jobq_proto::{ErrorCode, JobName, WireError};
 use super::Machine;
 use super::config::QueueLimits;
 use super::names::NameKey;
+use crate::access::NamePatterns;
 
 /// When to repeat what was refused since too much is queued, in microseconds, and up to as much again by chance, so
 /// that those who were refused together do not come back together. How soon there is room is for the workers to say.
 const RETRY_AFTER: u64 = 1_000_000;
+
+/// What is said of the limits over all names to whoever may not touch all: how much there is, is how much others have.
+const FULL_OF_OTHERS: &str = "the queue is full: as much as the server takes over all names is queued";
 
 /// Jobs, and bytes of their params.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,14 +41,20 @@ impl Amount {
 impl Machine {
     /// The key of the name of one more job, with so many bytes of params, or why it may not be queued. Only then is a
     /// name kept that is new to the server: those of refused jobs would leave no room for others.
-    pub(super) fn admit(&mut self, name: &Arc<JobName>, bytes: u32) -> Result<NameKey, WireError> {
-        match self.beyond_queue(name, bytes) {
+    /// How much there is of all names is told only to whoever may touch all.
+    pub(super) fn admit(
+        &mut self,
+        name: &Arc<JobName>,
+        bytes: u32,
+        only: &NamePatterns,
+    ) -> Result<NameKey, WireError> {
+        match self.beyond_queue(name, bytes, only.are_all()) {
             None => self.names.intern(name),
             Some(error) => Err(error),
         }
     }
 
-    fn beyond_queue(&mut self, name: &JobName, bytes: u32) -> Option<WireError> {
+    fn beyond_queue(&mut self, name: &JobName, bytes: u32, tells_all: bool) -> Option<WireError> {
         let (all, of_name) = self.names.live(name);
         let QueueLimits {
             jobs,
@@ -52,7 +62,11 @@ impl Machine {
             jobs_per_name,
             bytes_per_name,
         } = self.config.queue;
-        let message = beyond(all, bytes, jobs, max_bytes, "").or_else(|| {
+        let beyond_all = beyond(all, bytes, jobs, max_bytes, "").map(|message| match tells_all {
+            true => message,
+            false => FULL_OF_OTHERS.to_owned(),
+        });
+        let message = beyond_all.or_else(|| {
             let of = format!(" of the name {name}");
             beyond(of_name, bytes, jobs_per_name, bytes_per_name, &of)
         })?;

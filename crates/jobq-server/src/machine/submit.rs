@@ -12,6 +12,7 @@ use super::lines::Waiting;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting, Taken, TakenJob};
 use super::scheduled::Until;
+use crate::access::NamePatterns;
 use crate::store::{Change, InsertOutcome, JobRecord, Policy};
 use crate::time::{Now, Wall};
 
@@ -37,7 +38,7 @@ impl Machine {
                         true => Ok(job),
                         false => Err(access::forbidden_name(job.name.as_str())),
                     })
-                    .map(|job| self.take(job, None))
+                    .map(|job| self.take(job, None, &only))
                     .map_or_else(TakenJob::Refused, TakenJob::Inserted)
             })
             .collect();
@@ -125,8 +126,8 @@ impl Machine {
         }
     }
 
-    /// Takes one job into the open batch.
-    pub(super) fn take(&mut self, job: NewJob, retry_of: Option<JobId>) -> NewWaiting {
+    /// Takes one job into the open batch, of a peer that may touch `only` these names.
+    pub(super) fn take(&mut self, job: NewJob, retry_of: Option<JobId>, only: &NamePatterns) -> NewWaiting {
         let NewJob {
             uuid,
             name,
@@ -145,7 +146,7 @@ impl Machine {
         // be
         // looked for: whoever repeats a submit is told what became of it, however full the queue is.
         let name = Arc::new(name);
-        let admitted = self.admit(&name, bytes);
+        let admitted = self.admit(&name, bytes, only);
         let (id, name) = match &admitted {
             Ok(key) => (self.next_id, self.names.name(*key).clone()),
             Err(_) => (JobId(0), name),

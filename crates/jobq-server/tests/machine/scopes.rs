@@ -2,7 +2,7 @@
 
 use jobq_proto::message::*;
 use jobq_proto::{ErrorCode, ServerMessage, Status};
-use jobq_server::access::{Proof, Scope, Token, TokenHash};
+use jobq_server::access::{Proof, Scope, Token, TokenHash, Tokens};
 use jobq_transport::PeerId;
 use uuid::Uuid;
 
@@ -35,6 +35,50 @@ fn as_worker(world: &mut World, token: &str, names: &[(&str, u32)]) -> Worker {
     let worker = world.worker(names);
     world.show("admin");
     worker
+}
+
+#[test]
+fn whom_others_leave_no_room_is_not_told_how_much_they_have() {
+    for by_bytes in [false, true] {
+        let mut world = World::configured(|config| {
+            let tokens = vec![
+                token("admin", Scope::Admin, &[]),
+                token("own", Scope::Submit, &["own*"]),
+            ];
+            config.tokens = Some(Tokens::new(tokens));
+            config.queue.jobs = (!by_bytes).then_some(3);
+            config.queue.bytes = by_bytes.then_some(300);
+        });
+        world.show("admin");
+        let admin = world.client();
+        let client = as_client(&mut world, "own");
+        world.submit(admin, vec![sized("foreign", 100); 3]);
+        let mut refused = |peer| {
+            let receipt = world.receipts(peer, vec![sized("own", 10)]).remove(0);
+            let error = receipt.error.expect("there is no room");
+            assert_eq!(error.code, ErrorCode::QueueFull);
+            assert!(error.retry_after.is_some());
+            error.message
+        };
+        let told = refused(client);
+        assert!(
+            told.starts_with("the queue is full") && !told.contains(char::is_numeric),
+            "{told}"
+        );
+        assert!(refused(admin).contains(if by_bytes { "300" } else { "3 jobs" }));
+    }
+}
+
+#[test]
+fn the_limit_of_a_name_is_told_with_its_numbers_to_whoever_may_touch_the_name() {
+    let mut world = World::configured(|config| {
+        config.tokens = Some(Tokens::new(vec![token("own", Scope::Submit, &["own*"])]));
+        config.queue.jobs_per_name = Some(2);
+    });
+    let client = as_client(&mut world, "own");
+    let receipts = world.receipts(client, vec![job("own"); 3]);
+    let error = receipts[2].error.as_ref().expect("there is no room");
+    assert!(error.message.contains("2 jobs of the name own"), "{error:?}");
 }
 
 /// Jobs that wait, run and have completed, in that order.
