@@ -53,7 +53,7 @@ mod watches;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jobq_proto::{Fence, JobId, ServerMessage, WireError};
-use jobq_transport::{CloseReason, PeerId, PeerInfo};
+use jobq_transport::{CloseReason, LogBudget, PeerId, PeerInfo};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -120,6 +120,8 @@ pub struct Machine {
     watches: Watches,
     backups: Backups,
     totals: Totals,
+    /// Lines in the log about peers that are refused.
+    refusals: LogBudget,
     space: Space,
     closing: bool,
 }
@@ -167,6 +169,7 @@ impl Machine {
             watches: Watches::default(),
             backups: Backups::default(),
             totals: Totals::default(),
+            refusals: LogBudget::default(),
             space: Space::Enough,
             closing: false,
             config,

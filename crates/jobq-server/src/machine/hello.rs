@@ -22,6 +22,9 @@ use super::timers::Timer;
 use super::{Machine, Map};
 use crate::store::{Change, SessionId, SessionRecord};
 
+/// A second of [`Mono`](crate::time::Mono).
+const SECOND: u64 = 1_000_000;
+
 /// Bytes in a session's secret.
 const SECRET_BYTES: usize = 32;
 
@@ -397,8 +400,11 @@ impl Machine {
 
     /// Closes a connection with a reason; what still comes from it is ignored.
     pub(super) fn refuse_peer(&mut self, peer: PeerId, error: WireError) {
-        if let Some(known) = self.peers.find(peer) {
-            tracing::warn!(peer = peer.0, from = %known.info, code = %error.code, "a peer is refused: {}", error.message);
+        if let Some(known) = self.peers.find(peer)
+            && let Some(unlogged) = self.refusals.take(self.now.mono.0 / SECOND)
+        {
+            let code = error.code;
+            tracing::warn!(peer = peer.0, from = %known.info, %code, unlogged, "a peer is refused: {}", error.message);
         }
         self.outbox.close(peer, Some(error), CloseReason::Refused);
         self.forget_peer(peer);

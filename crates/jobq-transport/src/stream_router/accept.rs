@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::Shared;
 use super::connection::{refuse, serve};
 use crate::listener::Listener;
+use crate::log_budget::SharedLogBudget;
 
 /// How long to wait after `accept` failed, as it does when there are too many open files. Nothing says when that
 /// is over.
@@ -75,6 +76,8 @@ pub(super) struct Seats {
     taken: Arc<Count>,
     strangers: Arc<Strangers>,
     refusals: Arc<Count>,
+    /// Lines about connections that are refused.
+    pub(super) log: SharedLogBudget,
 }
 
 /// A connection's places: among all, as long as the router has not heard of its end, and among those that are not
@@ -97,6 +100,7 @@ impl Seats {
             taken: Count::up_to(max_peers),
             strangers: Strangers::up_to(max_unadmitted),
             refusals: Count::up_to(MAX_REFUSALS),
+            log: SharedLogBudget::new(),
         }
     }
 
@@ -120,7 +124,9 @@ impl Seats {
 
     fn refuse(&self, limit: usize, what: &str) -> Refused {
         let message = format!("the server has {limit} {what} and takes no more");
-        tracing::warn!(message, "a connection is refused");
+        if let Some(unlogged) = self.log.take() {
+            tracing::warn!(message, unlogged, "a connection is refused");
+        }
         Refused {
             place: self.refusals.take(),
             error: WireError::new(ErrorCode::TooManyPeers, message),

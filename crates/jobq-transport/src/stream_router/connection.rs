@@ -108,7 +108,9 @@ where
         End::Stopped if connection.link.is_over() => return,
         End::Stopped => {}
         End::Refused(error) => {
-            tracing::info!(peer = %connection.link.peer, %error, "a peer is refused");
+            if let Some(unlogged) = shared.seats.log.take() {
+                tracing::info!(peer = %connection.link.peer, %error, unlogged, "a peer is refused");
+            }
             shared
                 .inbox
                 .end(connection.link.peer, Closed::Protocol(error.clone()));
