@@ -349,6 +349,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
     /// peer.
     fn hear(&mut self, events: &mut Vec<RouterEvent>) {
         self.hear_at = None;
+        self.machine.handle_hearing(self.clock.now());
         if self.inbox.len() < MAX_WAITING {
             let machine = &mut self.machine;
             let waiting: HashSet<PeerId> = self.inbox.iter().map(RouterEvent::peer).collect();

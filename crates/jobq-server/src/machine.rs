@@ -89,7 +89,8 @@ use watches::Watches;
 /// Contract: `now` never goes back in its `mono` part. After any `handle_*`, poll until every `poll_*` says
 /// `None`, batches first; at most as many batches are out as the caller likes, and each is answered by
 /// [`Machine::handle_stored`] in order, each read by [`Machine::handle_read`] in any order. While
-/// [`Machine::accepts`] is false, no timeouts are handed in, and of the messages only those that [`Machine::hears`].
+/// [`Machine::accepts`] is false, no timeouts are handed in, and of the messages only those that [`Machine::hears`];
+/// now and then [`Machine::handle_hearing`] is called instead.
 pub struct Machine {
     config: Config,
     rng: ChaCha12Rng,

@@ -32,6 +32,9 @@ const CLIENTS: usize = 16;
 const REQUESTS: u64 = 3;
 const PARAMS: usize = 1_000_000;
 
+/// What all peers show.
+const TOKEN: &str = "shared";
+
 #[tokio::test(start_paused = true)]
 async fn sessions_live_on_and_runs_settle_however_long_the_store_was_stuck() {
     let server = TestServer::start();
@@ -135,6 +138,25 @@ async fn a_new_worker_is_welcomed_when_its_record_has_room() {
     server.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn wrong_tokens_are_refused_in_their_time_however_long_the_store_is_stuck() {
+    let server = TestServer::start();
+    server.disk.hold();
+    let _clients = server.flood().await;
+    for _ in 0..8 {
+        for work in [None, Some(work())] {
+            let mut heard = Vec::new();
+            let mut dealer = Peer::knock(&server.connector, "wrong", work, None).await;
+            soon(dealer.recv(&mut heard, 1)).await.expect("it is answered");
+            let refused =
+                matches!(&heard[..], [ClientMessage::Error(last)] if last.error.code == ErrorCode::BadToken);
+            assert!(refused, "{heard:?}");
+        }
+    }
+    server.disk.release();
+    server.stop().await;
+}
+
 /// A server on a disk that does as it is told.
 struct TestServer {
     disk: MemoryDisk,
@@ -151,7 +173,9 @@ impl TestServer {
             now: clock.now().wall,
         });
         let store = MemoryStore::open(&disk);
-        let mut machine = Machine::new(Config::default(), store.recovered(), [7; 32], clock.now());
+        let mut config = Config::default();
+        config.token = Some(TOKEN.to_owned());
+        let mut machine = Machine::new(config, store.recovered(), [7; 32], clock.now());
         machine.begin(clock.now());
         let mut router = StreamRouter::new(RouterConfig::default());
         let (connector, listener) = memory::channel();
@@ -177,16 +201,7 @@ impl TestServer {
             session: session.session,
             secret: session.secret.clone(),
         });
-        let work = Work {
-            names: vec![NameCredit {
-                name: "a".to_owned(),
-                jobs: 2,
-            }],
-            jobs: 2,
-            bytes: 1_000_000,
-            prefetch: 0,
-        };
-        Peer::connect(&self.connector, Some(work), resume).await
+        Peer::connect(&self.connector, Some(work()), resume).await
     }
 
     /// Submits until the machine has no room for more, and more waits.
@@ -240,14 +255,7 @@ struct Peer {
 
 impl Peer {
     async fn connect(connector: &MemoryConnector, work: Option<Work>, resume: Option<Resume>) -> Self {
-        let io = connector.connect().await.expect("the server listens");
-        let mut dealer = StreamDealer::new(io, 2_000_000);
-        let hello = Hello {
-            work,
-            resume,
-            ..Hello::new("")
-        };
-        dealer.send(ServerMessage::Hello(hello)).expect("there is room");
+        let mut dealer = Self::knock(connector, TOKEN, work, resume).await;
         let mut heard = Vec::new();
         dealer.recv(&mut heard, 1).await.expect("the server answers");
         let Some(ClientMessage::Hello(welcome)) = heard.pop() else {
@@ -259,6 +267,25 @@ impl Peer {
             heard,
             beats: 0,
         }
+    }
+
+    /// Says Hello.
+    async fn knock(
+        connector: &MemoryConnector,
+        token: &str,
+        work: Option<Work>,
+        resume: Option<Resume>,
+    ) -> StreamDealer<DuplexStream> {
+        let io = connector.connect().await.expect("the server listens");
+        let mut dealer = StreamDealer::new(io, 2_000_000);
+        let hello = Hello {
+            token: Some(token.to_owned()),
+            work,
+            resume,
+            ..Hello::new("")
+        };
+        dealer.send(ServerMessage::Hello(hello)).expect("there is room");
+        dealer
     }
 
     fn say(&mut self, message: ServerMessage) {
@@ -346,6 +373,18 @@ impl Peer {
 
 async fn soon<T>(happens: impl Future<Output = T>) -> T {
     timeout(SOON, happens).await.expect("the server answers in time")
+}
+
+fn work() -> Work {
+    Work {
+        names: vec![NameCredit {
+            name: "a".to_owned(),
+            jobs: 2,
+        }],
+        jobs: 2,
+        bytes: 1_000_000,
+        prefetch: 0,
+    }
 }
 
 fn job(uuid: u128, params: usize) -> Submission {

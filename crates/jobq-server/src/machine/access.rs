@@ -16,8 +16,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::failures::Failures;
 use super::names::NameKey;
-use super::timers::Timer;
-use super::{Config, Machine};
+use super::{Config, Machine, Map};
 use crate::access::{NamePatterns, Proof, Scope, Token, TokenHash, Tokens};
 use crate::store::JobState;
 use crate::time::{Mono, Now, Wall};
@@ -179,6 +178,11 @@ impl Grant {
         self.only.match_name(name)
     }
 
+    /// Whether it may take and settle jobs.
+    pub(super) fn allows_work(&self) -> bool {
+        self.allows(Scope::Work)
+    }
+
     fn allows(&self, scope: Scope) -> bool {
         self.scope == scope || self.scope == Scope::Admin
     }
@@ -235,7 +239,9 @@ impl Machine {
 
     /// Answers when the wait is over; none is a peer without a turn.
     fn answer_later(&mut self, peer: PeerId, wait: Option<Duration>, waiting: Waiting) {
-        let Some(wait) = wait else {
+        // Whoever waits has the place of somebody who could be let in.
+        let is_full = self.timers.late_answers() >= self.config.late_answers;
+        let Some(wait) = wait.filter(|wait| wait.is_zero() || !is_full) else {
             return self.refuse_peer(peer, no_turn());
         };
         let Some(known) = self.peers.find(peer) else {
@@ -245,7 +251,7 @@ impl Machine {
         if wait.is_zero() {
             self.answer_hello(peer);
         } else {
-            self.timers.set(self.now.mono.plus(wait), Timer::Hello(peer));
+            self.timers.answer_hello(self.now.mono.plus(wait), peer);
         }
     }
 
@@ -261,7 +267,7 @@ impl Machine {
         let Some((hello, grant)) = granted else {
             return self.refuse_peer(peer, bad_token());
         };
-        if hello.work.is_some() && !grant.allows(Scope::Work) {
+        if hello.work.is_some() && !grant.allows_work() {
             let error = forbidden("this token is not for work: its scope is submit");
             return self.refuse_peer(peer, error);
         }

@@ -61,6 +61,10 @@ pub struct Config {
     pub watches: usize,
     /// How many bytes of params are kept in memory for jobs that wait.
     pub payload_budget: usize,
+    /// Most peers at a time whose Hello is answered later, since tokens from the same place were wrong a moment ago.
+    /// Others are sent away at once. Each of them has a place among the connections that are not let in: this is to be a
+    /// small part of those.
+    pub late_answers: usize,
     /// How long a stopping server waits for settlements.
     pub close_within: Duration,
 }
@@ -120,6 +124,7 @@ impl Default for Config {
             window: Window::default(),
             watches: 1_000_000,
             payload_budget: 64 * 1024 * 1024,
+            late_answers: 100,
             close_within: Duration::from_secs(10),
         }
     }
@@ -147,6 +152,7 @@ impl fmt::Debug for Config {
             window,
             watches,
             payload_budget,
+            late_answers,
             close_within,
         } = self;
         f.debug_struct("Config")
@@ -168,6 +174,7 @@ impl fmt::Debug for Config {
             .field("window", window)
             .field("watches", watches)
             .field("payload_budget", payload_budget)
+            .field("late_answers", late_answers)
             .field("close_within", close_within)
             .finish()
     }

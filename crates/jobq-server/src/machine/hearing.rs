@@ -8,10 +8,32 @@ use jobq_proto::message::{Hello, Work};
 use jobq_transport::PeerId;
 
 use super::Machine;
+use super::access::{Grant, Waiting};
 use super::sessions::HoldingState;
 use crate::store::SessionId;
+use crate::time::Now;
 
 impl Machine {
+    /// While [`Machine::accepts`] is false: answers the Hellos that had to wait and need nothing from the store. Their
+    /// peers would else keep others from being let in for as long as the store is stuck.
+    pub fn handle_hearing(&mut self, now: Now) {
+        self.tick(now);
+        self.answer_hellos(|machine, peer| {
+            let known = machine.peers.find(peer);
+            let Some(waiting) = known.and_then(|known| known.waiting.take()) else {
+                return true;
+            };
+            let is_heard = match &waiting {
+                Waiting::Refusal => true,
+                Waiting::Hello(hello) => machine.needs_no_record(peer, hello),
+            };
+            if let Some(known) = machine.peers.find(peer) {
+                known.waiting = Some(waiting);
+            }
+            is_heard
+        });
+    }
+
     /// Whether a message may be handed in although [`Machine::accepts`] is false, since it adds nothing to what waits
     /// for the store. `behind`: whether an earlier message of the same peer was not handed in. What changes or asks for
     /// records never overtakes another.
@@ -34,14 +56,13 @@ impl Machine {
     /// Whether the store has to be told nothing about who says this Hello: it is a client, or a worker that goes on
     /// with its session as it was. One that is refused needs no record either.
     fn needs_no_record(&mut self, peer: PeerId, hello: &Hello) -> bool {
-        match (&hello.work, &hello.resume) {
-            (None, _) => true,
-            (Some(work), Some(resume)) => self.grant_for(peer, hello).is_none_or(|grant| {
-                self.resumable(resume, &grant, true)
-                    .is_some_and(|id| self.works_on_the_same(id, work))
-            }),
-            (Some(_), None) => false,
-        }
+        let Some(work) = &hello.work else { return true };
+        let Some(grant) = self.grant_for(peer, hello).filter(Grant::allows_work) else {
+            return true;
+        };
+        let resume = hello.resume.as_ref();
+        let session = resume.and_then(|resume| self.resumable(resume, &grant, true));
+        session.is_some_and(|id| self.works_on_the_same(id, work))
     }
 
     fn works_on_the_same(&mut self, id: SessionId, work: &Work) -> bool {

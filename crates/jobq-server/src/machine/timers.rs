@@ -26,8 +26,6 @@ pub(super) enum Timer {
     Session(SessionId),
     /// A run's worker should have ended it by now.
     TimedOut(JobId, Fence),
-    /// A Hello that had to wait is answered.
-    Hello(PeerId),
     /// A new worker of many names can be let in.
     Arrivals,
     /// A watch may be told again how far its jobs have come.
@@ -40,6 +38,8 @@ pub(super) enum Timer {
 #[derive(Default)]
 pub(super) struct Timers {
     due: BTreeSet<(Mono, Timer)>,
+    /// When Hellos are answered that have to wait. They are apart, since a refusal needs no room in the store.
+    hellos: BTreeSet<(Mono, PeerId)>,
     /// Runs that are not recorded, or not as started, with the time from which on they should be; in order.
     unrecorded: VecDeque<(Mono, JobId, Fence)>,
     /// When the unrecorded are looked at next.
@@ -55,6 +55,16 @@ impl Timers {
     /// Forgets a timer. Runs end long before their time as a rule, and so many timers would be left behind.
     pub(super) fn unset(&mut self, at: Mono, timer: Timer) {
         self.due.remove(&(at, timer));
+    }
+
+    /// Has a Hello answered at a time.
+    pub(super) fn answer_hello(&mut self, at: Mono, peer: PeerId) {
+        self.hellos.insert((at, peer));
+    }
+
+    /// How many Hellos wait for their answer, those of peers included that are gone by now.
+    pub(super) fn late_answers(&self) -> usize {
+        self.hellos.len()
     }
 
     /// Has a run recorded, unless it ends first.
@@ -80,8 +90,9 @@ impl Machine {
         });
         let deadline = self.scheduled.next_deadline();
         let timers = self.timers.due.first().map(|(at, _)| *at);
+        let hellos = self.timers.hellos.first().map(|(at, _)| *at);
         let others = [self.timers.record_at, self.next_prune(), self.access.next_check()];
-        [scheduled, deadline, timers]
+        [scheduled, deadline, timers, hellos]
             .into_iter()
             .chain(others)
             .flatten()
@@ -104,12 +115,12 @@ impl Machine {
             match timer {
                 Timer::Session(id) => self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
-                Timer::Hello(peer) => self.answer_hello(peer),
                 Timer::Arrivals => self.let_in_next(),
                 Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }
         }
+        self.answer_hellos(|_, _| true);
         if self.timers.record_at.is_some_and(|at| at <= self.now.mono) {
             self.record_starts(false);
         }
@@ -117,6 +128,21 @@ impl Machine {
             self.check_grants();
         }
         self.release_scheduled();
+    }
+
+    /// Answers the Hellos whose time has come, of the peers that are `wanted`.
+    pub(super) fn answer_hellos(&mut self, wanted: impl Fn(&mut Self, PeerId) -> bool) {
+        let due = self
+            .timers
+            .hellos
+            .iter()
+            .take_while(|(at, _)| *at <= self.now.mono);
+        for (at, peer) in due.copied().collect::<Vec<_>>() {
+            if wanted(self, peer) {
+                self.timers.hellos.remove(&(at, peer));
+                self.answer_hello(peer);
+            }
+        }
     }
 
     /// Hands jobs whose time has come to their lines.

@@ -484,3 +484,38 @@ fn settings_are_written_for_people_without_the_token() {
     let text = format!("{config:?}");
     assert!(!text.contains("canary") && text.contains("token: Some"), "{text}");
 }
+
+#[test]
+fn however_many_show_wrong_tokens_only_some_wait_for_their_answer_and_others_are_let_in() {
+    let mut world = World::configured(|config| {
+        config.tokens = Some(Tokens::new(vec![token("own", Scope::Admin, &[])]));
+        config.late_answers = 3;
+    });
+    let flood = |world: &mut World| {
+        let mut waiting = Vec::new();
+        for place in 0..20 {
+            world.shown.address = Some(format!("192.0.2.{}:1", place % 5));
+            world.show("wrong");
+            let (peer, _) = world.hello(None, None);
+            match world.closed(peer) {
+                None => waiting.push(peer),
+                Some(code) => assert!(matches!(code, ErrorCode::BadToken | ErrorCode::TooManyPeers)),
+            }
+        }
+        waiting
+    };
+    for _ in 0..3 {
+        let waiting = flood(&mut world);
+        assert_eq!(waiting.len(), 3);
+        world.show("own");
+        let client = world.client();
+        world.disconnect(client);
+        for &peer in &waiting {
+            world.silence(peer);
+        }
+        world.advance(secs(5));
+        for peer in waiting {
+            assert_eq!(world.closed(peer), Some(ErrorCode::BadToken), "its turn comes");
+        }
+    }
+}

@@ -23,6 +23,9 @@ const ANSWERS_PART: u64 = 2;
 const WATCHES_PART: u64 = 8;
 const WATCH_BYTES: usize = 100;
 
+/// What part of the connections that have not been let in may wait for a late answer to a wrong token.
+const LATE_PART: u32 = 10;
+
 /// How much peers may take.
 #[derive(Debug, clap::Args)]
 pub(super) struct Peers {
@@ -71,6 +74,8 @@ impl Peers {
             ..limits
         };
         config.watches = self.part(WATCHES_PART) / WATCH_BYTES;
+        config.late_answers =
+            usize::try_from(self.max_unknown_peers.div_ceil(LATE_PART)).unwrap_or(usize::MAX);
     }
 
     /// The limits on connections.
