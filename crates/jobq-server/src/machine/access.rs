@@ -105,12 +105,27 @@ impl Access {
                 found.conditional_assign(&place, hash.ct_eq(&shown));
             }
         }
+        self.grant_entry(shown, entries.get(found as usize), now)
+    }
+
+    /// What the holder of a token may do that has this entry, or may be the shared one.
+    fn grant_entry(&self, shown: TokenHash, entry: Option<&Token>, now: Wall) -> Option<Grant> {
         let is_shared = self.shared.is_some_and(|shared| shared.ct_eq(&shown).into());
-        if let Some(entry) = entries.get(found as usize).filter(|entry| entry.is_valid(now)) {
+        if let Some(entry) = entry.filter(|entry| entry.is_valid(now)) {
             let name = entry.name.as_str().into();
             return Some(Grant::of(Credential::Token { name, hash: shown }, entry));
         }
         is_shared.then(|| Grant::everything(Credential::Shared))
+    }
+
+    /// The entries that have a token, by its hash.
+    fn by_hash(&self) -> Map<[u8; 32], &Token> {
+        let entries = self.tokens.as_ref().map(Tokens::entries).unwrap_or_default();
+        let with_hash = entries.iter().filter_map(|entry| match &entry.proof {
+            Proof::Token(hash) => Some((*hash.as_bytes(), entry)),
+            Proof::Certificate => None,
+        });
+        with_hash.collect()
     }
 
     /// Where there is no list, whom the CA of client certificates has vouched for may do everything; where there is
@@ -127,12 +142,20 @@ impl Access {
         Some(Grant::of(credential, entry))
     }
 
-    /// What whoever has shown this may do now.
-    fn grant_again(&self, credential: &Credential, now: Wall) -> Option<Grant> {
+    /// What whoever has shown this may do now. That a token was good is known, so its entry is looked up: ten thousand
+    /// peers are not compared with a thousand tokens each.
+    fn grant_again(
+        &self,
+        credential: &Credential,
+        by_hash: &Map<[u8; 32], &Token>,
+        now: Wall,
+    ) -> Option<Grant> {
         match credential {
             Credential::None => (!self.asks()).then(|| Grant::everything(Credential::None)),
             Credential::Shared => self.shared.map(|_| Grant::everything(Credential::Shared)),
-            Credential::Token { hash, .. } => self.grant_token(*hash, now),
+            Credential::Token { hash, .. } => {
+                self.grant_entry(*hash, by_hash.get(hash.as_bytes()).copied(), now)
+            }
             Credential::Certificate(name) => self.grant_certificate(name, now),
         }
     }
@@ -371,11 +394,16 @@ impl Machine {
     /// Looks at everybody who is there: whether they still may do what they could when they came.
     pub(super) fn check_grants(&mut self) {
         self.access.check_at = None;
+        let by_hash = self.access.by_hash();
+        let mut news = Vec::new();
         for peer in self.peers.ids() {
-            let Some(old) = self.peers.find(peer).and_then(|known| known.grant.clone()) else {
-                continue;
-            };
-            let Some(new) = self.access.grant_again(&old.credential, self.now.wall) else {
+            if let Some(old) = self.peers.find(peer).and_then(|known| known.grant.clone()) {
+                let new = self.access.grant_again(&old.credential, &by_hash, self.now.wall);
+                news.push((peer, old, new));
+            }
+        }
+        for (peer, old, new) in news {
+            let Some(new) = new else {
                 self.revoke(peer, bad_token());
                 continue;
             };
