@@ -349,3 +349,15 @@ async fn without_a_terminal_there_is_nobody_to_ask_for_a_token() {
     let asked = program().run(["list", "--ask-token"]).await.failure(2);
     assert!(asked.contains("no terminal to ask at"), "{asked}");
 }
+
+#[tokio::test]
+async fn a_list_of_tokens_that_others_may_read_is_warned_of_once() {
+    let folder = directory();
+    token(folder.path(), &["web", "--scope", "submit"]).await;
+    let list = folder.path().join("data/tokens");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&list, mode).expect("it is this user's");
+    let server = ServerProcess::start(&program(), folder.path(), Via::Tcp, &[]).await;
+    server.logged("the server is up").await;
+    assert_eq!(server.log().matches("chmod 600").count(), 1, "{}", server.log());
+}

@@ -197,6 +197,56 @@ async fn a_server_that_asks_for_certificates_lets_in_those_who_show_one_of_its_c
 }
 
 #[tokio::test]
+async fn what_can_be_reloaded_counts_while_the_rest_cannot_be_read() {
+    let directory = directory();
+    let certificates = Certificates::make(directory.path(), "certs").await;
+    let next = Certificates::make(directory.path(), "next").await;
+    let data = directory.path().join("data");
+    let token = async |arguments: &[&str]| {
+        let at = ["--data", text(&data)];
+        let command = ["token"].iter().chain(arguments).chain(&at);
+        program().run(command).await.success().trim().to_owned()
+    };
+    let kept = token(&["create", "kept", "--scope", "admin"]).await;
+    let lost = token(&["create", "lost", "--scope", "admin"]).await;
+    let server = certificates.serve(directory.path(), &[]).await;
+    let ask = async |token: &str, trusting: &Certificates| {
+        let trusted = trusting.trusted();
+        let asked = ["stats", "--server", server.address()].into_iter();
+        let mut command = program().command(asked.chain(trusted.iter().map(String::as_str)));
+        command.env("JOBQ_TOKEN", token);
+        finish(command).await
+    };
+    ask(&lost, &certificates).await.success();
+
+    token(&["revoke", "lost"]).await;
+    let (key, away) = (certificates.file("server.key"), certificates.file("away"));
+    std::fs::rename(&key, &away).expect("it is there");
+    server.signal(Signal::HUP);
+    server.logged("failed to reload the certificates").await;
+    let refused = ask(&lost, &certificates).await.failure(UNREACHABLE);
+    assert!(refused.contains("bad_token"), "{refused}");
+    ask(&kept, &certificates).await.success();
+
+    for file in ["server.pem", "server.key"] {
+        std::fs::copy(next.file(file), certificates.file(file)).expect("it can be replaced");
+    }
+    let list = data.join("tokens");
+    std::fs::write(&list, "broken").expect("it can be written");
+    server.signal(Signal::HUP);
+    server.logged("failed to reload the list of tokens").await;
+    ask(&kept, &next).await.success();
+
+    std::fs::remove_file(&key).expect("it is there");
+    server.signal(Signal::HUP);
+    server
+        .logged_times("failed to reload the list of tokens", 2)
+        .await;
+    server.logged_times("failed to reload the certificates", 2).await;
+    ask(&kept, &next).await.success();
+}
+
+#[tokio::test]
 async fn new_certificates_are_taken_on_sighup_and_connections_go_on() {
     let directory = directory();
     let certificates = Certificates::make(directory.path(), "certs").await;

@@ -40,7 +40,7 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
-/// Why files could not be read again. What was read before stays in use.
+/// Which files could not be read again, and why. Of those, what was read before stays in use; the others count.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
@@ -50,6 +50,14 @@ pub enum ReloadError {
     /// The list of tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// Neither can.
+    #[error("{tokens}; and {tls}")]
+    Both {
+        /// What is wrong with the list of tokens.
+        tokens: TokensError,
+        /// What is wrong with the certificates.
+        tls: TlsError,
+    },
 }
 
 /// Builds a server. Without [`data`](Server::data) it keeps its jobs in memory.
@@ -69,6 +77,8 @@ pub struct Server {
     config: Config,
     router: RouterConfig,
     data: Option<PathBuf>,
+    /// The list of tokens of the data directory, if it was read before the start.
+    listed: Option<Option<Tokens>>,
     store: SqliteSettings,
     addresses: Vec<ListenAddress>,
     bind: BindOptions,
@@ -142,13 +152,29 @@ impl Server {
         self
     }
 
+    /// Reads the list of tokens of the data directory now, and not at the start: what is looked at before is what the
+    /// server goes by.
+    ///
+    /// # Errors
+    /// The list cannot be used.
+    pub fn read_tokens(mut self) -> Result<Self, TokensError> {
+        self.listed = self.data.as_deref().map(Tokens::load).transpose()?;
+        Ok(self)
+    }
+
+    /// Whether anybody gets in only with a token, as far as is known before the start.
+    pub fn asks_for_token(&self) -> bool {
+        let listed = self.listed.as_ref().is_some_and(Option::is_some);
+        listed || self.config.token.is_some() || self.config.tokens.is_some()
+    }
+
     /// Opens the store, takes in what it holds, and begins to listen; in this order, so that nobody is answered by
     /// a server that does not know its jobs.
     ///
     /// # Errors
     /// When the directory is in use or cannot be used, the database is not one of jobq's, from a newer version or
     /// behind what was acknowledged, or an address cannot be listened on.
-    pub async fn start(self) -> Result<RunningServer, StartError> {
+    pub async fn start(mut self) -> Result<RunningServer, StartError> {
         let now = SystemClock.now();
         let birth = Birth {
             identity: new_identity()?,
@@ -158,9 +184,13 @@ impl Server {
         match self.data.clone() {
             None => self.start_with(MemoryStore::new(birth), None).await,
             Some(path) => {
+                let listed = self.listed.take();
                 let (store, listed) = tokio::task::spawn_blocking(move || {
                     let lock = DataDir::lock(&path)?;
-                    let listed = Tokens::load(&path)?;
+                    let listed = match listed {
+                        Some(listed) => listed,
+                        None => Tokens::load(&path)?,
+                    };
                     let store = SqliteStore::open_with(&path, birth, settings)?.holding(lock);
                     Ok::<_, StartError>((store, listed))
                 })
@@ -294,25 +324,36 @@ impl RunningServer {
     /// of tokens of its data directory. Connections go on as they are, save for those that came with a token which is
     /// not in the list any more. Where the directory has never had a list, that of [`Config`] stays in use.
     ///
+    /// Each is read by itself: a token that was revoked is shut out also while a certificate is being replaced.
+    ///
     /// # Errors
-    /// What is wrong with the files; what was read before stays in use.
+    /// What is wrong with the files; of those, what was read before stays in use.
     pub fn reload(&self) -> Result<(), ReloadError> {
-        let tokens = self
-            .data
-            .as_deref()
-            .map(|data| self.read_tokens(data))
-            .transpose()?;
-        if let Some(tls) = &self.tls {
-            tls.reload()?;
-            expiry::warn(tls);
+        let tokens = self.reload_tokens();
+        let tls = self.reload_certificates();
+        match (tokens, tls) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(tokens), Ok(())) => Err(tokens.into()),
+            (Ok(()), Err(tls)) => Err(tls.into()),
+            (Err(tokens), Err(tls)) => Err(ReloadError::Both { tokens, tls }),
         }
-        if let Some(tokens) = tokens {
-            self.tokens.send_if_modified(|known| {
-                let changed = *known != tokens;
-                *known = tokens;
-                changed
-            });
-        }
+    }
+
+    fn reload_tokens(&self) -> Result<(), TokensError> {
+        let Some(data) = &self.data else { return Ok(()) };
+        let tokens = self.read_tokens(data)?;
+        self.tokens.send_if_modified(|known| {
+            let changed = *known != tokens;
+            *known = tokens;
+            changed
+        });
+        Ok(())
+    }
+
+    fn reload_certificates(&self) -> Result<(), TlsError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        tls.reload()?;
+        expiry::warn(tls);
         Ok(())
     }
 

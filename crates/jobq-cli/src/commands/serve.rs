@@ -12,9 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use jobq_server::access::Tokens;
 use jobq_server::store::{SqliteSettings, StoreError};
-use jobq_server::{Config, RunningServer, ServeError, Server, StartError, Stop};
+use jobq_server::{Config, ReloadError, RunningServer, ServeError, Server, StartError, Stop};
 use jobq_transport::TransportError;
 
 use crate::cli::Global;
@@ -113,12 +112,11 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
     let mut hangups = Hangups::new()?;
     let config = config(&args, global.token()?);
-    let has_tokens = Tokens::load(&args.data)
-        .map_err(|error| cannot_start(error.into()))?
-        .is_some();
-    args.listening.check(config.token.is_some() || has_tokens)?;
     args.listening.check_token(config.token.as_deref())?;
-    let server = args.listening.apply(Server::new(), global)?;
+    let server = Server::new().config(config).data(&args.data);
+    let server = server.read_tokens().map_err(|error| cannot_start(error.into()))?;
+    args.listening.check(server.asks_for_token())?;
+    let server = args.listening.apply(server, global)?;
     #[cfg(target_os = "linux")]
     if args.with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
@@ -129,9 +127,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     store.reserve = args.reserve;
     store.accept_loss = args.accept_loss;
     let mut server = server
-        .config(config)
         .router(args.peers.router())
-        .data(&args.data)
         .store(store)
         .start()
         .await
@@ -190,9 +186,26 @@ async fn serve(
 
 /// A server that cannot use its new files goes on with the old ones: whoever asked reads the log.
 fn reload(server: &RunningServer) {
-    match server.reload() {
-        Ok(()) => tracing::info!("reloaded"),
-        Err(error) => tracing::error!("failed to reload: {error}; what was read before stays in use"),
+    let (tokens, tls) = match server.reload() {
+        Ok(()) => return tracing::info!("reloaded"),
+        Err(ReloadError::Tokens(tokens)) => (Some(tokens), None),
+        Err(ReloadError::Tls(tls)) => (None, Some(tls)),
+        Err(ReloadError::Both { tokens, tls }) => (Some(tokens), Some(tls)),
+        Err(error) => return tracing::error!("failed to reload: {error}"),
+    };
+    match tokens {
+        None => tracing::info!("the list of tokens is reloaded"),
+        Some(error) => {
+            tracing::error!(
+                "failed to reload the list of tokens: {error}; what was read before stays in use"
+            );
+        }
+    }
+    match tls {
+        None => tracing::info!("the certificates are reloaded, if it has any"),
+        Some(error) => {
+            tracing::error!("failed to reload the certificates: {error}; those read before stay in use");
+        }
     }
 }
 
