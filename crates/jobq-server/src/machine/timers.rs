@@ -106,7 +106,7 @@ impl Machine {
         due.into_iter().any(|(_, timer)| match timer {
             Timer::Session(id) => self.sessions.is_due(*id, now),
             Timer::TimedOut(id, fence) => self.leases.has(*id, *fence),
-            Timer::Hello(_) | Timer::Arrivals | Timer::Progress(..) | Timer::Backup(_) => false,
+            Timer::Arrivals | Timer::Progress(..) | Timer::Backup(_) => false,
         })
     }
 
