@@ -173,8 +173,10 @@ impl TestServer {
             now: clock.now().wall,
         });
         let store = MemoryStore::open(&disk);
-        let mut config = Config::default();
-        config.token = Some(TOKEN.to_owned());
+        let config = Config {
+            token: Some(TOKEN.to_owned()),
+            ..Config::default()
+        };
         let mut machine = Machine::new(config, store.recovered(), [7; 32], clock.now());
         machine.begin(clock.now());
         let mut router = StreamRouter::new(RouterConfig::default());

@@ -78,9 +78,12 @@ impl Model {
                 .jobs
                 .values()
                 .filter(|job| job.name == name && job.ended.is_none());
-            let (live, out) = (live.count() as u64, self.out_of(Some(&name)) as u64);
-            let mut is_right =
-                (said.scheduled, said.queued, said.processing) == (0, live.saturating_sub(out), out);
+            // An attempt that ran out of its time may have failed a moment ago, and waits for its next one.
+            let waits = live.clone().filter(|job| job.wait.is_some_and(|wait| !wait.came));
+            let (waits, live) = (waits.count() as u64, live.count() as u64);
+            let out = self.out_of(Some(&name)) as u64;
+            let mut is_right = said.scheduled <= waits
+                && (said.scheduled + said.queued, said.processing) == (live.saturating_sub(out), out);
             for (status, said) in [
                 (Status::Completed, said.completed),
                 (Status::Failed, said.failed),
