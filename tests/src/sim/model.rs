@@ -61,6 +61,8 @@ pub(super) struct Model {
     told_ends: BTreeMap<u64, Status>,
     /// Batches that are not on disk, by number: which runs and jobs they end.
     out: BTreeMap<u64, Vec<Ending>>,
+    /// When the batches that are not on disk were handed to the store.
+    handed: BTreeMap<u64, At>,
     handlers: BTreeMap<u64, BTreeSet<(PeerIx, Fence)>>,
     /// Whether records are being read for orders, so that the order of orders says little.
     pub(super) reading: bool,
@@ -219,6 +221,7 @@ impl Model {
             ordered: Vec::new(),
             told_ends: BTreeMap::new(),
             out: BTreeMap::new(),
+            handed: BTreeMap::new(),
             handlers: BTreeMap::new(),
             reading: false,
             starts: 0,
@@ -355,6 +358,7 @@ impl Model {
 
     /// After a crash it is known which batches were lost.
     pub(super) fn batches_lost(&mut self) {
+        self.handed.clear();
         for (_, endings) in std::mem::take(&mut self.out) {
             for ending in endings {
                 match ending {

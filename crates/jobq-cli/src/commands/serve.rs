@@ -111,11 +111,12 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     // Before anything else, so that no signal ends a server that has opened its store.
     let mut signals = Signals::new()?;
     let mut hangups = Hangups::new()?;
-    let config = config(&args, global.token()?);
-    args.listening.check_token(config.token.as_deref())?;
+    let shared = global.token()?;
+    let config = config(&args, shared.clone());
     let server = Server::new().config(config).data(&args.data);
     let server = server.read_tokens().map_err(|error| cannot_start(error.into()))?;
     args.listening.check(server.asks_for_token())?;
+    args.listening.check_token(shared.as_deref())?;
     let server = args.listening.apply(server, global)?;
     #[cfg(target_os = "linux")]
     if args.with_parent {

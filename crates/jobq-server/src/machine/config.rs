@@ -10,6 +10,9 @@ use jobq_proto::{Backoff, JobName, Limits, Window};
 use super::retention::Keep;
 use crate::access::Tokens;
 
+/// Jobs that all connections together watch at a time, unless told otherwise: 128 MiB of them.
+const WATCHES: usize = 128 * 1024 * 1024 / 100;
+
 /// The machine's settings. Its `Debug` says whether there is a token, and not which. [`Config::default`] is what `jobq
 /// serve` uses, and begins whatever is to differ from it:
 ///
@@ -122,7 +125,7 @@ impl Default for Config {
             backoff: Backoff::default(),
             limits: Limits::default(),
             window: Window::default(),
-            watches: 1_000_000,
+            watches: WATCHES,
             payload_budget: 64 * 1024 * 1024,
             late_answers: 100,
             close_within: Duration::from_secs(10),

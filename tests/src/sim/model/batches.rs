@@ -37,6 +37,7 @@ impl Model {
             }
         }
         self.out.insert(batch.number, endings);
+        self.handed.insert(batch.number, self.now);
     }
 
     fn ends(&mut self, number: u64, ended: &Ended, endings: &mut Vec<Ending>) {
@@ -289,6 +290,7 @@ impl Model {
             }
         }
         self.out.remove(&batch.number);
+        self.handed.remove(&batch.number);
     }
 
     fn inserted(&mut self, record: &JobRecord) {

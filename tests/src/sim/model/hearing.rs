@@ -204,15 +204,15 @@ impl Model {
         }
     }
 
-    /// A worker's connection has ended. Jobs may have been given to it in this very moment, whose orders never left.
+    /// A worker's connection has ended. Jobs may have been given to it in this very moment, whose orders never left; those
+    /// that have come to the disk in this moment, too, which are told to nobody yet.
     fn orders_may_be_lost(&mut self, names: BTreeSet<String>) {
         let grace = At::try_from(self.config.grace.as_micros()).unwrap_or(At::MAX / 2);
         let until = self.now + grace + 2 * SECOND;
-        for id in &self.in_line {
-            if let Some(job) = self.jobs.get_mut(id).filter(|job| names.contains(&job.name)) {
-                job.strict = false;
-                job.doubtful_until = job.doubtful_until.max(until);
-            }
+        let live = self.jobs.values_mut().filter(|job| job.ended.is_none());
+        for job in live.filter(|job| names.contains(&job.name)) {
+            job.strict = false;
+            job.doubtful_until = job.doubtful_until.max(until);
         }
     }
 

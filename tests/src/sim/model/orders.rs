@@ -37,9 +37,12 @@ impl Model {
         if !quiet {
             return;
         }
+        // While an earlier batch is not on disk, later ends may not have been handed to the store yet.
+        let known_until = self.handed.values().next().copied().unwrap_or(now);
         for id in &self.in_line {
             if let Some(job) = self.jobs.get_mut(id) {
-                let sure = job.plain && !job.cancel_asked && job.charges == 0 && now >= job.doubtful_until;
+                let doubtful = known_until < job.doubtful_until;
+                let sure = job.plain && !job.cancel_asked && job.charges == 0 && !doubtful;
                 job.strict |= sure && (settled || job.last.is_none());
             }
         }
