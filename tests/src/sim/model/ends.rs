@@ -78,8 +78,9 @@ impl Model {
                 .jobs
                 .values()
                 .filter(|job| job.name == name && job.ended.is_none());
-            // An attempt that ran out of its time may have failed a moment ago, and waits for its next one.
-            let waits = live.clone().filter(|job| job.wait.is_some_and(|wait| !wait.came));
+            // An attempt that ran out of its time may have failed a moment ago, and waits for its next one: for how long is
+            // known within bounds.
+            let waits = live.clone().filter(|job| job.wait.is_some());
             let (waits, live) = (waits.count() as u64, live.count() as u64);
             let out = self.out_of(Some(&name)) as u64;
             let mut is_right = said.scheduled <= waits
