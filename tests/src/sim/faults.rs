@@ -139,6 +139,7 @@ impl World {
         let count = self.ctx.chance.between(0, said.len() as u64) as usize;
         let double = self.ctx.connect(None);
         trace!(self.ctx, "{id} is doubled as {double}: {count} of its messages");
+        self.ctx.model.connection_is_doubled();
         self.doubles
             .insert(double, said.into_iter().take(count).collect());
     }

@@ -61,6 +61,8 @@ pub(super) struct Model {
     told_ends: BTreeMap<u64, Status>,
     /// Batches that are not on disk, by number: which runs and jobs they end.
     out: BTreeMap<u64, Vec<Ending>>,
+    /// The network has repeated what somebody said on a connection, on another.
+    repeats: bool,
     /// When the batches that are not on disk were handed to the store.
     handed: BTreeMap<u64, At>,
     handlers: BTreeMap<u64, BTreeSet<(PeerIx, Fence)>>,
@@ -136,6 +138,8 @@ struct Run {
     /// Other sessions that have named it after a start. Its own may be over without a trace on disk: then whoever comes back
     /// with the run goes on with it, and that is its worker under a new session.
     claimed: BTreeSet<u64>,
+    /// That it was handed out is on disk.
+    leased: bool,
     /// How it ended, once that is in a batch, and whether the batch is on disk.
     end: Option<(RunEnd, u64, bool)>,
 }
@@ -221,6 +225,7 @@ impl Model {
             ordered: Vec::new(),
             told_ends: BTreeMap::new(),
             out: BTreeMap::new(),
+            repeats: false,
             handed: BTreeMap::new(),
             handlers: BTreeMap::new(),
             reading: false,
@@ -384,6 +389,11 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// The network repeats what somebody said on a connection, on another: whoever it was may seem to have come back.
+    pub(super) fn connection_is_doubled(&mut self) {
+        self.repeats = true;
     }
 
     /// The server has been told to stop.

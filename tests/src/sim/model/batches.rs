@@ -148,7 +148,9 @@ impl Model {
             let other = run.id;
             return self.wrong(format!("run {fence} of job {other} ends as one of job {id}"));
         }
-        if last != Some(fence) {
+        if let Some(later) = last.filter(|last| *last > fence && self.is_lost_to_a_double(*last)) {
+            self.live.remove(&later);
+        } else if last != Some(fence) {
             return self.wrong(format!(
                 "job {id}: {end:?} counts for run {fence}, and {} has been handed out since",
                 last.map_or("none".to_owned(), |last| last.to_string())
@@ -186,6 +188,14 @@ impl Model {
         self.live.remove(&fence);
     }
 
+    /// Whether a run was handed out in an earlier life of the server, with nothing of it on disk, when its job seemed to be
+    /// free since the network had repeated what its worker had said. An earlier run may be the current one again then, and
+    /// the job has run twice; it counts once all the same.
+    fn is_lost_to_a_double(&self, fence: Fence) -> bool {
+        let run = self.runs.get(&fence);
+        self.repeats && run.is_some_and(|run| run.ordered < self.begun && !run.leased && run.end.is_none())
+    }
+
     /// A run is written down. It may be one whose order never left the server.
     fn is_leased(&mut self, leased: &Leased) {
         let (id, fence) = (leased.id.0, leased.fence);
@@ -221,6 +231,7 @@ impl Model {
             reported: 0,
             unnamed: true,
             known_in: 0,
+            leased: false,
             claimed: BTreeSet::new(),
             end,
         };
@@ -277,6 +288,11 @@ impl Model {
                     outcomes.next();
                 }
                 Change::Requeued(back) => self.is_back(back),
+                Change::Leased(leased) => {
+                    if let Some(run) = self.runs.get_mut(&leased.fence) {
+                        run.leased = true;
+                    }
+                }
                 Change::SessionClosed { id } => {
                     if let Some(session) = self.sessions.get_mut(&id.0) {
                         session.gone_for_good = true;

@@ -94,6 +94,7 @@ impl Model {
                 reported: 0,
                 unnamed: false,
                 known_in: self.starts,
+                leased: false,
                 claimed: BTreeSet::new(),
                 end: None,
             },
