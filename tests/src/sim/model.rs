@@ -105,6 +105,8 @@ struct Job {
     ending: Option<u64>,
     ended: Option<(Status, At, u64)>,
     cancel_asked: bool,
+    /// Somebody asked to cancel it by its id before it was on disk, and may be told that there is no such job.
+    cancelled_early: bool,
     /// Its record might have gone in an earlier life of the server.
     could_go: bool,
 }

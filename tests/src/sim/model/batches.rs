@@ -367,6 +367,7 @@ impl Model {
             ending: None,
             ended: None,
             cancel_asked: self.cancels.contains(&id),
+            cancelled_early: self.cancels.contains(&id),
             could_go: false,
         };
         self.by_uuid.insert(record.uuid, id);

@@ -396,7 +396,7 @@ impl Model {
             let right = match result.outcome {
                 CancelOutcome::Cancelled => ended == Some(jobq_proto::Status::Cancelled),
                 CancelOutcome::AlreadyEnded => ended.is_some(),
-                CancelOutcome::NotFound => ended.is_some(),
+                CancelOutcome::NotFound => ended.is_some() || job.cancelled_early,
                 _ => true,
             };
             if !right {

@@ -32,13 +32,13 @@ impl Model {
         self.now = now;
         self.judge_order();
         let ttl = At::try_from(self.config.ttl.as_micros()).unwrap_or(At::MAX / 2);
+        // While an earlier batch is not on disk, later ends may not have been handed to the store yet.
+        let known_until = self.handed.values().next().copied().unwrap_or(now);
         // Before that, jobs may be held back for workers that were there before the start.
-        let settled = self.starts == 1 || now >= self.begun + ttl + 2 * SECOND;
+        let settled = self.starts == 1 || known_until >= self.begun + ttl + 2 * SECOND;
         if !quiet {
             return;
         }
-        // While an earlier batch is not on disk, later ends may not have been handed to the store yet.
-        let known_until = self.handed.values().next().copied().unwrap_or(now);
         for id in &self.in_line {
             if let Some(job) = self.jobs.get_mut(id) {
                 let doubtful = known_until < job.doubtful_until;
