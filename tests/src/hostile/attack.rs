@@ -228,16 +228,8 @@ fn work(chance: &mut Chance) -> Work {
 /// A thousand jobs whose names nobody may use.
 fn refused_jobs() -> ServerMessage {
     let job = |number| Submission {
-        uuid: Uuid::from_u128(number),
-        name: "no name".to_owned(),
         params: Some(Bytes::from_static(&[0xf6])),
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
+        ..Submission::new(Uuid::from_u128(number), "no name")
     };
     ServerMessage::Request(Request {
         request: 1,

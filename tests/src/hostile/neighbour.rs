@@ -86,7 +86,8 @@ impl Neighbour {
     /// # Panics
     /// They are not taken.
     pub async fn leave_jobs(&mut self, jobs: usize) {
-        self.submit((0..jobs).map(|_| submission(LEFT)).collect()).await;
+        self.submit((0..jobs).map(|_| Submission::new(Uuid::now_v7(), LEFT)).collect())
+            .await;
     }
 
     /// Waits until there are no other connections than its own two.
@@ -126,7 +127,7 @@ impl Neighbour {
     /// Has one job run; how long it took.
     async fn run_job(&mut self) -> Duration {
         let began = Instant::now();
-        self.submit(vec![submission(NAME)]).await;
+        self.submit(vec![Submission::new(Uuid::now_v7(), NAME)]).await;
         let run = match self.worker.recv().await {
             Some(ClientMessage::Order(order)) if order.jobs.len() == 1 => RunRef {
                 id: order.jobs[0].id,
@@ -152,21 +153,6 @@ impl Neighbour {
             other => panic!("a good report was answered by {other:?}"),
         }
         began.elapsed()
-    }
-}
-
-fn submission(name: &str) -> Submission {
-    Submission {
-        uuid: Uuid::now_v7(),
-        name: name.to_owned(),
-        params: None,
-        username: None,
-        priority: None,
-        run_at: None,
-        delay: None,
-        max_attempts: None,
-        timeout: None,
-        backoff: None,
     }
 }
 
