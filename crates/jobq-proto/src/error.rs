@@ -14,12 +14,10 @@ pub enum ErrorCode {
     /// The protocol version in Hello is not one that the server speaks. The connection closes.
     WrongVersion,
     /// The token in Hello is not accepted: it is unknown, or was revoked, or has expired, or one is missing. A token
-    /// that
-    /// was good is answered so when it is no longer. The connection closes.
+    /// that was good is answered so when it is no longer. The connection closes.
     BadToken,
     /// The token or certificate does not allow it: another scope, or a name that it may not touch. In answer to Hello
-    /// the
-    /// connection closes.
+    /// the connection closes.
     Forbidden,
     /// The first message was not Hello. The connection closes.
     HelloExpected,

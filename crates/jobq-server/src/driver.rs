@@ -344,9 +344,8 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
     }
 
     /// Hands in what the machine hears although it has no room; the rest waits, in order for each peer. So sessions
-    /// live
-    /// on however long the store is stuck. What waits is bounded as ever: here by number, and in the router for each
-    /// peer.
+    /// live on however long the store is stuck. What waits is bounded as ever: here by number, and in the router for
+    /// each peer.
     fn hear(&mut self, events: &mut Vec<RouterEvent>) {
         self.hear_at = None;
         self.machine.handle_hearing(self.clock.now());

@@ -77,8 +77,7 @@ fn open(dir: &Path) -> io::Result<File> {
 }
 
 /// Opens a file of a data directory by its own name. Whoever may write to the directory could put a link to another
-/// file
-/// there, which root, when it runs a command for the server's user, must not be led to change.
+/// file there, which root, when it runs a command for the server's user, must not be led to change.
 pub(crate) fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = options
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())

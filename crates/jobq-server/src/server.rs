@@ -105,8 +105,7 @@ impl Server {
     }
 
     /// Keeps its jobs in this directory, which is made if need be. Only one server at a time can have it. Where it has
-    /// a
-    /// list of tokens, nobody gets in without one of them, or what else [`Config`] asks for.
+    /// a list of tokens, nobody gets in without one of them, or what else [`Config`] asks for.
     #[must_use]
     pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
         self.data = Some(directory.into());

@@ -199,8 +199,7 @@ fn create_new(path: &Path, directory: &Path) -> io::Result<File> {
 }
 
 /// Gives a file that was made a moment ago to whom the directory belongs, so that root may make tokens for a server
-/// with
-/// a user of its own.
+/// with a user of its own.
 fn own_as(file: &File, directory: &Path) -> io::Result<()> {
     let (ours, theirs) = (file.metadata()?, std::fs::metadata(directory)?);
     if ours.uid() == theirs.uid() {

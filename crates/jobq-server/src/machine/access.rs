@@ -129,8 +129,8 @@ impl Access {
     }
 
     /// Where there is no list, whom the CA of client certificates has vouched for may do everything; where there is
-    /// one,
-    /// those with an entry. That the list has no certificates (any more) opens nothing: revoking the last one must not.
+    /// one, those with an entry. That the list has no certificates (any more) opens nothing: revoking the last one must
+    /// not.
     fn grant_certificate(&self, name: &str, now: Wall) -> Option<Grant> {
         let credential = Credential::Certificate(name.into());
         let Some(tokens) = &self.tokens else {
@@ -382,8 +382,7 @@ impl Machine {
     }
 
     /// Other tokens count from now on. Whoever came with one that is still good notices nothing; the others'
-    /// connections
-    /// are closed, and what they work on waits as long as after any other end of a connection.
+    /// connections are closed, and what they work on waits as long as after any other end of a connection.
     pub fn handle_tokens(&mut self, now: Now, tokens: Option<Tokens>) {
         self.tick(now);
         self.access.tokens = tokens;

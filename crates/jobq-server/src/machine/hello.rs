@@ -184,8 +184,7 @@ impl Machine {
     }
 
     /// Forgets a name, unless there is something to know about it: a worker that comes again and again under other
-    /// names
-    /// leaves nothing behind.
+    /// names leaves nothing behind.
     pub(super) fn forget_name(&mut self, name: NameKey) {
         if !self.is_awaited(name) && self.names.forget_unused(name) {
             self.lines.forget(name);

@@ -186,8 +186,7 @@ impl Names {
     }
 
     /// Up to `limit` of these names with their counts, by name; whether there are more; and all of them together. Jobs
-    /// that leave
-    /// their workers count as what they are about to be, so that `processing` is what workers have.
+    /// that leave their workers count as what they are about to be, so that `processing` is what workers have.
     pub(super) fn stats(
         &self,
         limit: usize,

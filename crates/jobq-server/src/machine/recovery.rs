@@ -420,8 +420,7 @@ impl Machine {
     }
 
     /// Tells a worker that a run it named is over, once that is on disk: it forgets the run, which would be brought
-    /// back by a
-    /// crash that loses its end.
+    /// back by a crash that loses its end.
     fn tell_stale(&mut self, session: SessionId, run: RunRef) {
         let run = SettledRun {
             id: run.id,

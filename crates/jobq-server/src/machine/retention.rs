@@ -36,8 +36,7 @@ const BELIEVED: Duration = Duration::from_secs(3600);
 const EARLIEST: Wall = Wall(1_735_689_600_000_000);
 
 /// After a start no record goes for so long, or for the uuid window if that is shorter: the calendar alone says how
-/// long
-/// the server was down, and clients are still repeating what it had not answered.
+/// long the server was down, and clients are still repeating what it had not answered.
 const AFTER_START: Duration = Duration::from_secs(600);
 
 /// How long records of ended jobs are kept. What is absent is no limit.

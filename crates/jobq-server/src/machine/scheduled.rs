@@ -1,11 +1,9 @@
 //! The jobs whose time has not come.
 //!
 //! Two clocks say when it has. A job for a moment of the calendar goes by the calendar, which may be set. A delay and
-//! the
-//! wait before a retry are as long as they were to be, whatever the calendar says meanwhile: they have a deadline on
-//! the
-//! clock that never jumps. It is not on disk, where only the calendar means something: after a start, the time that was
-//! written down is all there is, and everything goes by that.
+//! the wait before a retry are as long as they were to be, whatever the calendar says meanwhile: they have a deadline
+//! on the clock that never jumps. It is not on disk, where only the calendar means something: after a start, the time
+//! that was written down is all there is, and everything goes by that.
 
 use jobq_proto::{JobId, Priority};
 

@@ -78,9 +78,8 @@ pub(super) struct WorkState {
     /// Runs that the store is being asked about, with what the worker has said of them meanwhile.
     pub(super) checking: Map<(JobId, Fence), Meanwhile>,
     /// The lane whose head comes next for it and does not fit yet, and that head: it has more bytes than the credit
-    /// leaves, or has to
-    /// run at once. The session gets no other job before that one, or small jobs would keep a large one waiting for
-    /// ever, and prefetched ones one that cannot be; except for one that is more urgent and fits.
+    /// leaves, or has to run at once. The session gets no other job before that one, or small jobs would keep a large
+    /// one waiting for ever, and prefetched ones one that cannot be; except for one that is more urgent and fits.
     pub(super) keeps_free_for: Option<(LaneKey, Head)>,
     /// Lanes that had jobs for it when it could not take them.
     pub(super) parked: BTreeSet<LaneKey>,

@@ -143,8 +143,7 @@ impl Machine {
         let (due, until) = due(start, created, self.now);
         let bytes = params_bytes(params.len());
         // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to
-        // be
-        // looked for: whoever repeats a submit is told what became of it, however full the queue is.
+        // be looked for: whoever repeats a submit is told what became of it, however full the queue is.
         let name = Arc::new(name);
         let admitted = self.admit(&name, bytes, only);
         let (id, name) = match &admitted {
@@ -208,8 +207,7 @@ impl Machine {
     }
 
     /// The store has said what became of a new job; if it is there, it begins to wait. The job that a uuid is in
-    /// conflict
-    /// with is named only to whoever may touch all.
+    /// conflict with is named only to whoever may touch all.
     pub(super) fn inserted(
         &mut self,
         new: NewWaiting,
@@ -295,8 +293,7 @@ fn request_in_use(request: u64) -> WireError {
 }
 
 /// From when on a job may run, and what it waits for if it asked for a time. Times that are asked for go by the
-/// calendar
-/// as it is now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
+/// calendar as it is now: the clock of arrivals may be ahead of it by as much as the calendar was ever wrong.
 fn due(start: StartAt, created: Wall, now: Now) -> (Wall, Option<Until>) {
     let (due, until) = match start {
         StartAt::Arrival => return (created, None),

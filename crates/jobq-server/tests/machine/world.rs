@@ -353,8 +353,7 @@ impl World {
     }
 
     /// A server that is so slow that in one turn of its loop it hears of stored batches and answered questions, and
-    /// does
-    /// what is due, before anything is sent.
+    /// does what is due, before anything is sent.
     pub(super) fn take_all_in_one_turn(&mut self) {
         self.disk.release();
         self.reads_held = false;

@@ -90,8 +90,7 @@ pub fn check(dir: &Path, mut progress: impl FnMut(CheckProgress)) -> Result<Chec
 }
 
 /// Looks at everything in a backup, a file that nobody writes to, but whether its indexes fit its tables. Changes
-/// nothing
-/// and makes no file beside it. Blocks for as long as reading all of it takes, and more.
+/// nothing and makes no file beside it. Blocks for as long as reading all of it takes, and more.
 ///
 /// # Errors
 /// When the file cannot be opened, is not ours or of another version. What is damaged is in the report.

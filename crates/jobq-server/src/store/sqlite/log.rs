@@ -79,8 +79,7 @@ impl<'db> Log<'db> {
     }
 
     /// Something was committed and reported: a good moment to fold the log if it is full, or if the next commit may
-    /// take
-    /// the room for that.
+    /// take the room for that.
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
         self.checkpoint("NOOP")?;

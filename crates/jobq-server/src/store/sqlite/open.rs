@@ -92,9 +92,8 @@ fn check_if_small(dir: &Path, db: &Connection) -> Result<(), StoreError> {
 }
 
 /// The least epoch of a store that a copy was restored to: the seconds since 2025. The store that it is a copy of goes
-/// on
-/// or has gone on, and so may stores that were restored from the same copy before; none of them has been started once a
-/// second since then, so no fence of theirs comes again here.
+/// on or has gone on, and so may stores that were restored from the same copy before; none of them has been started
+/// once a second since then, so no fence of theirs comes again here.
 fn restored_epoch(now: Wall) -> u64 {
     let seconds = now.since(Wall(FENCES_SINCE)).as_secs();
     // The numbers of sessions have the epoch in their upper half.

@@ -313,8 +313,7 @@ enum Filled {
 }
 
 /// Gives up the copy that there is, so that jobs have its room. The report, if it was being made no more; else its
-/// maker
-/// reports it.
+/// maker reports it.
 fn room_is_short(backups: &mut Backups, copying: Option<&mut Copying<'_, '_>>) -> Option<StoreEvent> {
     let id = backups.give_up()?;
     let failure = backup::short_of_room();
