@@ -45,9 +45,12 @@ const HEAR_EVERY: Duration = Duration::from_millis(100);
 /// Most events that wait here when more are looked for.
 const MAX_WAITING: usize = 2 * EVENTS;
 
-/// What is queued for a peer, in bytes, above which it is sent only what it has to know, and its questions wait. Far
-/// below what a router queues for one peer, so that what is said by the way never fills that.
+/// What is queued for a peer, in bytes, above which it is sent only what it has to know. Far below what a router queues
+/// for one peer, so that what is said by the way never fills that.
 const MAX_QUEUED: usize = 256 * 1024;
+
+/// The same, above which its Queries wait: a short page. Who has not read the last one needs no next one yet.
+const MAX_UNREAD: usize = 64 * 1024;
 
 /// While questions wait for their peers to read: how often it is looked whether they have. Long enough to cost nothing,
 /// and short enough that a page each time is more than a person reads.
@@ -199,7 +202,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
                     self.machine.handle_tokens(self.clock.now(), tokens);
                 }
             }
-            self.take_more(&mut events)?;
+            self.take_more()?;
         }
     }
 
@@ -243,19 +246,20 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         }
     }
 
-    /// Takes what else has come meanwhile, so that it is dealt with together.
-    fn take_more(&mut self, events: &mut Vec<RouterEvent>) -> Result<(), ServeError> {
+    /// Takes what else the store has reported meanwhile, so that it is dealt with together. What peers say is left to the
+    /// router, which knows whose turn it is.
+    fn take_more(&mut self) -> Result<(), ServeError> {
         while self.batches_out > 0
             && let Some(event) = self.store.recv().now_or_never()
         {
             self.store_event(event?);
         }
         while let Some(Some((token, answer))) = self.reads.next().now_or_never() {
+            let is_long = matches!(answer, Ok(ReadAnswer::Query(_)));
             self.read(token, answer)?;
-        }
-        if self.machine.accepts() && self.inbox.is_empty() {
-            self.router.try_recv(events, EVENTS);
-            self.inbox.extend(events.drain(..));
+            if is_long {
+                break;
+            }
         }
         self.hand_in();
         Ok(())
@@ -406,7 +410,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         let router = &self.router;
         while let Some(asked) = self
             .machine
-            .poll_read_for(|peer| router.queued(peer) <= MAX_QUEUED)
+            .poll_read_for(|peer| router.queued(peer) <= MAX_UNREAD)
         {
             let reader = self.store.reader();
             self.reads

@@ -20,10 +20,10 @@ use super::accept::{Place, Seat, Stranger};
 use super::gate::{Gate, Patience};
 use super::inbox::InboxRoom;
 use super::link::{Link, Queued};
+use super::received::Received;
 use super::turns::Turns;
-use super::weight::{asks, held};
 use super::writer::write_all;
-use super::{Received, Shared, error_message};
+use super::{Shared, error_message};
 use crate::codec::{FrameCodec, FrameError, StreamError};
 use crate::framed::{BatchLimit, MessageReader, StreamEnd};
 use crate::linger::linger;
@@ -52,9 +52,10 @@ const SMALL_FIRST_FRAME: usize = 4 * 1024;
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Who has more than so many bytes of answers to read, and asks for more, is kept waiting …
-const MAX_UNREAD: usize = 256 * 1024;
+const MAX_UNREAD: usize = 64 * 1024;
 
-/// … until it has read them, or for so long. Far below any time-to-live, since Beats may be behind the questions.
+/// … until it has read them, or for so long; and so is who has asked much that is not heard. Far below any time-to-live,
+/// since Beats may be behind the questions.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
 
 /// How long what the peer sent is still read after writing to it failed.
@@ -81,7 +82,7 @@ where
     let connection = Connection::open(&shared, info, place);
     let (read, write) = tokio::io::split(io);
     let mut writer = Writer::new();
-    writer.spawn(write_all(write, connection.link.clone()));
+    writer.spawn(write_all(write, connection.link.clone(), shared.steps.clone()));
 
     let codec = FrameCodec::new(shared.config.max_first_frame);
     let gate = Gate::new(
@@ -157,7 +158,7 @@ where
         .link
         .finish(Some(error_message(error)), Queued::Written);
     let mut writer = Writer::new();
-    writer.spawn(write_all(write, connection.link.clone()));
+    writer.spawn(write_all(write, connection.link.clone(), shared.steps.clone()));
     say_last_words(&mut writer, read, shared.config.close_timeout).await;
 }
 
@@ -233,24 +234,32 @@ impl<'a> Connection<'a> {
         drop((stranger, room));
         reader.open_up(max_frame);
         let mut patience = Patience::new(self.shared.config.frame_timeout);
-        let mut turns = Turns::new(self.shared.turns.clone());
+        let mut turns = Turns::new(self.shared.turns.clone(), &self.shared.steps);
         loop {
             match read_in_time(reader, &mut patience, &mut turns, &mut batch).await {
                 Ok(Ok(())) => {}
                 Ok(Err(end)) => return end.into(),
                 Err(Late) => return End::Refused(self.frame_timeout()),
             }
-            let asks = batch.iter().any(|(message, _)| asks(message));
+            let asks = batch.iter().any(Received::asks);
             let room = self.shared.inbox.put(self.link.peer, &mut batch);
             turns.over(reader.get_ref().read()).await;
             if room == InboxRoom::None {
-                self.link.has_room().await;
+                self.wait_for_room().await;
                 patience.rest();
             }
             if asks && self.link.queued() > MAX_UNREAD {
                 // Whoever reads nothing for longer is heard all the same, now and then: it may say more than questions.
                 let _ = timeout(HEARD_EVERY, self.link.has_less_than(MAX_UNREAD)).await;
             }
+        }
+    }
+
+    /// Waits until enough of what was read is heard.
+    async fn wait_for_room(&self) {
+        let has_room = timeout(HEARD_EVERY, self.link.has_room()).await.is_ok();
+        if !has_room && self.shared.inbox.read_ahead(self.link.peer) == InboxRoom::None {
+            self.link.has_room().await;
         }
     }
 
@@ -355,9 +364,7 @@ async fn read_in_time<Io: ByteStream>(
         } else {
             let come = reader.begun_bytes();
             if patience.is_sign_of_life(come) {
-                let beat = sign_of_life();
-                let held = held(&beat, 0);
-                batch.push((beat, held));
+                batch.push(Received::new(sign_of_life(), 0));
                 return Poll::Ready(Ok(Ok(())));
             }
             if patience.poll_over(cx, come).is_ready() {
@@ -379,8 +386,7 @@ fn poll_batch<Io: ByteStream>(
     batch: &mut Vec<Received>,
 ) -> Poll<Result<(), StreamEnd>> {
     reader.poll_batch(cx, limit, |message, length| {
-        let held = held(&message, length);
-        batch.push((message, held));
+        batch.push(Received::new(message, length));
     })
 }
 

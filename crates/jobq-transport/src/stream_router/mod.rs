@@ -1,17 +1,21 @@
 //! A router over byte streams, of any number of listeners of any kind.
 //!
 //! In the order in which data flows: `accept` takes connections and bounds how many there are; `connection`
-//! reads one of them, from its setup to its last words; `inbox` is where what was read waits, and from which peers
-//! are heard in turn; `gate` keeps long frames waiting for room, and `turns` those that say much waiting for each
-//! other; `link` is what router and connection share, with the queue of what is to be sent; `writer` writes it.
+//! reads one of them, from its setup to its last words; `gate` keeps long frames waiting for room, and `turns` those
+//! that say much waiting for each other; `inbox` is where what was read waits, each message as `received` weighs it,
+//! and from which peers are heard in the order of `fair_queue`; `link` is what router and connection share, with the
+//! queue of what is to be sent; `writer` writes it. `steps` has whatever takes long done piece by piece.
 //!
 //! The router has no task of its own. Dropping it ends all connections at once.
 
 mod accept;
 mod connection;
+mod fair_queue;
 mod gate;
 mod inbox;
 mod link;
+mod received;
+mod steps;
 mod turns;
 mod weight;
 mod writer;
@@ -39,8 +43,10 @@ use crate::tls::{ServerTls, TlsBind, TlsError};
 use crate::unix::UnixBind;
 
 use accept::Seats;
+use fair_queue::Length;
 use inbox::{Inbox, InboxLimits};
 use link::{Link, Queued, Unsent};
+use steps::Steps;
 
 /// How much a router takes, and how long it waits. One that differs from [`RouterConfig::default`] is made of that,
 /// field by field.
@@ -136,6 +142,7 @@ struct Shared {
     frames: Arc<Semaphore>,
     /// The turn of one connection that says much.
     turns: Arc<Semaphore>,
+    steps: Steps,
     next_peer: AtomicU64,
 }
 
@@ -153,6 +160,8 @@ pub struct StreamRouter {
     /// Something was left when events were taken last. The connections' tasks have their turn before more is taken:
     /// what has come meanwhile, from peers that say little, is not to wait until all is taken of those that say much.
     others_first: bool,
+    /// It is the turn of what takes long.
+    long_next: bool,
 }
 
 struct Peer {
@@ -174,6 +183,7 @@ impl StreamRouter {
             first_frames: Semaphore::new(config.first_frames_bytes.min(Semaphore::MAX_PERMITS)),
             frames: Arc::new(Semaphore::new(config.frames_bytes.min(Semaphore::MAX_PERMITS))),
             turns: Arc::new(Semaphore::new(1)),
+            steps: Steps::default(),
             next_peer: AtomicU64::new(1),
             config,
         };
@@ -184,6 +194,7 @@ impl StreamRouter {
             peers: HashMap::new(),
             dirty: Vec::new(),
             others_first: false,
+            long_next: false,
         }
     }
 
@@ -243,14 +254,13 @@ impl StreamRouter {
         self.shared.seats.taken()
     }
 
-    fn take(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
+    fn take(&mut self, out: &mut Vec<RouterEvent>, limit: usize, length: Length) -> usize {
         let peers = &mut self.peers;
-        let taken = self
-            .shared
-            .inbox
-            .take(limit, |event, link| out.push(noted(peers, event, link)));
-        self.others_first = taken.more;
-        taken.events
+        let inbox = &self.shared.inbox;
+        let taken = inbox.take(limit, length, |event, link| out.push(noted(peers, event, link)));
+        self.long_next = length == Length::Brief;
+        self.others_first = inbox.has(Length::Brief) || inbox.has(Length::Long);
+        taken
     }
 
     /// Cuts the connections that have the most queued, until all of it is within the limit. Nothing of theirs is
@@ -305,17 +315,38 @@ fn noted(peers: &mut HashMap<PeerId, Peer>, event: RouterEvent, link: &Arc<Link>
 impl Router for StreamRouter {
     async fn recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> Result<(), TransportError> {
         let shared = self.shared.clone();
+        let limit = limit.max(1);
         if self.others_first {
             tokio::task::yield_now().await;
         }
-        while self.take(out, limit.max(1)) == 0 {
-            shared.inbox.happened().await;
+        loop {
+            let has_long = shared.inbox.has(Length::Long);
+            let mut step = None;
+            if has_long && self.long_next {
+                step = shared.steps.try_begin();
+            }
+            if step.is_none() {
+                if self.take(out, limit, Length::Brief) > 0 {
+                    return Ok(());
+                }
+                step = tokio::select! {
+                    biased;
+                    step = shared.steps.begin(), if has_long => Some(step),
+                    () = shared.inbox.happened() => None,
+                };
+            }
+            if let Some(step) = step {
+                step.over_soon();
+                if self.take(out, limit, Length::Long) > 0 {
+                    return Ok(());
+                }
+            }
         }
-        Ok(())
     }
 
     fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
-        self.take(out, limit)
+        let brief = self.take(out, limit, Length::Brief);
+        brief + self.take(out, limit - brief, Length::Long)
     }
 
     fn try_recv_some(
@@ -395,6 +426,3 @@ impl Router for StreamRouter {
 fn error_message(error: WireError) -> ClientMessage {
     ClientMessage::Error(ErrorMessage { error })
 }
-
-/// A message of a peer, and about how many bytes it takes in memory.
-type Received = (ServerMessage, usize);

@@ -1,8 +1,8 @@
-//! About how many bytes a message takes: one that is sent, on the wire, without encoding it, which is the work of each
-//! connection's writer; one that was read, in memory.
+//! About how many bytes a message takes that is sent, without encoding it, which is the work of each connection's
+//! writer.
 
 use jobq_proto::message::ErrorMessage;
-use jobq_proto::{ClientMessage, ServerMessage, WireSize};
+use jobq_proto::{ClientMessage, WireSize};
 
 /// A message's name, the heads of its maps and arrays, and the few fields that are no batch.
 const FRAME: usize = 64;
@@ -44,49 +44,6 @@ pub(super) fn weight(message: &ClientMessage) -> usize {
             // A message of a newer protocol crate.
             _ => HELLO,
         }
-}
-
-/// About how many bytes a message takes in memory that had `length` on the wire. An empty map or text is one byte there
-/// and much more here.
-pub(super) fn held(message: &ServerMessage, length: usize) -> usize {
-    use ServerMessage as M;
-    length
-        + size_of::<M>()
-        + match message {
-            M::Hello(message) => message.work.as_ref().map_or(0, |work| room(&work.names)),
-            M::Request(message) => room(&message.jobs),
-            M::Credit(message) => room(&message.names),
-            M::Started(message) => room(&message.runs),
-            M::Progress(message) => room(&message.runs),
-            M::Completed(message) => room(&message.runs),
-            M::Failed(message) => room(&message.runs),
-            M::Released(message) => room(&message.runs),
-            M::Holding(message) => room(&message.runs),
-            M::Query(message) => room(&message.ids) + room(&message.uuids),
-            M::Watch(message) => room(&message.ids),
-            M::Cancel(message) => room(&message.ids),
-            M::Retry(message) => room(&message.ids),
-            _ => 0,
-        }
-}
-
-/// Whether a message asks for an answer of some length.
-pub(super) fn asks(message: &ServerMessage) -> bool {
-    use ServerMessage as M;
-    matches!(
-        message,
-        M::Request(_)
-            | M::Query(_)
-            | M::Watch(_)
-            | M::Cancel(_)
-            | M::Retry(_)
-            | M::Stats(_)
-            | M::BackupRead(_)
-    )
-}
-
-fn room<T>(items: &Vec<T>) -> usize {
-    items.capacity() * size_of::<T>()
 }
 
 fn items<T: WireSize>(items: &[T]) -> usize {
