@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +19,11 @@ use crate::store::{Read, ReadAnswer, StoreError, StoreReader};
 
 /// Questions that may wait at a thread; who asks more waits for room.
 const WAITING: usize = 64;
+
+/// The longest rest after what people asked. It is as long as the answer took: so whoever looks at page after page, who
+/// is busy with the last one meanwhile, hardly notices, and a crowd that asks without end leaves the processor to the
+/// jobs for half of the time.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// A question and where its answer goes.
 #[derive(Debug)]
@@ -121,6 +126,9 @@ fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
         }
         // Who asked may be gone.
         let _ = answer.send(found);
+        if let Read::Query(_) = read {
+            std::thread::sleep(took.min(LONGEST_REST));
+        }
     }
 }
 
