@@ -4,6 +4,7 @@ mod attack;
 mod neighbour;
 mod trial;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -12,12 +13,11 @@ pub use attack::Attack;
 pub use neighbour::{Latencies, Neighbour};
 pub use trial::{Blocks, Trial, percentile};
 
-/// By how much the priority of hostile peers is lower, in steps of nice: a tenth of the others' share where both want
-/// all.
-const NICE: i32 = 10;
+/// By how much the priority of hostile peers is lower, in steps of nice, where they cannot stand back altogether.
+const NICE: i32 = 19;
 
-/// Hostile peers, on a thread of their own until they are dropped. It has a lower priority than the others: such peers
-/// have computers of their own, and take none of the server's time but by what they send.
+/// Hostile peers, on a thread of their own until they are dropped. It has what time the others leave: such peers have
+/// computers of their own, and take none of the server's but by what they send.
 #[derive(Debug)]
 pub struct Flood {
     shared: Arc<Shared>,
@@ -45,8 +45,7 @@ impl Flood {
         let shared = Arc::<Shared>::default();
         let (attacks, theirs) = (attacks.to_vec(), shared.clone());
         let thread = std::thread::spawn(move || {
-            // Where it may not, they only get in the way more.
-            let _ = rustix::process::nice(NICE);
+            stand_back();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(async move {
                 let mut peers = tokio::task::JoinSet::new();
@@ -72,6 +71,19 @@ impl Flood {
     /// Bytes that they have sent.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Has this thread run only while a processor has nothing else to do, if there is `chrt` (util-linux); else, with the
+/// lowest priority.
+fn stand_back() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let idle = Command::new("chrt")
+        .args(["--idle", "--pid", "0", &thread])
+        .output();
+    if !idle.is_ok_and(|output| output.status.success()) {
+        // Where not even this is allowed, they only get in the way more.
+        let _ = rustix::process::nice(NICE);
     }
 }
 

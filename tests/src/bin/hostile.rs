@@ -15,8 +15,8 @@ use jobq_tests::hostile::{Attack, Trial, percentile};
 /// while they are not, in turns; and how much memory the server takes.
 ///
 /// "usual" is without hostile peers, "attacked" with them, and "beside" is another server on the same machine
-/// meanwhile: what the attack takes of the machine, and not of the server. Percentiles are the middle ones of the
-/// rounds'.
+/// meanwhile: what the attack takes of the machine, and not of the server. "ratio" compares "attacked" with the longer
+/// of those two. Percentiles are the middle ones of the rounds'.
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Args {
@@ -28,7 +28,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 20)]
     peers: usize,
     /// How many jobs to measure, each time
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = at_least_one)]
     jobs: usize,
     /// How many times to measure, with and without hostile peers in turns
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = at_least_one)]
@@ -96,11 +96,13 @@ async fn measure(program: &Program, attacks: &[Attack], args: &Args) -> Vec<Stri
     for percent in [50, 99] {
         let usual = percentile(&blocks.usual, percent);
         let attacked = percentile(&blocks.attacked, percent);
+        let beside = percentile(&blocks.beside, percent);
+        let ratio = attacked.as_secs_f64() / usual.max(beside).as_secs_f64();
         row.extend([
             format!("{usual:.2?}"),
             format!("{attacked:.2?}"),
-            format!("{:.2?}", percentile(&blocks.beside, percent)),
-            format!("{:.1}", attacked.as_secs_f64() / usual.as_secs_f64()),
+            format!("{beside:.2?}"),
+            format!("{ratio:.1}"),
         ]);
     }
     row.extend([blocks.memory, blocks.memory_bound].map(|bytes| format!("{} MiB", bytes >> 20)));
