@@ -65,8 +65,10 @@ struct Seen {
     /// The runs that were ordered, and of each job the latest.
     fences: BTreeSet<Fence>,
     latest: BTreeMap<u64, Fence>,
+    /// Runs that a worker has named, truly or not, as those that it has from before.
+    claims: BTreeSet<(u64, Fence)>,
     /// Runs whose report was applied.
-    applied: BTreeSet<Fence>,
+    applied: BTreeSet<(u64, Fence)>,
     ended: BTreeMap<u64, Status>,
 }
 
@@ -325,6 +327,7 @@ impl Playing {
         match &message {
             ServerMessage::Watch(watch) => self.known.request(watch.request),
             ServerMessage::Query(query) => self.known.request(query.request),
+            ServerMessage::Holding(holding) => self.seen.claimed(holding),
             _ => {}
         }
         if self.machine.accepts() || self.machine.hears(peer, &message, false) {
@@ -484,15 +487,20 @@ impl Seen {
         );
     }
 
+    fn claimed(&mut self, holding: &Holding) {
+        self.claims.extend(holding.runs.iter().map(|run| (run.id, run.fence)));
+    }
+
     fn settled(&mut self, run: &SettledRun) {
         if run.outcome == SettleOutcome::Applied {
             assert!(
-                self.applied.insert(run.fence),
+                self.applied.insert((run.id, run.fence)),
                 "the run {} was applied twice",
                 run.fence
             );
+            // Of the orders that were out when the server crashed, it knows what their workers say.
             assert!(
-                self.fences.contains(&run.fence),
+                self.fences.contains(&run.fence) || self.claims.contains(&(run.id, run.fence)),
                 "the run {} never was",
                 run.fence
             );
