@@ -488,7 +488,8 @@ impl Seen {
     }
 
     fn claimed(&mut self, holding: &Holding) {
-        self.claims.extend(holding.runs.iter().map(|run| (run.id, run.fence)));
+        self.claims
+            .extend(holding.runs.iter().map(|run| (run.id, run.fence)));
     }
 
     fn settled(&mut self, run: &SettledRun) {

@@ -61,18 +61,26 @@ impl Machine {
         }
     }
 
-    /// Lets in those whose turn it is.
-    pub(super) fn let_in_next(&mut self) {
+    /// Lets in the one whose turn it is; how many names it has.
+    pub(super) fn let_in_next(&mut self) -> usize {
         while let Some(&peer) = self.arrivals.queue.front() {
             let names = self.new_names(peer);
             let at = self.arrivals.next_at();
             if names > 0 && at > self.now.mono {
-                return self.timers.set(at, Timer::Arrivals);
+                self.timers.set(at, Timer::Arrivals);
+                break;
             }
             self.arrivals.queue.pop_front();
             self.arrivals.let_in(self.now.mono, names);
             self.answer_hello_now(peer);
+            if names > 0 {
+                if !self.arrivals.queue.is_empty() {
+                    self.timers.set(self.arrivals.next_at(), Timer::Arrivals);
+                }
+                return names;
+            }
         }
+        0
     }
 
     /// How many names the Hello has that a peer waits for an answer to, if it is a new worker's.

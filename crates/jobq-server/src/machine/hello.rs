@@ -318,17 +318,18 @@ impl Machine {
         }
     }
 
-    /// A session's timer: it may have been silent, or away, for too long.
-    pub(super) fn check_session(&mut self, id: SessionId) {
+    /// A session's timer: it may have been silent, or away, for too long. How many names it had, if it was lost.
+    pub(super) fn check_session(&mut self, id: SessionId) -> usize {
         let now = self.now.mono;
         let Some(session) = self.sessions.find(id) else {
-            return;
+            return 0;
         };
         let due = session.grace.unwrap_or(session.deadline);
         if due > now {
             self.timers.set(due, Timer::Session(id));
-            return;
+            return 0;
         }
+        let names = session.work.as_ref().map_or(0, |work| work.credits.len());
         let (peer, revoked) = (session.peer, session.revoked);
         if let Some(peer) = peer {
             let error = WireError::new(
@@ -344,6 +345,7 @@ impl Machine {
         };
         tracing::warn!(session = id.0, "a session is lost");
         self.end_session(id, end);
+        names
     }
 
     /// A session says that it will not come back.

@@ -19,6 +19,9 @@ const RECORD_AFTER: Duration = Duration::from_millis(100);
 /// How often the calendar is looked at while a job is scheduled by it: the wall clock may have been set.
 const WALL_CHECK: Duration = Duration::from_secs(60);
 
+/// With so many names, workers that come or go are dealt with at a time: what takes a millisecond.
+const NAMES_AT_A_TIME: usize = 1_000;
+
 /// Something with a time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -110,12 +113,17 @@ impl Machine {
         })
     }
 
+    /// Does what is due; where many workers of many names come or go at one moment, only a part of it, so that the rest
+    /// is still due.
     pub(super) fn fire_timers(&mut self) {
-        while let Some(timer) = self.timers.pop(self.now.mono) {
+        let mut names = 0;
+        while names < NAMES_AT_A_TIME
+            && let Some(timer) = self.timers.pop(self.now.mono)
+        {
             match timer {
-                Timer::Session(id) => self.check_session(id),
+                Timer::Session(id) => names += self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
-                Timer::Arrivals => self.let_in_next(),
+                Timer::Arrivals => names += self.let_in_next(),
                 Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }

@@ -412,6 +412,28 @@ fn new_workers_of_many_names_come_in_one_after_the_other_and_keep_nobody_else_wa
 }
 
 #[test]
+fn workers_of_many_names_that_are_lost_at_one_moment_are_dealt_with_one_after_the_other() {
+    let mut world = World::new();
+    let lost: Vec<_> = (0..3)
+        .map(|number| world.new_worker(work_on(1_000, number)))
+        .collect();
+    for worker in &lost {
+        world.silence(worker.peer);
+    }
+    world.now.mono = world.now.mono.plus(2 * jobq_server::Config::default().ttl);
+    for left in [2, 1, 0] {
+        world.take_all_in_one_turn();
+        let open = lost.iter().filter(|worker| world.is_open(worker.peer)).count();
+        assert_eq!(open, left);
+        let is_due = world
+            .machine
+            .poll_timeout()
+            .is_some_and(|at| at <= world.now.mono);
+        assert_eq!(is_due, left > 0, "with {left} left");
+    }
+}
+
+#[test]
 fn runs_are_about_to_be_taken_when_their_worker_was_silent_and_not_when_it_was_heard() {
     let mut world = World::new();
     let worker = world.worker(&[("a", 1)]);
