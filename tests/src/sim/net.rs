@@ -107,6 +107,10 @@ impl<M> Pipe<M> {
         Some(parcel)
     }
 
+    fn is_quiet(&self, now: At) -> bool {
+        self.parcels.is_empty() && (self.lost || self.stalled <= now)
+    }
+
     /// Keeps the first so many parcels.
     fn truncate(&mut self, keep: usize) {
         self.parcels.truncate(keep);
@@ -159,6 +163,9 @@ impl Ctx {
         conn.life = listening;
         conn.server_open = listening.is_some();
         if listening.is_none() {
+            if conn.down.lost {
+                self.net.conns.remove(&id); // Nor does one come if the connection was cut meanwhile.
+            }
             self.end_down(id);
             return false;
         }
@@ -294,6 +301,19 @@ impl Ctx {
             conn.admitted = true;
             self.after(0, Event::Up(id));
         }
+    }
+
+    /// A connection on which something is under way, or would be held up. What a client gave up long ago may arrive as long
+    /// as a connection stalls.
+    pub(super) fn busy_conn(&self) -> Option<(ConnId, &Conn)> {
+        let quiet = |conn: &Conn| {
+            let up = !conn.server_open || conn.up.is_quiet(self.now);
+            let down = !conn.peer_open || conn.down.is_quiet(self.now);
+            let made = conn.life.is_some() || !conn.peer_open;
+            made && up && down
+        };
+        let mut conns = self.net.conns.iter();
+        conns.find(|(_, conn)| !quiet(conn)).map(|(id, conn)| (*id, conn))
     }
 
     /// Bytes that are queued for a peer.

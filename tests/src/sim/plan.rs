@@ -16,6 +16,9 @@ use crate::Chance;
 /// The names that jobs have.
 pub(super) const NAMES: [&str; 4] = ["mail", "resize", "index", "bill"];
 
+/// The longest that a handler takes when nothing goes wrong any more.
+pub(super) const HANDLER_WHEN_CALM: At = 20 * MILLI;
+
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
@@ -169,6 +172,13 @@ impl Plan {
     pub(super) fn only_disks_fail(&self) -> bool {
         let of_disks = [Fault::DiskShort, Fault::DiskFull, Fault::SlowDisk];
         self.faults.iter().all(|fault| of_disks.contains(fault))
+    }
+
+    /// How long a job may take by itself once nothing goes wrong any more: its record is read, its order and its report
+    /// travel, its handler runs, and its end gets to the disk behind another batch.
+    pub(super) fn longest_run(&self) -> At {
+        let rounds = 6 * (self.round.1 + 2 * MILLI);
+        self.read.1 + 3 * self.latency.1 + HANDLER_WHEN_CALM + 2 * self.sync.1 + rounds
     }
 
     pub(super) fn draw(chance: &mut Chance) -> Self {

@@ -11,7 +11,7 @@ use jobq_worker::sans_io::{Command, Config, End, Machine, NameLimit, Start};
 
 use super::agenda::{Alarm, At, Event, MILLI, PeerIx, SECOND};
 use super::ctx::{Ctx, trace};
-use super::plan::{NAMES, Span};
+use super::plan::{HANDLER_WHEN_CALM, NAMES, Span};
 use super::session::{Said, Session, micros};
 
 /// Bytes of params that a worker wants to hold, as a rule.
@@ -206,7 +206,7 @@ impl Worker {
         ctx.judge();
         let quiet = ctx.calm || self.is_good;
         let mut takes = if quiet {
-            ctx.draw(Span(0, 20 * MILLI))
+            ctx.draw(Span(0, HANDLER_WHEN_CALM))
         } else {
             ctx.draw(ctx.plan.handling)
         };

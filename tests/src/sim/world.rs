@@ -19,7 +19,8 @@ use super::worker::Worker;
 use crate::Chance;
 
 /// Everything has to be worked off so soon after nothing goes wrong any more: the longest wait that a job may ask for,
-/// the time-to-live of a session, and the longest handler, several times over.
+/// the time-to-live of a session, and the longest handler, several times over. That is for what jobs wait for beside each
+/// other; all that there are may have to be run one after the other, too.
 const DRAINS_WITHIN: At = 600 * SECOND;
 
 /// A world in which more happens never comes to rest.
@@ -259,7 +260,9 @@ impl World {
         let mut worker = Worker::new(ctx, self.last, 1, true);
         ctx.nudge(&mut worker.alarm, self.last);
         self.peers.push(Peer::Worker(Box::new(worker)));
-        self.enter(Phase::Draining(self.ctx.now + DRAINS_WITHIN));
+        let jobs = self.ctx.model.unfinished_jobs() as u64;
+        let within = DRAINS_WITHIN + jobs * self.ctx.plan.longest_run();
+        self.enter(Phase::Draining(self.ctx.now + within));
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -334,8 +337,9 @@ impl World {
         let unfinished = self.ctx.model.unfinished();
         let footprint = self.server.life.as_ref().map(|life| life.machine.footprint());
         self.ctx.fail(format!(
-            "nothing has gone wrong for {} s, and it is not so that {what}; job {unfinished:?} has not ended; {footprint:?}",
-            DRAINS_WITHIN / SECOND
+            "nothing has gone wrong for {} s, and it is not so that {what}; job {unfinished:?} has not ended; {footprint:?}; {:?}",
+            self.ctx.now.saturating_sub(self.ctx.plan.lasts) / SECOND,
+            self.ctx.busy_conn(),
         ));
     }
 
@@ -344,7 +348,8 @@ impl World {
             Peer::Client(client) => client.is_idle(),
             _ => true,
         };
-        self.server.life.is_some()
+        self.server.life.as_ref().is_some_and(|life| life.is_quiet())
+            && self.ctx.busy_conn().is_none()
             && self.ctx.model.is_at_rest()
             && self.ctx.model.unfinished().is_none()
             && self.peers.iter().all(idle)

@@ -30,6 +30,11 @@ impl Model {
         self.jobs.iter().find(open).map(|(id, _)| *id)
     }
 
+    /// How many there are of these.
+    pub(in crate::sim) fn unfinished_jobs(&self) -> usize {
+        self.jobs.values().filter(|job| job.ended.is_none()).count()
+    }
+
     /// How many jobs there were, and how many runs.
     pub(in crate::sim) fn size(&self) -> (usize, usize) {
         (self.jobs.len(), self.ordered.len())

@@ -116,6 +116,14 @@ impl Life {
         Ok(())
     }
 
+    /// Whether nothing has arrived that is not dealt with, and nothing is asked of the store.
+    pub(in crate::sim) fn is_quiet(&self) -> bool {
+        let footprint = self.machine.footprint();
+        let arrived = !self.router.is_empty() || !self.inbox.is_empty() || self.store.has_news();
+        let asked = !self.reads.is_empty() || !self.answered.is_empty() || footprint.reads > 0;
+        !arrived && !asked && footprint.effects == 0 && self.batches_out == 0
+    }
+
     fn no_records_read(&self) -> bool {
         self.answered.is_empty()
             && !self
