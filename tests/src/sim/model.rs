@@ -4,6 +4,7 @@
 //! got there. From that alone it knows what has to be so, and says what is not. It keeps what clients were acknowledged,
 //! which runs were handed out under which fences, what was reported on them, and why each of them may have ended.
 
+mod absence;
 mod batches;
 mod ends;
 mod hearing;
@@ -76,6 +77,14 @@ pub(super) struct Model {
     round_orders: Vec<(Fence, u64, bool)>,
     /// Runs that were handed out beyond a cap's own numbers: they were there at a start.
     resumed_runs: BTreeSet<Fence>,
+    /// Sessions from before the start that may have runs of which nothing is known.
+    absent: BTreeMap<u64, absence::Absent>,
+    /// Jobs that waited at the start, and may be held back for those.
+    waited_at_start: BTreeSet<u64>,
+    /// When the server looked last at what is due.
+    timers_at: At,
+    /// The last batch that was handed to the store.
+    last_batch: u64,
     /// Nothing changes any more, and what the server counts is compared with what there is.
     judges_stats: bool,
     pub(super) stats_judged: u64,
@@ -235,6 +244,10 @@ impl Model {
             forged: BTreeMap::new(),
             round_orders: Vec::new(),
             resumed_runs: BTreeSet::new(),
+            absent: BTreeMap::new(),
+            waited_at_start: BTreeSet::new(),
+            timers_at: 0,
+            last_batch: 0,
             judges_stats: false,
             stats_judged: 0,
         }
@@ -333,6 +346,15 @@ impl Model {
             self.wrong(format!("job {} is live at the start, and should not be", job.id));
         }
         self.resumed_runs = self.live.clone();
+        self.await_sessions(recovered);
+        // What survived the crash is in line with all the others.
+        self.in_line = live
+            .iter()
+            .filter(|job| job.lease.is_none() && !job.cancelling)
+            .map(|job| job.id.0)
+            .filter(|id| self.jobs.get(id).is_some_and(|job| job.wait.is_none()))
+            .collect();
+        self.waited_at_start = self.in_line.clone();
     }
 
     /// The server's process is gone, with all its connections. What it had not on disk has not happened.

@@ -28,6 +28,7 @@ impl Model {
                 Change::Requeued(back) => self.requeues(batch.number, back, &mut endings),
                 Change::Leased(leased) => self.is_leased(leased),
                 Change::SessionClosed { id } => {
+                    self.absent_is_over(id.0, false);
                     if let Some(session) = self.sessions.get_mut(&id.0) {
                         session.closed = true;
                         endings.push(Ending::Session(id.0));
@@ -37,6 +38,7 @@ impl Model {
             }
         }
         self.out.insert(batch.number, endings);
+        self.last_batch = batch.number;
         self.handed.insert(batch.number, self.now);
     }
 
@@ -294,6 +296,7 @@ impl Model {
                     }
                 }
                 Change::SessionClosed { id } => {
+                    self.absent_is_over(id.0, true);
                     if let Some(session) = self.sessions.get_mut(&id.0) {
                         session.gone_for_good = true;
                     }
@@ -490,6 +493,7 @@ impl Model {
                 self.in_line.insert(id);
             }
         }
+        self.waited_at_start.remove(&id);
     }
 
     /// The shortest wait after a job's attempt has failed.

@@ -32,6 +32,9 @@ impl Model {
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
             session.heard = now;
         }
+        if let Some(session) = session {
+            self.absent_is_heard(session);
+        }
         match message {
             M::Request(request) => {
                 for job in &request.jobs {
@@ -138,11 +141,12 @@ impl Model {
         let Some(state) = self.conns.get(&conn) else {
             return;
         };
-        let (Some(session), starts) = (state.session, self.starts) else {
+        let (Some(session), resumed, starts) = (state.session, state.resumed, self.starts) else {
             return;
         };
+        self.absent_says_holding(session, holding);
         let named: BTreeSet<_> = holding.runs.iter().map(|run| run.fence).collect();
-        for run in holding.runs.iter().filter(|_| state.resumed) {
+        for run in holding.runs.iter().filter(|_| resumed) {
             let known = self.runs.get_mut(&run.fence).filter(|known| known.id == run.id);
             if let Some(known) = known.filter(|known| known.session != session && known.ordered < self.begun)
             {
@@ -185,14 +189,16 @@ impl Model {
 
     fn conn_ends(&mut self, conn: ConnId) {
         let now = self.now;
-        let session = self.conns.remove(&conn).and_then(|state| state.session);
-        if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session))
+        let id = self.conns.remove(&conn).and_then(|state| state.session);
+        if let Some(id) = id
+            && let Some(session) = self.sessions.get_mut(&id)
             && session.conn == Some(conn)
         {
             session.conn = None;
             session.gone = Some(now);
             let names = session.work.names.iter().map(|name| name.name.clone()).collect();
             self.orders_may_be_lost(names);
+            self.absent_changes_conn(id);
         }
         let requests: Vec<u64> = self
             .requests
@@ -268,6 +274,8 @@ impl Model {
         state.session = Some(welcome.session);
         state.resumed = welcome.resumed;
         let Some(work) = state.work.clone() else { return };
+        self.absent_is_heard(welcome.session);
+        self.absent_changes_conn(welcome.session);
         match self.sessions.get_mut(&welcome.session) {
             Some(session) => {
                 session.work = work;

@@ -6,7 +6,7 @@ use jobq_proto::NewJob;
 use jobq_proto::message::OrderedJob;
 
 use super::{Model, Run};
-use crate::sim::agenda::{At, ConnId, MILLI, SECOND};
+use crate::sim::agenda::{At, ConnId, MILLI};
 
 impl Model {
     /// A round of the server's loop begins, by the true calendar.
@@ -27,23 +27,23 @@ impl Model {
         }
     }
 
-    /// A round ends. What waits now, and might have been handed out, stands in line for certain.
-    pub(in crate::sim) fn round_ends(&mut self, now: At, quiet: bool) {
+    /// A round ends. What waits now, and might have been handed out, stands in line for certain. `quiet`: no records are
+    /// being read. `idle`: no job's state is being asked for, and all that the store has told is handled.
+    pub(in crate::sim) fn round_ends(&mut self, now: At, quiet: bool, idle: bool) {
         self.now = now;
         self.judge_order();
-        let ttl = At::try_from(self.config.ttl.as_micros()).unwrap_or(At::MAX / 2);
-        // While an earlier batch is not on disk, later ends may not have been handed to the store yet.
-        let known_until = self.handed.values().next().copied().unwrap_or(now);
-        // Before that, jobs may be held back for workers that were there before the start.
-        let settled = self.starts == 1 || known_until >= self.begun + ttl + 2 * SECOND;
+        self.await_no_longer(idle);
         if !quiet {
             return;
         }
+        let held_back = self.names_held_back();
+        // While an earlier batch is not on disk, later ends may not have been handed to the store yet.
+        let known_until = self.handed.values().next().copied().unwrap_or(now);
         for id in &self.in_line {
             if let Some(job) = self.jobs.get_mut(id) {
-                let doubtful = known_until < job.doubtful_until;
-                let sure = job.plain && !job.cancel_asked && job.charges == 0 && !doubtful;
-                job.strict |= sure && (settled || job.last.is_none());
+                let doubtful = known_until < job.doubtful_until
+                    || (self.waited_at_start.contains(id) && held_back.contains(&job.name));
+                job.strict |= job.plain && !job.cancel_asked && job.charges == 0 && !doubtful;
             }
         }
     }

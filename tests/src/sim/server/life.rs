@@ -74,6 +74,7 @@ impl Life {
     pub(super) fn round(&mut self, ctx: &mut Ctx, disk: &mut Disk, now: Now) -> Result<(), Ending> {
         if std::mem::take(&mut self.suspended) > PAUSE {
             ctx.tally.count("suspends noticed");
+            ctx.model.server_pauses(ctx.now);
             self.machine.handle_pause(now);
         }
         if self.sync_failed {
@@ -111,7 +112,8 @@ impl Life {
             self.take_store_event(now);
             self.carry_out(ctx, disk, now)?;
         }
-        ctx.model.round_ends(ctx.now, self.no_records_read());
+        ctx.model
+            .round_ends(ctx.now, self.no_records_read(), self.is_idle());
         ctx.judge();
         Ok(())
     }
@@ -130,6 +132,12 @@ impl Life {
                 .reads
                 .values()
                 .any(|reading| matches!(reading.read, Read::Records(_)))
+    }
+
+    /// Whether all that the store has told is handled, and it is asked for no job's state.
+    fn is_idle(&self) -> bool {
+        let asks = |reading: &Reading| matches!(reading.read, Read::States { .. });
+        !self.store.has_news() && self.answered.is_empty() && !self.reads.values().any(asks)
     }
 
     fn take_store_event(&mut self, now: Now) {
@@ -156,13 +164,17 @@ impl Life {
 
     /// Something may be due; but first everything that has arrived before is handled.
     fn timeouts(&mut self, ctx: &mut Ctx, now: Now) -> Result<(), Ending> {
-        let due = self.machine.poll_timeout().filter(|due| *due <= now.mono);
-        let Some(due) = due.filter(|_| self.accepts()) else {
+        if !self.accepts() {
+            return Ok(());
+        }
+        let Some(due) = self.machine.poll_timeout().filter(|due| *due <= now.mono) else {
+            ctx.model.timers_fired(ctx.now);
             return Ok(());
         };
         let late = now.mono.since(due);
         if late > Duration::from_micros(PAUSE) {
             ctx.tally.count("timers that were very late");
+            ctx.model.server_pauses(ctx.now);
             self.machine.handle_pause(now);
         }
         for _ in 0..ROUNDS_BEFORE_TIMERS {
@@ -176,6 +188,7 @@ impl Life {
             self.inbox.append(&mut self.router);
         }
         ctx.may_be_killed()?;
+        ctx.model.timers_fired(ctx.now);
         self.machine.handle_timeout(now);
         Ok(())
     }
