@@ -13,8 +13,9 @@ use super::steps::LONG;
 use crate::router::{Closed, PeerId, PeerInfo, RouterEvent};
 
 /// Not much more than this is taken at once, by its cost: what comes meanwhile from others has its turn soon. It is what
-/// a server deals with in some tenths of a millisecond, and half a Request of a thousand jobs.
-const TAKE: u64 = 128 * 1024;
+/// a server deals with in some tenths of a millisecond, as a Request of a thousand jobs. With less, the batches of changes
+/// that go to the disk together are smaller, and there are more of them.
+const TAKE: u64 = 256 * 1024;
 
 /// What the beginning and the end of a connection cost, as messages do.
 const EVENT: u64 = 1024;
