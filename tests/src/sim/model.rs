@@ -85,6 +85,8 @@ pub(super) struct Model {
     timers_at: At,
     /// The last batch that was handed to the store.
     last_batch: u64,
+    /// When a batch became durable last.
+    stored_at: At,
     /// Nothing changes any more, and what the server counts is compared with what there is.
     judges_stats: bool,
     pub(super) stats_judged: u64,
@@ -248,6 +250,7 @@ impl Model {
             waited_at_start: BTreeSet::new(),
             timers_at: 0,
             last_batch: 0,
+            stored_at: 0,
             judges_stats: false,
             stats_judged: 0,
         }

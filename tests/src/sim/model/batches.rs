@@ -310,6 +310,7 @@ impl Model {
         }
         self.out.remove(&batch.number);
         self.handed.remove(&batch.number);
+        self.stored_at = self.now;
     }
 
     fn inserted(&mut self, record: &JobRecord) {

@@ -71,7 +71,9 @@ impl Model {
 
     /// The server has said how many jobs there are.
     pub(super) fn says_stats(&mut self, stats: &Stats) {
-        if !self.judges_stats || !self.is_at_rest() {
+        // What has just become durable may be on its way to a worker, behind a read of its record.
+        let may_change = self.now < self.stored_at + 2 * SECOND;
+        if !self.judges_stats || !self.is_at_rest() || may_change {
             return;
         }
         self.stats_judged += 1;
