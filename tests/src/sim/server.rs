@@ -183,6 +183,7 @@ impl Server {
         };
         ctx.listening = Some(number);
         ctx.model.server_started(ctx.now, &recovered, &live, &self.config);
+        ctx.model.looks_at_calendar(ctx.now, self.wall(ctx.now));
         life.ring(ctx, ctx.now + loading);
         self.life = Some(Box::new(life));
     }

@@ -11,12 +11,18 @@ use crate::sim::agenda::{At, ConnId, MILLI};
 impl Model {
     /// A round of the server's loop begins, by the true calendar.
     pub(in crate::sim) fn round_begins(&mut self, now: At, wall: i64, reading: bool) {
-        self.now = now;
-        self.wall = wall;
         self.reading = reading;
         for session in self.sessions.values_mut() {
             session.asks_for_less = false;
         }
+        self.looks_at_calendar(now, wall);
+    }
+
+    /// The server looks what time it is, by the true calendar: as it starts, and in each round. A time that has come stays
+    /// so, whatever becomes of the calendar.
+    pub(in crate::sim) fn looks_at_calendar(&mut self, now: At, wall: i64) {
+        self.now = now;
+        self.wall = wall;
         let starts = self.starts;
         for id in &self.timed {
             let Some(wait) = self.jobs.get_mut(id).and_then(|job| job.wait.as_mut()) else {
