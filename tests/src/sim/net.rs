@@ -309,7 +309,8 @@ impl Ctx {
         let quiet = |conn: &Conn| {
             let up = !conn.server_open || conn.up.is_quiet(self.now);
             let down = !conn.peer_open || conn.down.is_quiet(self.now);
-            let made = conn.life.is_some() || !conn.peer_open;
+            // One that was cut before the server took it never will be.
+            let made = conn.life.is_some() || !conn.peer_open || conn.down.lost;
             made && up && down
         };
         let mut conns = self.net.conns.iter();
