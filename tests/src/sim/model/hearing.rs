@@ -23,6 +23,10 @@ impl Model {
                 ..ConnState::default()
             };
             self.conns.insert(conn, state);
+            // It lives from now on, and not only when it is told; or somebody has guessed its number.
+            if let Some(resume) = &hello.resume {
+                self.absent_is_heard(resume.session);
+            }
             return;
         }
         let Some(state) = self.conns.get(&conn) else {
@@ -268,14 +272,15 @@ impl Model {
 
     fn says_welcome(&mut self, conn: ConnId, welcome: &Welcome) {
         let now = self.now;
+        // Its session lives on also if its connection has ended meanwhile.
+        self.absent_is_heard(welcome.session);
+        self.absent_changes_conn(welcome.session);
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };
         state.session = Some(welcome.session);
         state.resumed = welcome.resumed;
         let Some(work) = state.work.clone() else { return };
-        self.absent_is_heard(welcome.session);
-        self.absent_changes_conn(welcome.session);
         match self.sessions.get_mut(&welcome.session) {
             Some(session) => {
                 session.work = work;
