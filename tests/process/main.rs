@@ -5,6 +5,7 @@
 
 mod access;
 mod backing_up;
+mod benching;
 mod certifying;
 mod checking;
 mod commands;

@@ -1,4 +1,4 @@
-//! The commands that show what jobq does, is and can: `demo`, `bench`, `show`, `stats`, `completions` and `man`.
+//! The commands that show what jobq does, is and can: `demo`, `show`, `stats`, `completions` and `man`.
 
 use serde_json::Value;
 
@@ -44,59 +44,6 @@ async fn the_demo_ends_with_a_table_of_what_became_of_its_jobs() {
         reason.is_some_and(|line| line.trim_end().ends_with(" 4")),
         "{said}"
     );
-}
-
-/// What each line of the bench says.
-const FIELDS: [&str; 10] = [
-    "scenario",
-    "jobs",
-    "seconds",
-    "jobs_per_s",
-    "p50_us",
-    "p99_us",
-    "fdatasync_us",
-    "server_rss_bytes",
-    "server_cpu_seconds",
-    "client_cpu_seconds",
-];
-
-#[tokio::test]
-async fn the_bench_measures_every_scenario_and_says_all_it_should() {
-    let directory = directory();
-    let bench = [
-        "bench",
-        "all",
-        "--jobs",
-        "200",
-        "--batch",
-        "20",
-        "--concurrency",
-        "50",
-    ];
-    let bench = bench
-        .into_iter()
-        .chain(["--json", "--dir", text(directory.path())]);
-    let said = program().run(bench).await.success();
-    let lines: Vec<Value> = said
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect();
-    let scenarios: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line["scenario"].as_str())
-        .collect();
-    assert_eq!(scenarios, ["submit", "drain", "flow", "latency"]);
-    for line in &lines {
-        for field in FIELDS {
-            assert!(line.get(field).is_some(), "{field} is missing: {line}");
-        }
-        assert_eq!(line["jobs"], 200, "{line}");
-        assert!(line["jobs_per_s"].as_u64() > Some(0), "{line}");
-    }
-    let left = std::fs::read_dir(directory.path())
-        .expect("it can be read")
-        .count();
-    assert_eq!(left, 0, "the stores are deleted");
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
 //! `jobq bench`: how many jobs this machine takes and runs a second, with every promise kept.
 //!
 //! The server is a process of its own on a fresh store; clients and workers are in this one, and use the libraries
-//! as any program would. [`scenario`] and [`latency`] drive them ([`submitting`], [`working`]), [`verify`] compares
+//! as any program would. Each [`scenario`] drives them ([`setup`], [`submitting`], [`working`]), [`verify`] compares
 //! what they counted with what the server and its store did, and [`report`] prints the figures.
 
+mod cost;
 mod disk;
-mod latency;
+mod help;
+mod jobs;
+mod pace;
 mod report;
 mod scenario;
 mod server;
+mod setting;
+mod setup;
 mod submitting;
 mod timing;
 mod usage;
@@ -17,7 +22,7 @@ mod working;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 
 use crate::cli::Global;
@@ -27,13 +32,17 @@ use crate::signals::Signals;
 use crate::values::number;
 
 use self::report::Report;
-use self::scenario::Setting;
+use self::scenario::{backlog, latency, throughput};
+use self::setting::Setting;
 
 /// Jobs of a scenario that measures throughput, unless told otherwise.
 const JOBS: u64 = 500_000;
 
 /// Jobs of the scenario that measures latency, unless told otherwise.
 const LATENCY_JOBS: u64 = 2_000;
+
+/// Jobs that stand in the queue of the scenario with a long one, unless told otherwise.
+const BACKLOG_JOBS: u64 = 1_000_000;
 
 /// Most jobs of a run: each takes a bit here, and about 300 bytes on disk.
 const MAX_JOBS: u64 = 1_000_000_000;
@@ -53,9 +62,12 @@ const MAX_CONCURRENCY: u32 = jobq_worker::MAX_HELD as u32;
 /// Most jobs in a batch.
 const MAX_BATCH: u64 = 100_000;
 
+/// Most jobs a second that may be asked for.
+const MAX_RATE: u64 = 10_000_000;
+
 /// The flags of `jobq bench`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = FIGURES)]
+#[command(after_long_help = help::FIGURES)]
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_enum, default_value_t = Which::All, value_name = "SCENARIO")]
@@ -83,6 +95,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     #[arg(value_parser = number::<u64>(1..=MAX_BATCH))]
     batch: u64,
+    /// How many jobs of each client may be without their acknowledgement [default: what the library holds]
+    ///
+    /// With --batch 1 and --outstanding 1 a client submits one job at a time, and waits for each.
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_BATCH))]
+    outstanding: Option<u64>,
+    /// How many jobs come a second in submit and flow, over all clients [default: as many as are taken]
+    ///
+    /// They come whatever became of those before them: each millisecond what is due by then, in batches of --batch at
+    /// most, and their times count from that millisecond.
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_RATE))]
+    rate: Option<u64>,
     /// Where to put the stores, which are deleted afterwards [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -104,34 +127,9 @@ enum Which {
     Flow,
     /// One job at a time on an idle server
     Latency,
+    /// Memory, room and speed with a long queue standing
+    Backlog,
 }
-
-const FIGURES: &str = "\
-What is measured:
-  Each scenario has a server of its own (`jobq serve`, a process of its own) on a fresh store, and clients and
-  workers in this process, over loopback TCP. A job's params are one CBOR byte string, and its handler does
-  nothing. Afterwards the jobs counted here, by the server and in the store have to agree, or the run fails.
-
-  speed         jobs in the time from the first job handed to a client (submit, flow), or from the start of the
-                workers (drain), until the last job is acknowledged (submit) or all are settled (drain, flow)
-  acknowledged  from handing a batch to the client until the program has its receipts; the batch waits its turn
-                behind those before it
-  started       from handing a job to the client until its handler is called; where more is submitted than is
-                worked off, most of it is waiting in line
-  settled       from the call of a job's handler until a client that watches the job is told of its end, which is
-                on disk then; one job in a few hundred is watched
-  result        from handing a job to the client until it has the job's result
-  fdatasync     4 KiB appended to a file in the same directory and synced, 200 times, the median
-  server        CPU time, and memory at the end, of the server's process
-  client        CPU time of this process, in which clients and workers are
-
-With --json: p50_us and p99_us are those of `acknowledged` in submit and latency, of `settled` in drain and of
-`started` in flow; further ones have their names in front. Times in microseconds have names that end in _us.
-
-Examples:
-  jobq bench
-  jobq bench drain --jobs 2000000 --workers 4
-  jobq bench --json | jq -r '[.scenario, .jobs_per_s] | @tsv'";
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let mut signals = Signals::new()?;
@@ -143,17 +141,19 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 async fn measure(args: &Args, global: &Global) -> anyhow::Result<()> {
+    args.check()?;
     let scenarios = match args.scenario {
-        Which::All => &[Which::Submit, Which::Drain, Which::Flow, Which::Latency][..],
+        Which::All => Which::EACH,
         ref one => std::slice::from_ref(one),
     };
     for (place, &which) in scenarios.iter().enumerate() {
         let setting = args.setting(which, global);
         let report = match which {
-            Which::Submit => scenario::submit(&setting).await,
-            Which::Drain => scenario::drain(&setting).await,
+            Which::Submit => throughput::submit(&setting).await,
+            Which::Drain => throughput::drain(&setting).await,
             Which::Latency => latency::latency(&setting).await,
-            Which::Flow | Which::All => scenario::flow(&setting).await,
+            Which::Backlog => backlog::backlog(&setting).await,
+            Which::Flow | Which::All => throughput::flow(&setting).await,
         };
         let report = report.with_context(|| format!("the scenario {} failed", which.name()))?;
         print(&report, args.json, place > 0)?;
@@ -175,20 +175,27 @@ fn print(report: &Report, json: bool, apart: bool) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// # Errors
+    /// A flag says nothing about the scenario.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.rate.is_some() && self.scenario != Which::All && !self.scenario.has_rate() {
+            let name = self.scenario.name();
+            return Err(Exit::Usage.because(anyhow!("--rate is for submit and flow, and not for {name}")));
+        }
+        Ok(())
+    }
+
     fn setting(&self, which: Which, global: &Global) -> Setting {
-        let jobs = if which == Which::Latency {
-            LATENCY_JOBS
-        } else {
-            JOBS
-        };
         Setting {
             scenario: which.name(),
-            jobs: self.jobs.unwrap_or(jobs),
+            jobs: self.jobs.unwrap_or_else(|| which.jobs()),
             payload: self.payload as usize,
             clients: self.clients,
             workers: self.workers,
             concurrency: self.concurrency,
             batch: self.batch as usize,
+            outstanding: self.outstanding.map(|jobs| jobs as usize),
+            rate: self.rate.filter(|_| which.has_rate()),
             dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
             log: global.log.clone(),
         }
@@ -196,6 +203,15 @@ impl Args {
 }
 
 impl Which {
+    /// Those that [`Which::All`] stands for.
+    const EACH: &[Self] = &[
+        Self::Submit,
+        Self::Drain,
+        Self::Flow,
+        Self::Latency,
+        Self::Backlog,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -203,6 +219,21 @@ impl Which {
             Self::Drain => "drain",
             Self::Flow => "flow",
             Self::Latency => "latency",
+            Self::Backlog => "backlog",
         }
+    }
+
+    /// How many jobs it has unless told otherwise.
+    fn jobs(self) -> u64 {
+        match self {
+            Self::All | Self::Submit | Self::Drain | Self::Flow => JOBS,
+            Self::Latency => LATENCY_JOBS,
+            Self::Backlog => BACKLOG_JOBS,
+        }
+    }
+
+    /// Whether jobs may come at a rate.
+    fn has_rate(self) -> bool {
+        matches!(self, Self::Submit | Self::Flow)
     }
 }

@@ -6,33 +6,52 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::scenario::Setting;
-use super::server::Memory;
+use super::cost::Cost;
+use super::setting::Setting;
 use super::timing::Timing;
+use super::usage::Memory;
 
 /// Below this a sync cannot have reached a disk.
 const IN_MEMORY: Duration = Duration::from_micros(5);
 
-/// What was measured.
+/// A scenario and its figures.
 pub(super) struct Report {
     pub(super) setting: Setting,
     /// From the start of the server's process until it listened.
     pub(super) start: Duration,
     pub(super) fdatasync: Duration,
+    pub(super) measured: Measured,
+}
+
+/// What was measured.
+pub(super) struct Measured {
+    /// What the jobs cost whose speed is the scenario's.
     pub(super) cost: Cost,
     /// At least one; the first is the scenario's own.
     pub(super) timings: Vec<(Label, Arc<Timing>)>,
+    /// Whether times are compared with that of a sync, which they can be where jobs come one by one.
+    pub(super) in_syncs: bool,
+    /// What the scenario alone measures.
+    pub(super) lines: Vec<Line>,
 }
 
-/// What it took.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cost {
-    pub(super) time: Duration,
-    pub(super) client_cpu: Duration,
-    /// None where the system does not tell.
-    pub(super) server_cpu: Option<Duration>,
-    /// None where the system does not tell.
-    pub(super) memory: Option<Memory>,
+/// Figures that belong together: a line for people, and values by key for programs. Keys end with their unit.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) what: &'static str,
+    pub(super) text: String,
+    pub(super) values: Vec<(&'static str, Value)>,
+}
+
+impl Measured {
+    pub(super) fn new(cost: Cost, timings: Vec<(Label, Arc<Timing>)>) -> Self {
+        Self {
+            cost,
+            timings,
+            in_syncs: false,
+            lines: Vec::new(),
+        }
+    }
 }
 
 /// What a time is about.
@@ -69,9 +88,9 @@ impl Report {
             setting,
             start,
             fdatasync,
-            cost,
-            timings,
+            measured,
         } = self;
+        let cost = &measured.cost;
         let mut object = Map::new();
         let mut put = |key: &str, value: Value| {
             object.insert(key.to_owned(), value);
@@ -79,82 +98,134 @@ impl Report {
         put("scenario", json!(setting.scenario));
         put("jobs", json!(setting.jobs));
         put("seconds", json!(cost.time.as_secs_f64()));
-        put("jobs_per_s", json!(self.jobs_per_second().round() as u64));
-        if let Some((_, timing)) = timings.first() {
+        put("jobs_per_s", json!(cost.jobs_per_second().round() as u64));
+        if let Some((_, timing)) = measured.timings.first() {
             put("p50_us", json!(timing.p50()));
             put("p99_us", json!(timing.p99()));
         }
-        for (label, timing) in timings {
-            put(&format!("{}_p50_us", label.key()), json!(timing.p50()));
-            put(&format!("{}_p99_us", label.key()), json!(timing.p99()));
+        for (label, timing) in &measured.timings {
+            let (key, p50, p99) = (label.key(), timing.p50(), timing.p99());
+            put(&format!("{key}_p50_us"), json!(p50));
+            put(&format!("{key}_p99_us"), json!(p99));
+            if measured.in_syncs {
+                put(&format!("{key}_p50_fdatasyncs"), json!(self.syncs(p50)));
+                put(&format!("{key}_p99_fdatasyncs"), json!(self.syncs(p99)));
+                put(&format!("{key}_p99_per_p50"), json!(ratio(p99, p50)));
+            }
+        }
+        for (key, value) in measured.lines.iter().flat_map(|line| &line.values) {
+            put(key, value.clone());
         }
         put("fdatasync_us", json!(micros(*fdatasync)));
+        let memory = cost.memory;
+        put("server_rss_bytes", json!(memory.map(|memory| memory.resident)));
         put(
-            "server_rss_bytes",
-            json!(cost.memory.map(|memory| memory.resident)),
+            "server_rss_anon_bytes",
+            json!(memory.map(|memory| memory.anonymous)),
         );
-        put(
-            "server_peak_rss_bytes",
-            json!(cost.memory.map(|memory| memory.peak)),
-        );
+        put("server_peak_rss_bytes", json!(memory.map(|memory| memory.peak)));
         put(
             "server_cpu_seconds",
             json!(cost.server_cpu.map(|cpu| cpu.as_secs_f64())),
         );
+        put("server_cpu_us_per_job", json!(cost.server_cpu_per_job()));
         put("client_cpu_seconds", json!(cost.client_cpu.as_secs_f64()));
+        put("client_cpu_us_per_job", json!(cost.client_cpu_per_job()));
         put("server_start_us", json!(micros(*start)));
         put("payload", json!(setting.payload));
         put("clients", json!(setting.clients));
         put("workers", json!(setting.workers));
         put("concurrency", json!(setting.concurrency));
         put("batch", json!(setting.batch));
+        put("outstanding", json!(setting.outstanding));
+        put("rate", json!(setting.rate));
         Value::Object(object)
     }
 
-    fn jobs_per_second(&self) -> f64 {
-        self.setting.jobs as f64 / self.cost.time.as_secs_f64().max(f64::MIN_POSITIVE)
+    /// What a time is in syncs, where there is a disk.
+    fn syncs(&self, micros: u64) -> Option<f64> {
+        let sync = self.fdatasync.as_secs_f64() * 1e6;
+        (self.fdatasync >= IN_MEMORY).then(|| micros as f64 / sync)
     }
 
-    fn per_job(&self, cpu: Duration) -> f64 {
-        cpu.as_secs_f64() * 1e6 / self.setting.jobs as f64
-    }
-
-    /// What a time is in syncs; told where jobs come one by one, and where there is a disk.
-    fn ratio(&self, micros: u64) -> String {
-        if self.setting.batch > 1 || self.setting.scenario != "latency" || self.fdatasync < IN_MEMORY {
-            return String::new();
+    /// What is said of a time beside it.
+    fn comparison(&self, p50: u64, p99: u64) -> String {
+        match (self.measured.in_syncs, self.syncs(p50), self.syncs(p99)) {
+            (true, Some(median), Some(most)) => format!(
+                "   {median:.2} and {most:.2} x fdatasync, p99 = {:.1} x p50",
+                ratio(p99, p50)
+            ),
+            _ => String::new(),
         }
-        format!(
-            "   p50 = {:.1} x fdatasync",
-            micros as f64 / (self.fdatasync.as_secs_f64() * 1e6)
+    }
+
+    fn head(&self) -> String {
+        let setting = &self.setting;
+        let mut head = format!(
+            "{}: {} jobs of {} bytes; clients {}, batch {}",
+            setting.scenario,
+            grouped(setting.jobs),
+            grouped(setting.payload as u64),
+            setting.clients,
+            setting.batch,
+        );
+        if let Some(outstanding) = setting.outstanding {
+            head += &format!(", outstanding {outstanding}");
+        }
+        if let Some(rate) = setting.rate {
+            head += &format!(", {} jobs/s asked for", grouped(rate));
+        }
+        head + &format!(
+            "; workers {}, concurrency {}",
+            setting.workers, setting.concurrency
         )
+    }
+
+    fn server(&self) -> String {
+        let cost = &self.measured.cost;
+        let mut server = format!("up in {}", span(micros(self.start)));
+        if let Some((cpu, per_job)) = cost.server_cpu.zip(cost.server_cpu_per_job()) {
+            server += &format!(", {:.2} s of CPU, {per_job:.2} µs a job", cpu.as_secs_f64());
+        }
+        if let Some(Memory {
+            resident,
+            anonymous,
+            peak,
+        }) = cost.memory
+        {
+            server += &format!(
+                ", {} of memory ({} anonymous), {} at most",
+                megabytes(resident),
+                megabytes(anonymous),
+                megabytes(peak)
+            );
+        }
+        server
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setting = &self.setting;
-        writeln!(
-            f,
-            "{}: {} jobs of {} bytes; clients {}, batch {}; workers {}, concurrency {}",
-            setting.scenario,
-            grouped(setting.jobs),
-            setting.payload,
-            setting.clients,
-            setting.batch,
-            setting.workers,
-            setting.concurrency
-        )?;
-        let speed = grouped(self.jobs_per_second().round() as u64);
+        let cost = &self.measured.cost;
+        writeln!(f, "{}", self.head())?;
+        let speed = grouped(cost.jobs_per_second().round() as u64);
         line(
             f,
             "speed",
-            &format!("{speed} jobs/s, {:.2} s in all", self.cost.time.as_secs_f64()),
+            &format!("{speed} jobs/s, {:.2} s in all", cost.time.as_secs_f64()),
         )?;
-        for (label, timing) in &self.timings {
+        for (label, timing) in &self.measured.timings {
             let (p50, p99) = (timing.p50(), timing.p99());
-            let text = format!("p50 {:>9}   p99 {:>9}{}", span(p50), span(p99), self.ratio(p50));
+            let text = format!(
+                "p50 {:>9}   p99 {:>9}{}",
+                span(p50),
+                span(p99),
+                self.comparison(p50, p99)
+            );
             line(f, label.text(), &text)?;
+        }
+        for Line { what, text, .. } in &self.measured.lines {
+            line(f, what, text)?;
         }
         let memory_only = if self.fdatasync < IN_MEMORY {
             ", so this directory is not on a disk"
@@ -166,23 +237,11 @@ impl fmt::Display for Report {
             "fdatasync",
             &format!("{}{memory_only}", span(micros(self.fdatasync))),
         )?;
-        let mut server = format!("up in {}", span(micros(self.start)));
-        if let Some(cpu) = self.cost.server_cpu {
-            server += &format!(
-                ", {:.2} s of CPU, {:.2} µs a job",
-                cpu.as_secs_f64(),
-                self.per_job(cpu)
-            );
-        }
-        if let Some(Memory { resident, peak }) = self.cost.memory {
-            server += &format!(", {} of memory, {} at most", megabytes(resident), megabytes(peak));
-        }
-        line(f, "server", &server)?;
-        let cpu = self.cost.client_cpu;
+        line(f, "server", &self.server())?;
         let client = format!(
             "{:.2} s of CPU, {:.2} µs a job",
-            cpu.as_secs_f64(),
-            self.per_job(cpu)
+            cost.client_cpu.as_secs_f64(),
+            cost.client_cpu_per_job()
         );
         line(f, "client", &client)
     }
@@ -192,12 +251,16 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
     writeln!(f, "  {what:<13} {text}")
 }
 
-fn micros(time: Duration) -> u64 {
+fn ratio(one: u64, other: u64) -> f64 {
+    one as f64 / other.max(1) as f64
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Microseconds, in the unit that fits.
-fn span(micros: u64) -> String {
+pub(super) fn span(micros: u64) -> String {
     match micros {
         0..10_000 => format!("{micros} µs"),
         10_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
@@ -205,12 +268,12 @@ fn span(micros: u64) -> String {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// A number with a comma after each three digits.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
@@ -221,6 +284,22 @@ mod tests {
     fn report() -> Report {
         let timing = Arc::new(Timing::new());
         timing.record(Duration::from_micros(400));
+        let cost = Cost {
+            jobs: 1_000,
+            time: Duration::from_secs(2),
+            client_cpu: Duration::from_millis(500),
+            server_cpu: Some(Duration::from_millis(250)),
+            memory: Some(Memory {
+                resident: 10_000_000,
+                anonymous: 8_000_000,
+                peak: 11_000_000,
+            }),
+        };
+        let own = Line {
+            what: "own",
+            text: "three of them".to_owned(),
+            values: vec![("own_jobs", json!(3))],
+        };
         Report {
             setting: Setting {
                 scenario: "latency",
@@ -230,21 +309,18 @@ mod tests {
                 workers: 1,
                 concurrency: 1,
                 batch: 1,
+                outstanding: Some(1),
+                rate: None,
                 dir: std::path::PathBuf::new(),
                 log: None,
             },
             start: Duration::from_millis(20),
             fdatasync: Duration::from_micros(200),
-            cost: Cost {
-                time: Duration::from_secs(2),
-                client_cpu: Duration::from_millis(500),
-                server_cpu: Some(Duration::from_millis(250)),
-                memory: Some(Memory {
-                    resident: 10_000_000,
-                    peak: 11_000_000,
-                }),
+            measured: Measured {
+                in_syncs: true,
+                lines: vec![own],
+                ..Measured::new(cost, vec![(Label::Ack, timing)])
             },
-            timings: vec![(Label::Ack, timing)],
         }
     }
 
@@ -259,8 +335,10 @@ mod tests {
             "p50_us",
             "p99_us",
             "ack_p50_us",
+            "own_jobs",
             "fdatasync_us",
             "server_rss_bytes",
+            "server_rss_anon_bytes",
             "server_cpu_seconds",
             "client_cpu_seconds",
             "payload",
@@ -272,12 +350,18 @@ mod tests {
         }
         assert_eq!(json["jobs_per_s"], 500);
         assert_eq!(json["p50_us"], 400);
+        assert_eq!(json["ack_p50_fdatasyncs"], 2.0);
+        assert_eq!(json["server_cpu_us_per_job"], 250.0);
     }
 
     #[test]
     fn the_text_says_what_a_latency_is_in_syncs() {
         let text = report().to_string();
-        assert!(text.contains("p50 = 2.0 x fdatasync"), "{text}");
+        assert!(
+            text.contains("2.00 and 2.00 x fdatasync, p99 = 1.0 x p50"),
+            "{text}"
+        );
         assert!(text.contains("250.00 µs a job"), "{text}");
+        assert!(text.contains("own           three of them"), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! The server that is measured: `jobq serve`, as a process of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -10,10 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::usage;
+use super::usage::{self, Memory};
 
 /// How the line begins on which a server says where it listens.
 const LISTENING: &str = "listening on ";
+
+/// The database's file and its log's, in the data directory.
+const DATABASE: [&str; 2] = ["jobq.db", "jobq.db-wal"];
 
 /// Longest wait for that line.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -36,15 +39,6 @@ pub(super) struct Server {
 /// The store of a server that has stopped. Deleted when this is dropped.
 pub(super) struct Leftover {
     directory: TempDir,
-}
-
-/// What the server's process has used.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Memory {
-    /// Now, in bytes.
-    pub(super) resident: u64,
-    /// At most until now, in bytes.
-    pub(super) peak: u64,
 }
 
 impl Server {
@@ -86,6 +80,20 @@ impl Server {
         self.directory.path()
     }
 
+    /// How long its database is with its log, in bytes.
+    ///
+    /// # Errors
+    /// The files cannot be looked at.
+    pub(super) fn database_bytes(&self) -> anyhow::Result<u64> {
+        let data = data(&self.directory);
+        let length = |file: &str| match std::fs::metadata(data.join(file)) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error).with_context(|| format!("failed to look at {file}")),
+        };
+        DATABASE.into_iter().map(length).sum()
+    }
+
     /// The CPU time of its process, where that is known.
     pub(super) fn cpu(&self) -> Option<Duration> {
         usage::cpu(self.process.child.id())
@@ -93,8 +101,7 @@ impl Server {
 
     /// The memory of its process, where that is known.
     pub(super) fn memory(&self) -> Option<Memory> {
-        let (resident, peak) = usage::memory(self.process.child.id())?;
-        Some(Memory { resident, peak })
+        usage::memory(self.process.child.id())
     }
 
     /// Stops it as a service manager would, and waits for its end.

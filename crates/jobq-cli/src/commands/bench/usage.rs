@@ -5,6 +5,17 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// The memory of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Resident now, in bytes.
+    pub(super) resident: u64,
+    /// Of that, what no file stands behind, in bytes.
+    pub(super) anonymous: u64,
+    /// Resident at most until now, in bytes.
+    pub(super) peak: u64,
+}
+
 /// CPU time of this process.
 pub(super) fn own_cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -22,10 +33,14 @@ pub(super) fn cpu(pid: u32) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
-/// Resident memory of another process, in bytes: now, and at most until now.
-pub(super) fn memory(pid: u32) -> Option<(u64, u64)> {
+/// Memory of another process.
+pub(super) fn memory(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some((kilobytes(&status, "VmRSS:")?, kilobytes(&status, "VmHWM:")?))
+    Some(Memory {
+        resident: kilobytes(&status, "VmRSS:")?,
+        anonymous: kilobytes(&status, "RssAnon:")?,
+        peak: kilobytes(&status, "VmHWM:")?,
+    })
 }
 
 /// User and system time from a `/proc/PID/stat`. The second field is the program's name in parentheses, which may

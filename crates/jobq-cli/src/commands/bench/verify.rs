@@ -6,19 +6,27 @@ use jobq_proto::JobId;
 use jobq_server::DataDir;
 use jobq_server::store::{Birth, SqliteStore, Store};
 use jobq_server::time::Wall;
+use jobq_worker::Summary;
 
 use super::server::Leftover;
+use super::working::Ledger;
 
 /// Live jobs that are read from the store at a time.
 const PAGE: usize = 10_000;
 
 /// What there should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Expected {
-    /// Jobs that were acknowledged here.
+    /// Jobs that waited in the store when the server started.
+    pub(super) waited: u64,
+    /// Jobs that had completed when the server started.
+    pub(super) ended: u64,
+    /// Jobs that were acknowledged here since.
     pub(super) submitted: u64,
-    /// Jobs whose completion was acknowledged here; the others wait.
+    /// Jobs whose completion was acknowledged here since; the others wait.
     pub(super) completed: u64,
+    /// Jobs that workers gave back since without having begun them.
+    pub(super) released: u64,
 }
 
 /// Jobs in a store.
@@ -31,6 +39,36 @@ struct Contents {
 }
 
 impl Expected {
+    /// With what workers have done, whose handlers took it down in the ledger.
+    ///
+    /// # Errors
+    /// The two disagree, or a job has run twice, failed, or lost its lease.
+    pub(super) fn worked(self, summary: &Summary, ledger: &Ledger) -> anyhow::Result<Self> {
+        let completed = self.completed + summary.completed;
+        let odd = summary.failed + summary.stale + ledger.extra();
+        if odd > 0 || completed != ledger.ran() {
+            bail!(
+                "the counts disagree: {} jobs have run, {} runs were extra, {} had completed before, and the workers \
+                 report {summary:?}",
+                ledger.ran(),
+                ledger.extra(),
+                self.completed,
+            );
+        }
+        let worked = Self {
+            completed,
+            released: self.released + summary.released,
+            ..self
+        };
+        if summary.released > 0 && worked.waiting() == 0 {
+            bail!(
+                "the counts disagree: all jobs have run, and workers gave {} back",
+                summary.released
+            );
+        }
+        Ok(worked)
+    }
+
     /// Compares with what the server says.
     ///
     /// # Errors
@@ -38,15 +76,18 @@ impl Expected {
     pub(super) fn check_server(&self, stats: &Stats) -> anyhow::Result<()> {
         let total = &stats.total;
         let agree = stats.submitted == self.submitted
-            && total.completed == self.completed
-            && total.queued == self.submitted - self.completed
+            && total.completed == self.all_completed()
+            && total.queued == self.waiting()
             && total.scheduled + total.processing + total.failed + total.cancelled == 0;
         if !agree {
             bail!(
-                "the counts disagree: {} jobs were acknowledged and {} completed here; the server took {}, and has \
-                 {} scheduled, {} queued, {} processing, {} completed, {} failed and {} cancelled",
+                "the counts disagree: {} jobs were acknowledged and {} completed here, {} waited and {} had completed \
+                 before; the server took {}, and has {} scheduled, {} queued, {} processing, {} completed, {} failed \
+                 and {} cancelled",
                 self.submitted,
                 self.completed,
+                self.waited,
+                self.ended,
                 stats.submitted,
                 total.scheduled,
                 total.queued,
@@ -56,12 +97,13 @@ impl Expected {
                 total.cancelled,
             );
         }
-        if stats.settled != self.completed || stats.lost > 0 {
+        if stats.settled != self.completed + self.released || stats.lost > 0 {
             // Each job is counted once, so what is left over was handed out, and came back without having run.
             bail!(
-                "the counts disagree: {} jobs completed in {} runs, and {} leases were lost; without a fault each \
-                 job has one run, so workers were sent more than they can hold and gave it back",
+                "the counts disagree: {} jobs completed and {} were given back in {} runs, and {} leases were lost; \
+                 without a fault each job has one run, so workers were sent more than they can hold and gave it back",
                 self.completed,
+                self.released,
                 stats.settled,
                 stats.lost,
             );
@@ -78,8 +120,8 @@ impl Expected {
             .await
             .context("failed to read the store")?;
         let expected = Contents {
-            live: self.submitted - self.completed,
-            completed: self.completed,
+            live: self.waiting(),
+            completed: self.all_completed(),
             failed: 0,
             cancelled: 0,
         };
@@ -87,6 +129,14 @@ impl Expected {
             bail!("the counts disagree: expected {expected:?}, and the store has {contents:?}");
         }
         Ok(())
+    }
+
+    fn waiting(&self) -> u64 {
+        (self.waited + self.submitted).saturating_sub(self.completed)
+    }
+
+    fn all_completed(&self) -> u64 {
+        self.ended + self.completed
     }
 }
 
@@ -140,8 +190,11 @@ mod tests {
     use super::*;
 
     const EXPECTED: Expected = Expected {
+        waited: 0,
+        ended: 0,
         submitted: 10,
         completed: 7,
+        released: 0,
     };
 
     fn stats() -> Stats {
@@ -160,6 +213,24 @@ mod tests {
     #[test]
     fn equal_counts_agree() {
         EXPECTED.check_server(&stats()).expect("they agree");
+    }
+
+    #[test]
+    fn what_was_there_before_the_start_counts_and_so_does_what_was_given_back() {
+        let expected = Expected {
+            waited: 5,
+            ended: 20,
+            released: 2,
+            ..EXPECTED
+        };
+        let mut stats = stats();
+        expected
+            .check_server(&stats)
+            .expect_err("the server knows nothing of those");
+        stats.total.queued = 8;
+        stats.total.completed = 27;
+        stats.settled = 9;
+        expected.check_server(&stats).expect("they agree");
     }
 
     #[test]

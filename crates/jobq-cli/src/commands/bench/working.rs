@@ -12,7 +12,7 @@ use jobq_client::JobId;
 use jobq_worker::{CancellationToken, Job, Run, Runtime, Summary};
 use tokio::task::JoinSet;
 
-use super::submitting::{NAME, stamp};
+use super::jobs::stamp;
 use super::timing::{StampClock, Timing};
 
 /// Of how many jobs one has the time until its start taken down.
@@ -26,6 +26,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long nothing may happen while jobs are left.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// The workers.
+#[derive(Debug, Clone)]
+pub(super) struct Crew {
+    /// How many.
+    pub(super) workers: u64,
+    /// Jobs that each has at a time.
+    pub(super) concurrency: u32,
+    /// The names that each of them works on.
+    pub(super) names: Arc<[String]>,
+}
 
 /// Which jobs have run. Their ids are 1 to their number, since the store was empty.
 pub(super) struct Ledger {
@@ -41,7 +52,6 @@ pub(super) struct Ledger {
     watch_every: u64,
     clock: StampClock,
     started: Arc<Timing>,
-    all_ran: CancellationToken,
 }
 
 impl Ledger {
@@ -57,7 +67,6 @@ impl Ledger {
             watch_every,
             clock,
             started: Arc::new(Timing::new()),
-            all_ran: CancellationToken::new(),
         }
     }
 
@@ -89,14 +98,15 @@ impl Ledger {
         self.extra.load(Ordering::Relaxed)
     }
 
-    fn take_down(&self, job: &Job<Bytes>) {
+    /// A handler was called with this job. Says how many jobs have run with it, unless it should not have run.
+    fn take_down(&self, job: &Job<Bytes>) -> Option<u64> {
         let id = job.id.0;
         let bit = 1 << (id % 64);
         let known =
             id <= self.jobs && self.seen[(id / 64) as usize].fetch_or(bit, Ordering::Relaxed) & bit == 0;
         if !known {
             self.extra.fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
         if id.is_multiple_of(self.watch_every) {
             self.called[(id / self.watch_every) as usize].store(self.clock.now(), Ordering::Relaxed);
@@ -106,36 +116,30 @@ impl Ledger {
         {
             self.started.record(self.clock.since(stamp));
         }
-        if self.ran.fetch_add(1, Ordering::Relaxed) + 1 == self.jobs {
-            self.all_ran.cancel();
-        }
+        Some(self.ran.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
-/// Runs workers until every job has run and all are settled. Sets `bar` to how many have run.
+/// Runs workers until `jobs` more jobs have run, and all that have run are settled. Workers that are told to stop
+/// then may have begun others, and give back those that they have not. Sets `bar` to how many have run.
 ///
 /// # Errors
 /// A worker cannot go on, or nothing happens for a minute.
 pub(super) async fn work_all(
     address: &str,
-    workers: u64,
-    concurrency: u32,
+    crew: &Crew,
     ledger: &Arc<Ledger>,
+    jobs: u64,
     bar: &ProgressBar,
 ) -> anyhow::Result<Summary> {
+    let before = ledger.ran();
+    let goal = before + jobs;
+    let reached = CancellationToken::new();
     let mut running = JoinSet::new();
-    for _ in 0..workers {
-        let noted = Arc::clone(ledger);
-        let handler = move |job: Job<Bytes>, _run: Run| {
-            noted.take_down(&job);
-            ready(Ok(None))
-        };
-        let runtime = Runtime::new(address)
-            .raw_handler(NAME, handler)
-            .concurrency(concurrency)
-            .label("jobq bench");
-        let all_ran = ledger.all_ran.clone();
-        running.spawn(async move { runtime.run(all_ran.cancelled()).await });
+    for _ in 0..crew.workers {
+        let runtime = runtime(address, crew, ledger, goal, &reached);
+        let reached = reached.clone();
+        running.spawn(async move { runtime.run(reached.cancelled()).await });
     }
     let mut total = Summary::default();
     let mut watchdog = Watchdog::new();
@@ -153,11 +157,33 @@ pub(super) async fn work_all(
             }
             _ = ticks.tick() => {
                 let ran = ledger.ran();
-                bar.set_position(ran);
-                watchdog.look(ran, ledger.jobs)?;
+                bar.set_position(ran - before);
+                watchdog.look(ran, goal)?;
             }
         }
     }
+}
+
+/// A worker that takes down what it runs, and says when the goal is reached.
+fn runtime(
+    address: &str,
+    crew: &Crew,
+    ledger: &Arc<Ledger>,
+    goal: u64,
+    reached: &CancellationToken,
+) -> Runtime {
+    let runtime = Runtime::new(address)
+        .concurrency(crew.concurrency)
+        .label("jobq bench");
+    crew.names.iter().fold(runtime, |runtime, name| {
+        let (ledger, reached) = (Arc::clone(ledger), reached.clone());
+        runtime.raw_handler(name, move |job: Job<Bytes>, _run: Run| {
+            if ledger.take_down(&job) == Some(goal) {
+                reached.cancel();
+            }
+            ready(Ok(None))
+        })
+    })
 }
 
 /// Notices that nothing happens.
@@ -178,14 +204,14 @@ impl Watchdog {
         self.changed = Instant::now();
     }
 
-    fn look(&mut self, ran: u64, jobs: u64) -> anyhow::Result<()> {
+    fn look(&mut self, ran: u64, goal: u64) -> anyhow::Result<()> {
         if ran != self.ran {
             self.ran = ran;
             self.reset();
         } else if self.changed.elapsed() > STALLED_AFTER {
             let seconds = STALLED_AFTER.as_secs();
             bail!(
-                "nothing has happened for {seconds} s: {ran} of {jobs} jobs have run, and not all are settled"
+                "nothing has happened for {seconds} s: {ran} of {goal} jobs have run, and not all are settled"
             );
         }
         Ok(())
@@ -203,7 +229,7 @@ mod tests {
             attempt: 1,
             max_attempts: 1,
             uuid: uuid::Uuid::nil(),
-            name: NAME.to_owned(),
+            name: "bench".to_owned(),
             username: None,
             timeout: None,
             params: Bytes::new(),
@@ -214,11 +240,9 @@ mod tests {
     #[test]
     fn a_second_run_and_a_job_of_nobodys_are_extra() {
         let ledger = Ledger::new(2, StampClock::new());
-        for id in [1, 1, 3, 2] {
-            ledger.take_down(&job(id));
-        }
+        let ran: Vec<_> = [1, 1, 3, 2].map(|id| ledger.take_down(&job(id))).into();
+        assert_eq!(ran, [Some(1), None, None, Some(2)]);
         assert_eq!((ledger.ran(), ledger.extra()), (2, 2));
-        assert!(ledger.all_ran.is_cancelled());
     }
 
     #[test]

@@ -7,25 +7,31 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use jobq_client::{Client, Status};
+use jobq_client::Status;
 use jobq_worker::{CancellationToken, Job, Run, Runtime};
+use serde_json::json;
 
-use super::report::{Label, Report};
-use super::scenario::{Bench, Meter, Setting, bar};
-use super::submitting::{Load, Maker, NAME};
-use super::timing::{StampClock, Timing};
+use super::super::cost::Meter;
+use super::super::jobs::{Maker, NAME};
+use super::super::report::{Label, Line, Measured, Report};
+use super::super::setting::Setting;
+use super::super::setup::Bench;
+use super::super::timing::Timing;
+use super::super::verify::Expected;
 
 /// Longest wait for the end of one job.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Times of one job at a time: until it is acknowledged, until its handler is called, until its result is there.
-pub(super) async fn latency(setting: &Setting) -> anyhow::Result<Report> {
+pub(in super::super) async fn latency(setting: &Setting) -> anyhow::Result<Report> {
     // One of each: there is one job at a time.
     let setting = Setting {
         clients: 1,
         workers: 1,
         concurrency: 1,
         batch: 1,
+        outstanding: Some(1),
+        rate: None,
         ..setting.clone()
     };
     let bench = Bench::start(&setting).await?;
@@ -47,19 +53,35 @@ pub(super) async fn latency(setting: &Setting) -> anyhow::Result<Report> {
         async {
             // Whatever comes of it, the worker is to end.
             let _guard = done.clone().drop_guard();
-            one_by_one(&bench.clients[0], &setting, bench.clock, &called).await
+            one_by_one(&bench, &called).await
         },
         runtime.run(done.cancelled())
     );
     let summary = summary.context("the worker failed")?;
     let times = times?;
-    let cost = meter.stop(&bench.server);
+    let cost = meter.stop(&bench.server, setting.jobs);
+    let expected = Expected {
+        submitted: setting.jobs,
+        completed: summary.completed,
+        ..Expected::default()
+    };
+    let after = times.started.p50() as i64 - times.acknowledged.p50() as i64;
+    let handed_out = Line {
+        what: "handed out",
+        text: format!("started {after} µs after the acknowledgement, by their medians"),
+        values: vec![("started_after_ack_us", json!(after))],
+    };
     let timings = vec![
         (Label::Ack, Arc::new(times.acknowledged)),
         (Label::Started, Arc::new(times.started)),
         (Label::Result, Arc::new(times.result)),
     ];
-    bench.finish(setting.jobs, summary.completed, cost, timings).await
+    let measured = Measured {
+        in_syncs: true,
+        lines: vec![handed_out],
+        ..Measured::new(cost, timings)
+    };
+    bench.finish(&expected, measured).await
 }
 
 struct Times {
@@ -68,25 +90,17 @@ struct Times {
     result: Timing,
 }
 
-async fn one_by_one(
-    client: &Client,
-    setting: &Setting,
-    clock: StampClock,
-    called: &AtomicU64,
-) -> anyhow::Result<Times> {
+async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> {
     let times = Times {
         acknowledged: Timing::new(),
         started: Timing::new(),
         result: Timing::new(),
     };
-    let mut maker = Maker::new(&Load {
-        jobs: setting.jobs,
-        payload: setting.payload,
-        batch: 1,
-        clock,
-    });
-    let bar = bar(setting.jobs, "one at a time");
-    for _ in 0..setting.jobs {
+    let (client, clock) = (&bench.clients[0], bench.clock);
+    let jobs = bench.setting.jobs;
+    let mut maker = Maker::new(&bench.load());
+    let bar = bench.bar(jobs, "one at a time");
+    for _ in 0..jobs {
         let job = maker.batch(1).pop().context("a batch of one is empty")?;
         let begun = clock.now();
         let receipt = client.submit(job).await.context("failed to submit a job")?;
