@@ -119,6 +119,13 @@ const LAYERS: &[Layer] = &[
         never_directly: &[],
         why: "jobq-tests starts the binary as a process; cargo builds it for the test target of jobq-cli only",
     },
+    Layer {
+        name: "jobq-benches",
+        may_use: &["jobq-proto", "jobq-transport", "jobq-server"],
+        never: &[],
+        never_directly: &["rusqlite", "ciborium"],
+        why: "jobq-benches measures codec, machine and store through the types that the server uses them by",
+    },
 ];
 
 /// Each crate and the crates that it is built from.
