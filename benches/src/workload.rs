@@ -54,8 +54,10 @@ impl Workload {
 }
 
 impl fmt::Display for Workload {
+    /// Its name without the part, for a list of that part's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        let short = self.name.split_once('/').map_or(&*self.name, |(_, short)| short);
+        f.write_str(short)
     }
 }
 

@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
         "no workload's name contains {only:?}; `--list` prints all names"
     );
     if args.list {
-        chosen.iter().for_each(|workload| println!("{workload}"));
+        chosen.iter().for_each(|workload| println!("{}", workload.name()));
         return Ok(());
     }
     if cfg!(debug_assertions) {
@@ -106,8 +106,8 @@ fn count(workload: &Workload, dir: &Path) -> anyhow::Result<Line> {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    let counts =
-        callgrind::count(&mut program, dir, &file).with_context(|| format!("failed to count {workload}"))?;
+    let counts = callgrind::count(&mut program, dir, &file)
+        .with_context(|| format!("failed to count {}", workload.name()))?;
     let per_job = |count: u64| (count as f64 / workload.jobs() as f64 * 1000.0).round() / 1000.0;
     Ok(Line {
         workload: workload.name().to_owned(),
