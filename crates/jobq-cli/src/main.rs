@@ -7,6 +7,7 @@
 mod cli;
 mod commands;
 mod connect;
+mod descriptors;
 mod errors;
 mod exit;
 mod log;
