@@ -57,13 +57,44 @@ fn number(line: &Value, field: &str) -> f64 {
 
 #[tokio::test]
 async fn the_bench_measures_every_scenario_and_says_all_it_should() {
-    let few = ["all", "--jobs", "200", "--batch", "20", "--concurrency", "50"];
-    let lines = bench(&few).await;
+    let few = [
+        "--jobs",
+        "200",
+        "--batch",
+        "20",
+        "--concurrency",
+        "50",
+        "--payload",
+        "100",
+    ];
+    let less = [
+        "--connections",
+        "20",
+        "--names",
+        "10",
+        "--observe",
+        "100ms",
+        "--rate",
+        "20000",
+    ];
+    let lines = bench(&[&["all"], &few[..], &less].concat()).await;
     let scenarios: Vec<&str> = lines
         .iter()
         .filter_map(|line| line["scenario"].as_str())
         .collect();
-    assert_eq!(scenarios, ["submit", "drain", "flow", "latency", "backlog"]);
+    let all = [
+        "submit",
+        "drain",
+        "flow",
+        "latency",
+        "backlog",
+        "idle",
+        "names",
+        "scheduled",
+        "large",
+        "restart",
+    ];
+    assert_eq!(scenarios, all);
     for line in &lines {
         for field in FIELDS {
             assert!(line.get(field).is_some(), "{field} is missing: {line}");
@@ -92,7 +123,11 @@ async fn jobs_that_come_at_a_rate_take_the_time_that_it_says() {
 #[tokio::test]
 async fn a_rate_where_none_is_kept_to_is_refused() {
     let refused = program().run(["bench", "drain", "--rate", "1000"]).await;
-    assert!(refused.failure(USAGE).contains("--rate is for submit and flow"));
+    assert!(
+        refused
+            .failure(USAGE)
+            .contains("--rate is for submit, flow and scheduled")
+    );
 }
 
 #[tokio::test]
@@ -116,17 +151,88 @@ async fn latencies_are_told_in_syncs() {
 #[tokio::test]
 async fn a_backlog_is_compared_with_a_short_one_and_measured_itself() {
     let line = scenario(&["backlog", "--jobs", "500"]).await;
+    for speed in ["submit", "drain"] {
+        assert_is_compared(&line, speed);
+    }
+    for field in ["queue_bytes_per_job", "queue_rss_bytes", "queue_rss_anon_bytes"] {
+        assert!(number(&line, field) > 0.0, "{field}: {line}");
+    }
+}
+
+fn assert_is_compared(line: &Value, speed: &str) {
+    for figure in ["jobs_per_s", "base_jobs_per_s", "ratio"] {
+        let field = format!("{speed}_{figure}");
+        assert!(number(line, &field) > 0.0, "{field}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_are_half_clients_and_half_workers_and_all_stay() {
+    let idle = ["--connections", "51", "--observe", "200ms"];
+    let line = scenario(&[&["idle", "--jobs", "5"], &idle[..]].concat()).await;
+    assert_eq!(line["idle_connections"], 51);
+    assert_eq!(line["idle_workers"], 25);
+    assert_eq!(line["idle_clients"], 26);
+    assert!(number(&line, "rss_bytes_per_connection") > 0.0, "{line}");
+    assert!(number(&line, "idle_seconds") >= 0.2, "{line}");
+    for field in ["idle_server_core_percent", "idle_server_wakeups_per_s"] {
+        assert!(number(&line, field) >= 0.0, "{field}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_the_system_has_no_room_for_are_refused_with_what_they_need() {
+    // The shell has fewer open files to give.
+    let bench = "ulimit -n 1000 && exec \"$0\" bench idle --connections 1000";
+    let mut command = tokio::process::Command::new("sh");
+    command.arg("-c").arg(bench).arg(program().path());
+    let said = jobq_tests::program::finish(command).await.failure(USAGE);
+    assert!(said.contains("allows 1000; give fewer --connections"), "{said}");
+}
+
+#[tokio::test]
+async fn many_names_are_compared_with_one() {
+    let line = scenario(&["names", "--jobs", "300", "--names", "1000"]).await;
+    for speed in ["drain", "flow"] {
+        assert_is_compared(&line, speed);
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_are_due_later_say_how_late_they_were_and_what_waiting_cost() {
+    let later = ["--rate", "1000", "--observe", "200ms"];
+    let line = scenario(&[&["scheduled", "--jobs", "300"], &later[..]].concat()).await;
+    assert_eq!(line["due_per_s"], 1_000);
+    assert!(number(&line, "seconds") >= 0.299, "{line}");
+    assert!(number(&line, "waiting_seconds") > 0.0, "{line}");
+    let (p50, max) = (number(&line, "late_p50_us"), number(&line, "late_max_us"));
+    assert!(p50 <= max, "{line}");
+}
+
+#[tokio::test]
+async fn small_jobs_get_through_beside_large_ones() {
+    let line = scenario(&["large", "--jobs", "8"]).await;
+    assert_eq!(line["payload"], 1024 * 1024);
     for field in [
-        "submit_jobs_per_s",
-        "submit_base_jobs_per_s",
-        "submit_ratio",
-        "drain_jobs_per_s",
-        "drain_base_jobs_per_s",
-        "drain_ratio",
-        "queue_bytes_per_job",
-        "queue_rss_bytes",
-        "queue_rss_anon_bytes",
+        "submit_mb_per_s",
+        "work_mb_per_s",
+        "small_jobs",
+        "small_ack_p99_us",
     ] {
         assert!(number(&line, field) > 0.0, "{field}: {line}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_and_one_that_was_stopped_come_back_with_all_jobs() {
+    let line = scenario(&["restart", "--jobs", "300"]).await;
+    assert_eq!(line["queued_jobs"], 300);
+    assert_eq!(line["finished_jobs"], 600);
+    for ending in ["after_kill", "after_stop"] {
+        for time in ["serving_us", "first_job_us"] {
+            let field = format!("{ending}_{time}");
+            assert!(number(&line, &field) > 0.0, "{field}: {line}");
+        }
+    }
+    assert!(number(&line, "database_bytes_per_job") > 0.0, "{line}");
 }

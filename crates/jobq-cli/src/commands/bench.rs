@@ -18,31 +18,25 @@ mod submitting;
 mod timing;
 mod usage;
 mod verify;
+mod which;
 mod working;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::ValueEnum;
 
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
+use crate::times;
 use crate::values::number;
 
 use self::report::Report;
-use self::scenario::{backlog, latency, throughput};
+use self::scenario::{backlog, idle, large, latency, names, restart, scheduled, throughput};
 use self::setting::Setting;
-
-/// Jobs of a scenario that measures throughput, unless told otherwise.
-const JOBS: u64 = 500_000;
-
-/// Jobs of the scenario that measures latency, unless told otherwise.
-const LATENCY_JOBS: u64 = 2_000;
-
-/// Jobs that stand in the queue of the scenario with a long one, unless told otherwise.
-const BACKLOG_JOBS: u64 = 1_000_000;
+use self::which::Which;
 
 /// Most jobs of a run: each takes a bit here, and about 300 bytes on disk.
 const MAX_JOBS: u64 = 1_000_000_000;
@@ -65,6 +59,12 @@ const MAX_BATCH: u64 = 100_000;
 /// Most jobs a second that may be asked for.
 const MAX_RATE: u64 = 10_000_000;
 
+/// Most connections that do nothing. Those to one address differ by their local ports, of which Linux gives 28,000.
+const MAX_IDLE: u64 = 25_000;
+
+/// Most names of a worker; the protocol's limit.
+const MAX_NAMES: u64 = 1_000;
+
 /// The flags of `jobq bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = help::FIGURES)]
@@ -72,13 +72,12 @@ pub(crate) struct Args {
     /// What to measure
     #[arg(value_enum, default_value_t = Which::All, value_name = "SCENARIO")]
     scenario: Which,
-    /// How many jobs [default: 500000, and 2000 for latency]
+    /// How many jobs [default: one that takes seconds; see below]
     #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_JOBS))]
     jobs: Option<u64>,
-    /// How many bytes of params each job has
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    #[arg(value_parser = number::<u64>(LEAST_PAYLOAD..=MAX_PAYLOAD))]
-    payload: u64,
+    /// How many bytes of params each job has [default: 100, and 1048576 in large]
+    #[arg(long, value_name = "BYTES", value_parser = number::<u64>(LEAST_PAYLOAD..=MAX_PAYLOAD))]
+    payload: Option<u64>,
     /// How many clients submit, each on a connection of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = number::<u64>(1..=MAX_PEERS))]
@@ -100,35 +99,28 @@ pub(crate) struct Args {
     /// With --batch 1 and --outstanding 1 a client submits one job at a time, and waits for each.
     #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_BATCH))]
     outstanding: Option<u64>,
-    /// How many jobs come a second in submit and flow, over all clients [default: as many as are taken]
+    /// How many jobs come a second in submit and flow, over all clients, and are due a second in scheduled [default: as
+    /// many as are taken, and 10000 in scheduled]
     ///
     /// They come whatever became of those before them: each millisecond what is due by then, in batches of --batch at
     /// most, and their times count from that millisecond.
     #[arg(long, value_name = "N", value_parser = number::<u64>(1..=MAX_RATE))]
     rate: Option<u64>,
+    /// How many connections do nothing in idle: half of them clients, half workers
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number::<u64>(1..=MAX_IDLE))]
+    connections: u64,
+    /// How many names the jobs have in names; each worker works on all of them
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number::<u64>(1..=MAX_NAMES))]
+    names: u64,
+    /// How long the server is looked at that has nothing to do, in idle and scheduled
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = times::duration)]
+    observe: Duration,
     /// Where to put the stores, which are deleted afterwards [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// What can be measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
-    /// All of these, one after the other
-    All,
-    /// Jobs acknowledged a second, none of them run
-    Submit,
-    /// A full queue worked off and settled
-    Drain,
-    /// Submitting and working at once
-    Flow,
-    /// One job at a time on an idle server
-    Latency,
-    /// Memory, room and speed with a long queue standing
-    Backlog,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
@@ -153,6 +145,11 @@ async fn measure(args: &Args, global: &Global) -> anyhow::Result<()> {
             Which::Drain => throughput::drain(&setting).await,
             Which::Latency => latency::latency(&setting).await,
             Which::Backlog => backlog::backlog(&setting).await,
+            Which::Idle => idle::idle(&setting).await,
+            Which::Names => names::names(&setting).await,
+            Which::Scheduled => scheduled::scheduled(&setting).await,
+            Which::Large => large::large(&setting).await,
+            Which::Restart => restart::restart(&setting).await,
             Which::Flow | Which::All => throughput::flow(&setting).await,
         };
         let report = report.with_context(|| format!("the scenario {} failed", which.name()))?;
@@ -180,7 +177,9 @@ impl Args {
     fn check(&self) -> anyhow::Result<()> {
         if self.rate.is_some() && self.scenario != Which::All && !self.scenario.has_rate() {
             let name = self.scenario.name();
-            return Err(Exit::Usage.because(anyhow!("--rate is for submit and flow, and not for {name}")));
+            return Err(Exit::Usage.because(anyhow!(
+                "--rate is for submit, flow and scheduled, and not for {name}"
+            )));
         }
         Ok(())
     }
@@ -189,51 +188,18 @@ impl Args {
         Setting {
             scenario: which.name(),
             jobs: self.jobs.unwrap_or_else(|| which.jobs()),
-            payload: self.payload as usize,
+            payload: self.payload.unwrap_or_else(|| which.payload()) as usize,
             clients: self.clients,
             workers: self.workers,
             concurrency: self.concurrency,
             batch: self.batch as usize,
             outstanding: self.outstanding.map(|jobs| jobs as usize),
             rate: self.rate.filter(|_| which.has_rate()),
+            connections: if which == Which::Idle { self.connections } else { 0 },
+            names: if which == Which::Names { self.names } else { 1 },
+            observe: self.observe,
             dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
             log: global.log.clone(),
         }
-    }
-}
-
-impl Which {
-    /// Those that [`Which::All`] stands for.
-    const EACH: &[Self] = &[
-        Self::Submit,
-        Self::Drain,
-        Self::Flow,
-        Self::Latency,
-        Self::Backlog,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Submit => "submit",
-            Self::Drain => "drain",
-            Self::Flow => "flow",
-            Self::Latency => "latency",
-            Self::Backlog => "backlog",
-        }
-    }
-
-    /// How many jobs it has unless told otherwise.
-    fn jobs(self) -> u64 {
-        match self {
-            Self::All | Self::Submit | Self::Drain | Self::Flow => JOBS,
-            Self::Latency => LATENCY_JOBS,
-            Self::Backlog => BACKLOG_JOBS,
-        }
-    }
-
-    /// Whether jobs may come at a rate.
-    fn has_rate(self) -> bool {
-        matches!(self, Self::Submit | Self::Flow)
     }
 }

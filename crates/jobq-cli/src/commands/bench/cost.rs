@@ -33,6 +33,12 @@ impl Cost {
         self.per_job(self.client_cpu)
     }
 
+    /// The CPU time of the server as a part of one core.
+    pub(super) fn server_core(&self) -> Option<f64> {
+        let time = self.time.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.server_cpu.map(|cpu| cpu.as_secs_f64() / time)
+    }
+
     /// Both, one after the other.
     pub(super) fn and(self, next: Self) -> Self {
         let server_cpu = self.server_cpu.zip(next.server_cpu);
@@ -99,6 +105,7 @@ mod tests {
         assert_eq!(both.jobs_per_second(), 500.0);
         assert_eq!(both.server_cpu_per_job(), Some(250.0));
         assert_eq!(both.client_cpu_per_job(), 500.0);
+        assert_eq!(both.server_core(), Some(0.125));
     }
 
     #[test]

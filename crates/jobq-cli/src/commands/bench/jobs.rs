@@ -1,7 +1,9 @@
 //! The jobs that are submitted: their names, and params of a given size with a time stamp in them.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use bytes::{Bytes, BytesMut};
 use jobq_client::JobRequest;
 
@@ -26,8 +28,47 @@ pub(super) struct Load {
     pub(super) rate: Option<u64>,
     /// Their names, at least one, which they take in turn.
     pub(super) names: Arc<[String]>,
+    /// When they are due; at once if there is none.
+    pub(super) due: Option<Schedule>,
     /// The clock of the stamps in their params.
     pub(super) clock: StampClock,
+}
+
+/// Times of jobs that are due later, evenly spread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule {
+    /// The stamp of the first one's time.
+    pub(super) first: u64,
+    /// The same by the calendar: microseconds since 1970.
+    first_at: i64,
+    /// From the first one's time until the end of the last one's share.
+    span: Duration,
+}
+
+impl Schedule {
+    /// From `lead` from now on.
+    ///
+    /// # Errors
+    /// The calendar of this machine is not between 1970 and the year 292,000.
+    pub(super) fn starting_in(lead: Duration, span: Duration, clock: StampClock) -> anyhow::Result<Self> {
+        let (now, at) = (clock.now(), SystemTime::now() + lead);
+        let at = at
+            .duration_since(UNIX_EPOCH)
+            .context("the system's clock is before 1970")?;
+        Ok(Self {
+            first: now.saturating_add(u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX)),
+            first_at: i64::try_from(at.as_micros()).context("the system's clock is too far ahead")?,
+            span,
+        })
+    }
+
+    /// When job `number` of `jobs` is due, counted from 0: its stamp, and the time by the calendar.
+    fn due(&self, number: u64, jobs: u64) -> (u64, i64) {
+        let micros = self.span.as_micros() * u128::from(number) / u128::from(jobs.max(1));
+        let micros = i64::try_from(micros).unwrap_or(i64::MAX / 1_000);
+        let stamp = self.first.saturating_add(micros.unsigned_abs() * 1_000);
+        (stamp, self.first_at.saturating_add(micros))
+    }
 }
 
 impl Load {
@@ -40,6 +81,7 @@ impl Load {
             outstanding: setting.outstanding,
             rate: setting.rate,
             names: one_name(),
+            due: None,
             clock,
         }
     }
@@ -52,40 +94,47 @@ pub(super) fn one_name() -> Arc<[String]> {
 
 /// Makes jobs, a batch at a time: the params of a batch share one allocation.
 pub(super) struct Maker {
+    load: Load,
     /// The params of a job, with a stamp of zeroes.
     params: Vec<u8>,
     stamp_at: usize,
-    clock: StampClock,
-    names: Arc<[String]>,
-    made: usize,
+    made: u64,
 }
 
 impl Maker {
     pub(super) fn new(load: &Load) -> Self {
         let (params, stamp_at) = byte_string(load.payload);
         Self {
+            load: load.clone(),
             params,
             stamp_at,
-            clock: load.clock,
-            names: Arc::clone(&load.names),
             made: 0,
         }
     }
 
+    /// The next jobs of the load. Their stamps are the time now, or that at which they are due.
     pub(super) fn batch(&mut self, jobs: usize) -> Vec<JobRequest> {
-        let stamp = self.clock.now().to_be_bytes();
-        self.params[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamp);
+        let first = self.made;
+        self.made += jobs as u64;
+        let now = self.load.clock.now();
+        let due = |number| self.load.due.map(|schedule| schedule.due(number, self.load.jobs));
         let size = self.params.len();
         let mut all = BytesMut::with_capacity(size * jobs);
-        for _ in 0..jobs {
+        for number in first..self.made {
+            let stamp = due(number).map_or(now, |(stamp, _)| stamp);
+            self.params[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamp.to_be_bytes());
             all.extend_from_slice(&self.params);
         }
         let all = all.freeze();
-        let first = self.made;
-        self.made += jobs;
+        let names = &self.load.names;
         let job = |at: usize| {
-            let name = self.names[(first + at) % self.names.len()].as_str();
-            JobRequest::new(name).raw_params(all.slice(at * size..(at + 1) * size))
+            let number = first + at as u64;
+            let name = names[(number % names.len() as u64) as usize].as_str();
+            let job = JobRequest::new(name).raw_params(all.slice(at * size..(at + 1) * size));
+            match due(number) {
+                Some((_, at)) => job.run_at(at),
+                None => job,
+            }
         };
         (0..jobs).map(job).collect()
     }
@@ -141,6 +190,7 @@ mod tests {
                 outstanding: None,
                 rate: None,
                 names: one_name(),
+                due: None,
                 clock: StampClock::new(),
             };
             for job in Maker::new(&load).batch(3) {
@@ -164,11 +214,24 @@ mod tests {
             outstanding: None,
             rate: None,
             names: Arc::new(names),
+            due: None,
             clock: StampClock::new(),
         });
         let names = [maker.batch(2), maker.batch(2)].concat();
         let names: Vec<String> = names.into_iter().map(|job| Submission::from(job).name).collect();
         assert_eq!(names, ["a", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn due_times_are_spread_over_the_span_by_both_clocks() {
+        let clock = StampClock::new();
+        let lead = Duration::from_secs(1_000);
+        let schedule =
+            Schedule::starting_in(lead, Duration::from_secs(10), clock).expect("the clock is right");
+        let (first, first_at) = schedule.due(0, 4);
+        assert!(clock.until(first) <= lead && clock.until(first) > lead / 2);
+        let (last, last_at) = schedule.due(3, 4);
+        assert_eq!((last - first, last_at - first_at), (7_500_000_000, 7_500_000));
     }
 
     /// The length of a byte string.

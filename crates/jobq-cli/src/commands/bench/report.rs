@@ -40,7 +40,14 @@ pub(super) struct Measured {
 pub(super) struct Line {
     pub(super) what: &'static str,
     pub(super) text: String,
-    pub(super) values: Vec<(&'static str, Value)>,
+    pub(super) values: Vec<(String, Value)>,
+}
+
+impl Line {
+    pub(super) fn new<const N: usize>(what: &'static str, text: String, values: [(&str, Value); N]) -> Self {
+        let values = values.map(|(key, value)| (key.to_owned(), value)).into();
+        Self { what, text, values }
+    }
 }
 
 impl Measured {
@@ -61,6 +68,10 @@ pub(super) enum Label {
     Started,
     Settled,
     Result,
+    /// How much later than due a job was started.
+    Late,
+    /// The acknowledgement of small jobs beside large ones.
+    SmallAck,
 }
 
 impl Label {
@@ -70,12 +81,15 @@ impl Label {
             Self::Started => "started",
             Self::Settled => "settled",
             Self::Result => "result",
+            Self::Late => "late",
+            Self::SmallAck => "small_ack",
         }
     }
 
     fn text(self) -> &'static str {
         match self {
             Self::Ack => "acknowledged",
+            Self::SmallAck => "small jobs",
             other => other.key(),
         }
     }
@@ -298,7 +312,7 @@ mod tests {
         let own = Line {
             what: "own",
             text: "three of them".to_owned(),
-            values: vec![("own_jobs", json!(3))],
+            values: vec![("own_jobs".to_owned(), json!(3))],
         };
         Report {
             setting: Setting {
@@ -311,6 +325,9 @@ mod tests {
                 batch: 1,
                 outstanding: Some(1),
                 rate: None,
+                connections: 0,
+                names: 1,
+                observe: Duration::ZERO,
                 dir: std::path::PathBuf::new(),
                 log: None,
             },

@@ -10,7 +10,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::setting::Setting;
 use super::usage::{self, Memory};
+
+/// Most connections that a server has by default.
+const CONNECTIONS: u64 = 10_000;
+
+/// Connections that come and go beside those of the setting.
+const SPARE_CONNECTIONS: u64 = 64;
 
 /// How the line begins on which a server says where it listens.
 const LISTENING: &str = "listening on ";
@@ -18,8 +25,8 @@ const LISTENING: &str = "listening on ";
 /// The database's file and its log's, in the data directory.
 const DATABASE: [&str; 2] = ["jobq.db", "jobq.db-wal"];
 
-/// Longest wait for that line.
-const START_WITHIN: Duration = Duration::from_secs(30);
+/// Longest wait for that line: a server that was killed with a long queue may have much to read.
+const START_WITHIN: Duration = Duration::from_secs(120);
 
 /// Longest wait for the end of a server that was told to stop: it folds its log into the database.
 const STOP_WITHIN: Duration = Duration::from_secs(120);
@@ -33,6 +40,7 @@ pub(super) struct Server {
     /// After the process, so that it is deleted when nobody writes to it any more.
     directory: TempDir,
     address: String,
+    begun: Instant,
     start: Duration,
 }
 
@@ -42,17 +50,22 @@ pub(super) struct Leftover {
 }
 
 impl Server {
-    /// Starts a server on a free port and waits until it listens. Its store is a new directory within `dir`.
+    /// Starts a server on a free port and waits until it listens. Its store is a new directory within that of the
+    /// setting.
     ///
     /// # Errors
     /// The directory cannot be made, or the server does not start; what it says about that goes to standard error.
-    pub(super) async fn start(dir: &Path, log: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) async fn start(setting: &Setting) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("jobq-bench-")
-            .tempdir_in(dir)
-            .with_context(|| format!("failed to make a directory in {}", dir.display()))?;
+            .tempdir_in(&setting.dir)
+            .with_context(|| format!("failed to make a directory in {}", setting.dir.display()))?;
+        Self::start_in(directory, setting).await
+    }
+
+    async fn start_in(directory: TempDir, setting: &Setting) -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let (process, stdout) = Process::spawn(&data(&directory), log.unwrap_or("warn"))?;
+        let (process, stdout) = Process::spawn(&data(&directory), setting)?;
         let address = tokio::time::timeout(START_WITHIN, address(stdout)?)
             .await
             .map_err(|_| anyhow!("the server did not listen within {} s", START_WITHIN.as_secs()))?
@@ -61,6 +74,7 @@ impl Server {
             process,
             directory,
             address,
+            begun,
             start: begun.elapsed(),
         })
     }
@@ -73,6 +87,11 @@ impl Server {
     /// How long it took from the start of the process until it listened.
     pub(super) fn start_time(&self) -> Duration {
         self.start
+    }
+
+    /// When its process was started.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// The directory that its store is in.
@@ -104,6 +123,20 @@ impl Server {
         usage::memory(self.process.child.id())
     }
 
+    /// How often its threads have gone to sleep by themselves, and so been woken, where that is known.
+    pub(super) fn sleeps(&self) -> Option<u64> {
+        usage::sleeps(self.process.child.id())
+    }
+
+    /// Ends it without a word, as a power cut would.
+    pub(super) fn kill(self) -> Leftover {
+        let Self {
+            process, directory, ..
+        } = self;
+        drop(process);
+        Leftover { directory }
+    }
+
     /// Stops it as a service manager would, and waits for its end.
     ///
     /// # Errors
@@ -123,6 +156,14 @@ impl Server {
 }
 
 impl Leftover {
+    /// Starts a server on it, and waits until that listens.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(super) async fn start(self, setting: &Setting) -> anyhow::Result<Server> {
+        Server::start_in(self.directory, setting).await
+    }
+
     /// The server's data directory.
     pub(super) fn data(&self) -> PathBuf {
         data(&self.directory)
@@ -139,7 +180,7 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(data: &Path, log: &str) -> anyhow::Result<(Self, ChildStdout)> {
+    fn spawn(data: &Path, setting: &Setting) -> anyhow::Result<(Self, ChildStdout)> {
         let program = std::env::current_exe().context("failed to find this program's file")?;
         let mut command = Command::new(&program);
         // Variables that are meant for other servers would change what is measured.
@@ -154,8 +195,13 @@ impl Process {
         let linux = ["--with-parent"];
         #[cfg(not(target_os = "linux"))]
         let linux: [&str; 0] = [];
+        let log = setting.log.as_deref().unwrap_or("warn");
+        let connections = (setting.connections + setting.clients + setting.workers + SPARE_CONNECTIONS)
+            .max(CONNECTIONS)
+            .to_string();
         let mut child = command
-            .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", log, "--data"])
+            .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", log])
+            .args(["--max-connections", &connections, "--data"])
             .arg(data)
             .args(linux)
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! What is to be measured, and how.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The setting of one scenario.
 #[derive(Debug, Clone)]
@@ -18,6 +19,12 @@ pub(super) struct Setting {
     pub(super) outstanding: Option<usize>,
     /// Jobs handed over a second by all clients together; as fast as they are taken if there is none.
     pub(super) rate: Option<u64>,
+    /// Connections that do nothing.
+    pub(super) connections: u64,
+    /// Names that jobs are spread over.
+    pub(super) names: u64,
+    /// How long a server that has nothing to do is looked at.
+    pub(super) observe: Duration,
     /// Where the server's directory is made.
     pub(super) dir: PathBuf,
     /// What the server logs.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use jobq_client::{Client, Stats};
 use jobq_worker::Summary;
@@ -18,6 +18,20 @@ use super::submitting;
 use super::timing::{StampClock, Timing};
 use super::verify::Expected;
 use super::working::{self, Crew, Ledger};
+use crate::descriptors;
+use crate::exit::Exit;
+
+/// Open files of a worker here: its connection, and what its thread waits on.
+const WORKER_FILES: u64 = 8;
+
+/// Open files that each process needs beside those of the connections.
+const OWN_FILES: u64 = 256;
+
+/// How often a sign that something goes on moves.
+const BUSY_STEP: Duration = Duration::from_millis(100);
+
+/// How often a bar of a wait moves.
+const WAIT_STEP: Duration = Duration::from_millis(100);
 
 /// A server and its clients.
 pub(super) struct Bench {
@@ -37,7 +51,8 @@ impl Bench {
     /// # Errors
     /// It does not start, cannot be reached, or the disk cannot be written.
     pub(super) async fn start(setting: &Setting) -> anyhow::Result<Self> {
-        let server = Server::start(&setting.dir, setting.log.as_deref()).await?;
+        make_room(setting)?;
+        let server = Server::start(setting).await?;
         let fdatasync = fdatasync(server.directory()).await?;
         let mut clients = Vec::new();
         for _ in 0..setting.clients {
@@ -109,12 +124,51 @@ impl Bench {
         self.bars.add(bar(jobs, what))
     }
 
+    /// Waits, and shows how long yet, in milliseconds.
+    pub(super) async fn wait(&self, time: Duration, what: &'static str) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let bar = self.bar(millis(time), what);
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            let left = time.saturating_sub(begun.elapsed());
+            tokio::time::sleep(left.min(WAIT_STEP)).await;
+            bar.set_position(millis(begun.elapsed()));
+        }
+        bar.finish_and_clear();
+    }
+
     /// What the server counts.
     ///
     /// # Errors
     /// It does not say.
     pub(super) async fn stats(&self) -> anyhow::Result<Stats> {
         self.clients[0].stats().await.context("failed to ask the server")
+    }
+
+    /// Ends the server, and starts another one on its store, which has no clients yet. Returns how long ending took.
+    ///
+    /// # Errors
+    /// The server does not end as it should, or the other one does not start.
+    pub(super) async fn restart(self, ending: Ending) -> anyhow::Result<(Self, Duration)> {
+        let busy = self.bars.add(busy("starting again"));
+        // A client that finds its server gone would come back to it.
+        for client in self.clients {
+            client.close().await;
+        }
+        let begun = Instant::now();
+        let leftover = match ending {
+            Ending::Kill => self.server.kill(),
+            Ending::Stop => self.server.stop().await?,
+        };
+        let took = begun.elapsed();
+        let server = leftover.start(&self.setting).await?;
+        busy.finish_and_clear();
+        let bench = Self {
+            clients: Vec::new(),
+            server,
+            ..self
+        };
+        Ok((bench, took))
     }
 
     /// Compares all counts, stops the server, and makes the report.
@@ -141,9 +195,33 @@ impl Bench {
         for client in self.clients {
             client.close().await;
         }
+        let busy = self.bars.add(busy("comparing counts"));
         let leftover = self.server.stop().await?;
-        expected.check_store(&leftover).await
+        let checked = expected.check_store(&leftover).await;
+        busy.finish_and_clear();
+        checked
     }
+}
+
+/// Raises the limit of open files for all connections, here and in the server, which inherits it.
+fn make_room(setting: &Setting) -> anyhow::Result<()> {
+    let peers = setting.connections + setting.clients + setting.workers * WORKER_FILES;
+    let needed = peers + OWN_FILES;
+    descriptors::raise(needed).map_err(|allowed| {
+        Exit::Usage.because(anyhow!(
+            "failed to make room for all connections: they need {needed} open files, and the system allows {allowed}; \
+             give fewer --connections, --clients or --workers, or raise the limit (ulimit -Hn)"
+        ))
+    })
+}
+
+/// How a server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Without a word.
+    Kill,
+    /// As it should.
+    Stop,
 }
 
 /// A client of a server.
@@ -162,6 +240,13 @@ async fn fdatasync(directory: &Path) -> anyhow::Result<Duration> {
         .await
         .context("measuring the disk panicked")?
         .context("failed to measure the disk's fdatasync")
+}
+
+/// A sign on standard error that something goes on; none where that is no terminal.
+fn busy(what: &'static str) -> ProgressBar {
+    let busy = ProgressBar::new_spinner().with_message(what);
+    busy.enable_steady_tick(BUSY_STEP);
+    busy
 }
 
 /// A bar on standard error; none where that is no terminal.

@@ -49,6 +49,11 @@ impl Timing {
         self.lock().value_at_quantile(0.99)
     }
 
+    /// The longest, in microseconds.
+    pub(super) fn max(&self) -> u64 {
+        self.lock().max()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
         self.histogram.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,6 +76,11 @@ impl StampClock {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// How long it is until the time of a stamp.
+    pub(super) fn until(self, stamp: u64) -> Duration {
+        Duration::from_nanos(stamp.saturating_sub(self.now()))
+    }
+
     /// How long ago a stamp was taken.
     pub(super) fn since(self, stamp: u64) -> Duration {
         Duration::from_nanos(self.now().saturating_sub(stamp))
@@ -87,6 +97,7 @@ mod tests {
         timing.record_many(Duration::from_micros(100), 98);
         timing.record_many(Duration::from_millis(7), 2);
         assert_eq!(timing.p50(), 100);
+        assert!((7_000..7_010).contains(&timing.max()), "{}", timing.max());
         assert!((7_000..7_010).contains(&timing.p99()), "{}", timing.p99());
     }
 

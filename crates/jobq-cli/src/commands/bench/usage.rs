@@ -43,6 +43,16 @@ pub(super) fn memory(pid: u32) -> Option<Memory> {
     })
 }
 
+/// How often the threads of another process have gone to sleep by themselves. Those that have ended are not counted.
+pub(super) fn sleeps(pid: u32) -> Option<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of_task = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        number(&status, "voluntary_ctxt_switches:")
+    };
+    Some(tasks.flatten().filter_map(of_task).sum())
+}
+
 /// User and system time from a `/proc/PID/stat`. The second field is the program's name in parentheses, which may
 /// hold anything; the two are the 14th and 15th.
 fn cpu_ticks(stat: &str) -> Option<u64> {
@@ -55,9 +65,21 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 
 /// A line such as `VmRSS:     12345 kB`, in bytes.
 fn kilobytes(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let line = value(status, key)?;
+    let number: u64 = line.strip_suffix("kB")?.trim().parse().ok()?;
     Some(number * 1024)
+}
+
+/// A line such as `voluntary_ctxt_switches:  12`.
+fn number(status: &str, key: &str) -> Option<u64> {
+    value(status, key)?.parse().ok()
+}
+
+fn value<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .map(str::trim)
 }
 
 #[cfg(test)]
@@ -76,5 +98,11 @@ mod tests {
         let status = "Name:\tjobq\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
         assert_eq!(kilobytes(status, "VmRSS:"), Some(10 * 1024 * 1024));
         assert_eq!(kilobytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn how_often_a_thread_slept_is_not_taken_for_how_often_it_was_interrupted() {
+        let status = "nonvoluntary_ctxt_switches:\t7\nvoluntary_ctxt_switches:\t12\n";
+        assert_eq!(number(status, "voluntary_ctxt_switches:"), Some(12));
     }
 }

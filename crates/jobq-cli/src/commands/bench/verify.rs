@@ -45,13 +45,14 @@ impl Expected {
     /// The two disagree, or a job has run twice, failed, or lost its lease.
     pub(super) fn worked(self, summary: &Summary, ledger: &Ledger) -> anyhow::Result<Self> {
         let completed = self.completed + summary.completed;
-        let odd = summary.failed + summary.stale + ledger.extra();
+        let odd = summary.failed + summary.stale + ledger.extra() + ledger.early();
         if odd > 0 || completed != ledger.ran() {
             bail!(
-                "the counts disagree: {} jobs have run, {} runs were extra, {} had completed before, and the workers \
-                 report {summary:?}",
+                "the counts disagree: {} jobs have run, {} runs were extra and {} early, {} had completed before, and \
+                 the workers report {summary:?}",
                 ledger.ran(),
                 ledger.extra(),
+                ledger.early(),
                 self.completed,
             );
         }
@@ -67,6 +68,15 @@ impl Expected {
             );
         }
         Ok(worked)
+    }
+
+    /// What there is when a server starts on the store that another has left.
+    pub(super) fn at_restart(&self) -> Self {
+        Self {
+            waited: self.waiting(),
+            ended: self.all_completed(),
+            ..Self::default()
+        }
     }
 
     /// Compares with what the server says.
@@ -231,6 +241,8 @@ mod tests {
         stats.total.completed = 27;
         stats.settled = 9;
         expected.check_server(&stats).expect("they agree");
+        let next = expected.at_restart();
+        assert_eq!((next.waited, next.ended, next.submitted), (8, 27, 0));
     }
 
     #[test]

@@ -21,6 +21,9 @@ const STARTS_EVERY: u64 = 16;
 /// About how many jobs are watched until their end. A connection may watch 10,000.
 const WATCHED: u64 = 1_000;
 
+/// A job that is started this much before its time is early: clocks are read one after the other.
+const EARLY: Duration = Duration::from_millis(1);
+
 /// How often the workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -51,7 +54,11 @@ pub(super) struct Ledger {
     called: Box<[AtomicU64]>,
     watch_every: u64,
     clock: StampClock,
+    /// Of how many jobs one has the time from its stamp until its start taken down.
+    starts_every: u64,
     started: Arc<Timing>,
+    /// Runs before the time in the job's stamp.
+    early: AtomicU64,
 }
 
 impl Ledger {
@@ -66,7 +73,17 @@ impl Ledger {
             called: zeroes(jobs / watch_every + 1),
             watch_every,
             clock,
+            starts_every: STARTS_EVERY,
             started: Arc::new(Timing::new()),
+            early: AtomicU64::new(0),
+        }
+    }
+
+    /// One that takes down the time from every job's stamp until its start.
+    pub(super) fn of_every_start(jobs: u64, clock: StampClock) -> Self {
+        Self {
+            starts_every: 1,
+            ..Self::new(jobs, clock)
         }
     }
 
@@ -83,7 +100,12 @@ impl Ledger {
         self.clock.since(stamp)
     }
 
-    /// How long jobs took from being handed to a client until their handlers were called.
+    /// How many runs there were before their time.
+    pub(super) fn early(&self) -> u64 {
+        self.early.load(Ordering::Relaxed)
+    }
+
+    /// How long jobs took from being handed to a client, or from their time, until their handlers were called.
     pub(super) fn started(&self) -> Arc<Timing> {
         Arc::clone(&self.started)
     }
@@ -111,9 +133,12 @@ impl Ledger {
         if id.is_multiple_of(self.watch_every) {
             self.called[(id / self.watch_every) as usize].store(self.clock.now(), Ordering::Relaxed);
         }
-        if id.is_multiple_of(STARTS_EVERY)
+        if id.is_multiple_of(self.starts_every)
             && let Some(stamp) = stamp(&job.params)
         {
+            if self.clock.until(stamp) > EARLY {
+                self.early.fetch_add(1, Ordering::Relaxed);
+            }
             self.started.record(self.clock.since(stamp));
         }
         Some(self.ran.fetch_add(1, Ordering::Relaxed) + 1)

@@ -13,6 +13,7 @@ use super::super::timing::Timing;
 use super::super::usage::Memory;
 use super::super::verify::Expected;
 use super::super::working::Ledger;
+use super::comparison::comparison;
 
 /// The queue that the long one is compared with.
 const SHORT_QUEUE: u64 = 100_000;
@@ -37,9 +38,11 @@ pub(in super::super) async fn backlog(setting: &Setting) -> anyhow::Result<Repor
 
     let bench = Bench::start(setting).await?;
     let long = Standing::measure(&bench, round).await?;
+    let (beside, beside_short) = (long.situation(), base.situation());
+    let compare = |what, key, long, short| comparison(what, key, (long, &beside), (short, &beside_short));
     let lines = vec![
-        long.line("submitting", &BACKLOG_SUBMIT, &long.submit, &base, &base.submit),
-        long.line("working", &BACKLOG_DRAIN, &long.drain, &base, &base.drain),
+        compare("submitting", "submit", &long.submit, &base.submit),
+        compare("working", "drain", &long.drain, &base.drain),
         long.queue(),
     ];
     // Each job is submitted and worked off.
@@ -53,28 +56,6 @@ pub(in super::super) async fn backlog(setting: &Setting) -> anyhow::Result<Repor
     };
     bench.finish(&long.expected, measured).await
 }
-
-/// The keys of one speed.
-struct Keys {
-    speed: &'static str,
-    base: &'static str,
-    ratio: &'static str,
-    server_cpu: &'static str,
-}
-
-const BACKLOG_SUBMIT: Keys = Keys {
-    speed: "submit_jobs_per_s",
-    base: "submit_base_jobs_per_s",
-    ratio: "submit_ratio",
-    server_cpu: "submit_server_cpu_us_per_job",
-};
-
-const BACKLOG_DRAIN: Keys = Keys {
-    speed: "drain_jobs_per_s",
-    base: "drain_base_jobs_per_s",
-    ratio: "drain_ratio",
-    server_cpu: "drain_server_cpu_us_per_job",
-};
 
 /// What was measured while a queue stood.
 struct Standing {
@@ -133,26 +114,8 @@ impl Standing {
         })
     }
 
-    fn line(&self, what: &'static str, keys: &Keys, cost: &Cost, base: &Self, base_cost: &Cost) -> Line {
-        let (speed, base_speed) = (cost.jobs_per_second(), base_cost.jobs_per_second());
-        let ratio = speed / base_speed;
-        let text = format!(
-            "{} jobs/s beside {} queued, {} beside {}: {ratio:.2} x",
-            grouped(speed.round() as u64),
-            grouped(self.jobs),
-            grouped(base_speed.round() as u64),
-            grouped(base.jobs),
-        );
-        Line {
-            what,
-            text,
-            values: vec![
-                (keys.speed, json!(speed.round() as u64)),
-                (keys.base, json!(base_speed.round() as u64)),
-                (keys.ratio, json!(ratio)),
-                (keys.server_cpu, json!(cost.server_cpu_per_job())),
-            ],
-        }
+    fn situation(&self) -> String {
+        format!("beside {} queued", grouped(self.jobs))
     }
 
     /// What the queue alone takes.
@@ -167,15 +130,15 @@ impl Standing {
             );
         }
         let value = |bytes: fn(Memory) -> u64| self.memory.map_or(Value::Null, |memory| json!(bytes(memory)));
-        Line {
-            what: "queue",
+        Line::new(
+            "queue",
             text,
-            values: vec![
+            [
                 ("queue_bytes_per_job", json!(each)),
                 ("queue_database_bytes", json!(self.database)),
                 ("queue_rss_bytes", value(|memory| memory.resident)),
                 ("queue_rss_anon_bytes", value(|memory| memory.anonymous)),
             ],
-        }
+        )
     }
 }

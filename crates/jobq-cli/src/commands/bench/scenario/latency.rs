@@ -11,7 +11,7 @@ use jobq_client::Status;
 use jobq_worker::{CancellationToken, Job, Run, Runtime};
 use serde_json::json;
 
-use super::super::cost::Meter;
+use super::super::cost::{Cost, Meter};
 use super::super::jobs::{Maker, NAME};
 use super::super::report::{Label, Line, Measured, Report};
 use super::super::setting::Setting;
@@ -24,8 +24,14 @@ const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Times of one job at a time: until it is acknowledged, until its handler is called, until its result is there.
 pub(in super::super) async fn latency(setting: &Setting) -> anyhow::Result<Report> {
-    // One of each: there is one job at a time.
-    let setting = Setting {
+    let bench = Bench::start(&one_at_a_time(setting)).await?;
+    let (expected, measured) = measure(&bench).await?;
+    bench.finish(&expected, measured).await
+}
+
+/// One of each, since there is one job at a time.
+pub(super) fn one_at_a_time(setting: &Setting) -> Setting {
+    Setting {
         clients: 1,
         workers: 1,
         concurrency: 1,
@@ -33,8 +39,12 @@ pub(in super::super) async fn latency(setting: &Setting) -> anyhow::Result<Repor
         outstanding: Some(1),
         rate: None,
         ..setting.clone()
-    };
-    let bench = Bench::start(&setting).await?;
+    }
+}
+
+/// Submits the jobs of the setting one by one to a worker of its own, on a store that had none.
+pub(super) async fn measure(bench: &Bench) -> anyhow::Result<(Expected, Measured)> {
+    let jobs = bench.setting.jobs;
     let called = Arc::new(AtomicU64::new(0));
     let handler = {
         let (called, clock) = (Arc::clone(&called), bench.clock);
@@ -53,41 +63,46 @@ pub(in super::super) async fn latency(setting: &Setting) -> anyhow::Result<Repor
         async {
             // Whatever comes of it, the worker is to end.
             let _guard = done.clone().drop_guard();
-            one_by_one(&bench, &called).await
+            one_by_one(bench, &called).await
         },
         runtime.run(done.cancelled())
     );
     let summary = summary.context("the worker failed")?;
     let times = times?;
-    let cost = meter.stop(&bench.server, setting.jobs);
+    let cost = meter.stop(&bench.server, jobs);
     let expected = Expected {
-        submitted: setting.jobs,
+        submitted: jobs,
         completed: summary.completed,
         ..Expected::default()
     };
-    let after = times.started.p50() as i64 - times.acknowledged.p50() as i64;
-    let handed_out = Line {
-        what: "handed out",
-        text: format!("started {after} µs after the acknowledgement, by their medians"),
-        values: vec![("started_after_ack_us", json!(after))],
-    };
-    let timings = vec![
-        (Label::Ack, Arc::new(times.acknowledged)),
-        (Label::Started, Arc::new(times.started)),
-        (Label::Result, Arc::new(times.result)),
-    ];
-    let measured = Measured {
-        in_syncs: true,
-        lines: vec![handed_out],
-        ..Measured::new(cost, timings)
-    };
-    bench.finish(&expected, measured).await
+    Ok((expected, times.measured(cost)))
 }
 
 struct Times {
     acknowledged: Timing,
     started: Timing,
     result: Timing,
+}
+
+impl Times {
+    fn measured(self, cost: Cost) -> Measured {
+        let after = self.started.p50() as i64 - self.acknowledged.p50() as i64;
+        let handed_out = Line::new(
+            "handed out",
+            format!("started {after} µs after the acknowledgement, by their medians"),
+            [("started_after_ack_us", json!(after))],
+        );
+        let timings = vec![
+            (Label::Ack, Arc::new(self.acknowledged)),
+            (Label::Started, Arc::new(self.started)),
+            (Label::Result, Arc::new(self.result)),
+        ];
+        Measured {
+            in_syncs: true,
+            lines: vec![handed_out],
+            ..Measured::new(cost, timings)
+        }
+    }
 }
 
 async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> {
