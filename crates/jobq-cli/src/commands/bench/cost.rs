@@ -39,6 +39,12 @@ impl Cost {
         self.server_cpu.map(|cpu| cpu.as_secs_f64() / time)
     }
 
+    /// All of them, one after the other: at least one.
+    pub(super) fn of_all(costs: &[Self]) -> Self {
+        let all = costs.iter().copied().reduce(Self::and);
+        all.expect("what was measured has at least one round")
+    }
+
     /// Both, one after the other.
     pub(super) fn and(self, next: Self) -> Self {
         let server_cpu = self.server_cpu.zip(next.server_cpu);

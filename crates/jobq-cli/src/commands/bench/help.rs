@@ -12,11 +12,11 @@ What is measured:
   flow          500,000 jobs are submitted and worked off at once
   latency       2,000 jobs, one at a time: the next is submitted when the result of the last one is there
   backlog       1,000,000 jobs are queued. On top of them up to 100,000 are submitted, and as many worked off, five
-                times. The same on a server of its own with 100,000 queued, to compare with
+                times. The same in turns on a server of its own with 100,000 queued, to compare with
   idle          1,000 connections (--connections) do nothing but what keeps them alive, half of them clients and half
                 workers that wait for a name without jobs. Then latency beside them, with 200 jobs
-  names         200,000 jobs of 1,000 names (--names) are worked off, and then submitted and worked off at once. The
-                same with one name on a server of its own, to compare with
+  names         200,000 jobs of 1,000 names (--names) are worked off, and then as many submitted and worked off at
+                once, three times. The same in turns with one name on a server of its own, to compare with
   scheduled     100,000 jobs are due later, 10,000 a second (--rate), and submitted before the first is. Workers wait
                 for them
   large         500 jobs with 1 MiB of params each are submitted, and meanwhile jobs of 100 bytes on a connection of
@@ -56,7 +56,8 @@ The figures:
                 from the start of the server's process until a client has connected and has the answer to a question,
                 and until the handler of a worker is called that connects meanwhile
   store         length of jobq.db and jobq.db-wal by all jobs before the server is killed
-  fdatasync     4 KiB appended to a file in the same directory and synced, 200 times, the median
+  fdatasync     4 KiB appended to a file in the same directory and synced, the median: of 200 before the jobs, and in
+                latency and idle of one before each tenth job
   server        CPU time of the server's process while its speed is measured, and its resident memory then: in all,
                 without that of files (anonymous), and at most
   client        CPU time of this process, in which clients and workers are

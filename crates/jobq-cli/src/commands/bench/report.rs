@@ -31,6 +31,8 @@ pub(super) struct Measured {
     pub(super) timings: Vec<(Label, Arc<Timing>)>,
     /// Whether times are compared with that of a sync, which they can be where jobs come one by one.
     pub(super) in_syncs: bool,
+    /// The disk's sync between the jobs, where it was measured there; else the one before them counts.
+    pub(super) fdatasync: Option<Duration>,
     /// What the scenario alone measures.
     pub(super) lines: Vec<Line>,
 }
@@ -56,6 +58,7 @@ impl Measured {
             cost,
             timings,
             in_syncs: false,
+            fdatasync: None,
             lines: Vec::new(),
         }
     }
@@ -150,6 +153,7 @@ impl Report {
         put("clients", json!(setting.clients));
         put("workers", json!(setting.workers));
         put("concurrency", json!(setting.concurrency));
+        put("names", json!(setting.names));
         put("batch", json!(setting.batch));
         put("outstanding", json!(setting.outstanding));
         put("rate", json!(setting.rate));

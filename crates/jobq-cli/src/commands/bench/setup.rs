@@ -179,7 +179,7 @@ impl Bench {
         let report = Report {
             setting: self.setting.clone(),
             start: self.server.start_time(),
-            fdatasync: self.fdatasync,
+            fdatasync: measured.fdatasync.unwrap_or(self.fdatasync),
             measured,
         };
         self.end(expected).await?;

@@ -19,7 +19,7 @@ use super::comparison::comparison;
 const SHORT_QUEUE: u64 = 100_000;
 
 /// How often jobs are submitted on top of the queue, and as many worked off. In turns, so that the queue keeps its
-/// length.
+/// length, and in turns with the short queue, so that what else the machine does slows both.
 const ROUNDS: u64 = 5;
 
 /// Most jobs of a round: so many are long enough to be measured, and few beside the queue.
@@ -32,86 +32,103 @@ pub(in super::super) async fn backlog(setting: &Setting) -> anyhow::Result<Repor
         ..setting.clone()
     };
     let round = short.jobs.min(ROUND);
-    let bench = Bench::start(&short).await?;
-    let base = Standing::measure(&bench, round).await?;
-    bench.end(&base.expected).await?;
-
-    let bench = Bench::start(setting).await?;
-    let long = Standing::measure(&bench, round).await?;
+    let mut base = Standing::fill(&short, round).await?;
+    let mut long = Standing::fill(setting, round).await?;
+    for _ in 0..ROUNDS {
+        base.round().await?;
+        long.round().await?;
+    }
+    let (submit, drain) = long.costs();
+    let (base_submit, base_drain) = base.costs();
     let (beside, beside_short) = (long.situation(), base.situation());
     let compare = |what, key, long, short| comparison(what, key, (long, &beside), (short, &beside_short));
     let lines = vec![
-        compare("submitting", "submit", &long.submit, &base.submit),
-        compare("working", "drain", &long.drain, &base.drain),
+        compare("submitting", "submit", &submit, &base_submit),
+        compare("working", "drain", &drain, &base_drain),
         long.queue(),
     ];
+    base.bench.end(&base.expected).await?;
     // Each job is submitted and worked off.
     let cost = Cost {
-        jobs: long.drain.jobs,
-        ..long.submit.and(long.drain)
+        jobs: drain.jobs,
+        ..submit.and(drain)
     };
     let measured = Measured {
         lines,
-        ..Measured::new(cost, vec![(Label::Ack, Arc::clone(&long.acknowledged))])
+        ..Measured::new(cost, vec![(Label::Ack, long.acknowledged)])
     };
-    bench.finish(&long.expected, measured).await
+    long.bench.finish(&long.expected, measured).await
 }
 
-/// What was measured while a queue stood.
+/// A server with a queue that stands.
 struct Standing {
+    bench: Bench,
     jobs: u64,
     /// Of the server with the queue alone.
     memory: Option<Memory>,
     /// Bytes of the database with the queue alone.
     database: u64,
-    submit: Cost,
-    drain: Cost,
+    /// What a round submits, and works off.
+    round: Load,
+    ledger: Arc<Ledger>,
+    /// Of each round.
+    submits: Vec<Cost>,
+    drains: Vec<Cost>,
     acknowledged: Arc<Timing>,
     expected: Expected,
 }
 
 impl Standing {
-    /// Fills the queue, and submits and works off beside it, some rounds of `round` jobs.
-    async fn measure(bench: &Bench, round: u64) -> anyhow::Result<Self> {
+    /// Starts a server and fills its queue.
+    async fn fill(setting: &Setting, round: u64) -> anyhow::Result<Self> {
+        let bench = Bench::start(setting).await?;
         let fill = bench.load();
         let submitted = bench
             .submit(&fill, &Arc::new(Timing::new()), "filling the queue")
             .await?;
-        let mut expected = Expected {
-            submitted,
-            ..Expected::default()
-        };
-        let (memory, database) = (bench.server.memory(), bench.server.database_bytes()?);
         let all = submitted + ROUNDS * round;
-        let ledger = Arc::new(Ledger::new(all, bench.clock));
-        let acknowledged = Arc::new(Timing::new());
-        let load = Load { jobs: round, ..fill };
-        let mut costs: Option<(Cost, Cost)> = None;
-        for _ in 0..ROUNDS {
-            let meter = Meter::start(&bench.server);
-            expected.submitted += bench.submit(&load, &acknowledged, "submitting").await?;
-            let submit = meter.stop(&bench.server, round);
-
-            let before = expected.completed;
-            let meter = Meter::start(&bench.server);
-            let summary = bench.work(&bench.crew(), &ledger, round, "working").await?;
-            expected = expected.worked(&summary, &ledger)?;
-            let drain = meter.stop(&bench.server, expected.completed - before);
-            costs = Some(match costs {
-                Some(so_far) => (so_far.0.and(submit), so_far.1.and(drain)),
-                None => (submit, drain),
-            });
-        }
-        let (submit, drain) = costs.expect("there is at least one round");
         Ok(Self {
             jobs: submitted,
-            memory,
-            database,
-            submit,
-            drain,
-            acknowledged,
-            expected,
+            memory: bench.server.memory(),
+            database: bench.server.database_bytes()?,
+            round: Load { jobs: round, ..fill },
+            ledger: Arc::new(Ledger::new(all, bench.clock)),
+            submits: Vec::new(),
+            drains: Vec::new(),
+            acknowledged: Arc::new(Timing::new()),
+            expected: Expected {
+                submitted,
+                ..Expected::default()
+            },
+            bench,
         })
+    }
+
+    /// Submits some jobs on top of the queue, and works about as many off.
+    async fn round(&mut self) -> anyhow::Result<()> {
+        let Self { bench, round, .. } = &*self;
+        let meter = Meter::start(&bench.server);
+        let submitted = bench.submit(round, &self.acknowledged, "submitting").await?;
+        let submit = meter.stop(&bench.server, submitted);
+
+        let meter = Meter::start(&bench.server);
+        let summary = bench
+            .work(&bench.crew(), &self.ledger, round.jobs, "working")
+            .await?;
+        let drain = meter.stop(&bench.server, summary.completed);
+        let expected = Expected {
+            submitted: self.expected.submitted + submitted,
+            ..self.expected
+        };
+        self.expected = expected.worked(&summary, &self.ledger)?;
+        self.submits.push(submit);
+        self.drains.push(drain);
+        Ok(())
+    }
+
+    /// Of all rounds together.
+    fn costs(&self) -> (Cost, Cost) {
+        (Cost::of_all(&self.submits), Cost::of_all(&self.drains))
     }
 
     fn situation(&self) -> String {

@@ -12,12 +12,17 @@ use jobq_worker::{CancellationToken, Job, Run, Runtime};
 use serde_json::json;
 
 use super::super::cost::{Cost, Meter};
+use super::super::disk::Probe;
 use super::super::jobs::{Maker, NAME};
 use super::super::report::{Label, Line, Measured, Report};
 use super::super::setting::Setting;
 use super::super::setup::Bench;
 use super::super::timing::Timing;
 use super::super::verify::Expected;
+
+/// Of how many jobs one is submitted after a sync of the disk alone: a disk is not as fast at all times, so that times
+/// are compared with syncs of the same moments.
+const SYNC_EVERY: u64 = 10;
 
 /// Longest wait for the end of one job.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
@@ -79,6 +84,8 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<(Expected, Measured
 }
 
 struct Times {
+    /// Of the disk, between the jobs.
+    fdatasync: Option<Duration>,
     acknowledged: Timing,
     started: Timing,
     result: Timing,
@@ -99,6 +106,7 @@ impl Times {
         ];
         Measured {
             in_syncs: true,
+            fdatasync: self.fdatasync,
             lines: vec![handed_out],
             ..Measured::new(cost, timings)
         }
@@ -106,7 +114,8 @@ impl Times {
 }
 
 async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> {
-    let times = Times {
+    let mut times = Times {
+        fdatasync: None,
         acknowledged: Timing::new(),
         started: Timing::new(),
         result: Timing::new(),
@@ -114,8 +123,13 @@ async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> 
     let (client, clock) = (&bench.clients[0], bench.clock);
     let jobs = bench.setting.jobs;
     let mut maker = Maker::new(&bench.load());
+    let mut disk = Probe::new(bench.server.directory()).context("failed to write beside the store")?;
     let bar = bench.bar(jobs, "one at a time");
-    for _ in 0..jobs {
+    for number in 0..jobs {
+        if number % SYNC_EVERY == 0 {
+            // Nothing else is to be done here meanwhile.
+            disk.sync().context("failed to measure the disk's fdatasync")?;
+        }
         let job = maker.batch(1).pop().context("a batch of one is empty")?;
         let begun = clock.now();
         let receipt = client.submit(job).await.context("failed to submit a job")?;
@@ -137,5 +151,6 @@ async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> 
         bar.inc(1);
     }
     bar.finish_and_clear();
+    times.fdatasync = disk.median();
     Ok(times)
 }
