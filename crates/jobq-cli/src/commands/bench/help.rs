@@ -30,10 +30,10 @@ The figures:
                 flow, names). In backlog jobs that were submitted and as many worked off, in the time of both; in
                 scheduled from the time of the first job until all are settled; in restart all that fill the store
   acknowledged  from handing a batch to the client until the program has its receipts; the batch waits its turn
-                behind those before it. With --rate from the millisecond in which the job was due, whatever the
-                client was busy with
+                behind those before it
   started       from handing a job to the client until its handler is called; where more is submitted than is
-                worked off, most of it is waiting in line
+                worked off, most of it is waiting in line. With --rate this and acknowledged count from the
+                millisecond in which the job came, whatever the client was busy with
   settled       from the call of a job's handler until a client that watches the job is told of its end, which is
                 on disk then; one job in a few hundred is watched
   result        from handing a job to the client until it has the job's result

@@ -1,7 +1,7 @@
 //! The jobs that are submitted: their names, and params of a given size with a time stamp in them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
@@ -114,14 +114,19 @@ impl Maker {
 
     /// The next jobs of the load. Their stamps are the time now, or that at which they are due.
     pub(super) fn batch(&mut self, jobs: usize) -> Vec<JobRequest> {
+        self.batch_of(Instant::now(), jobs)
+    }
+
+    /// The next jobs of the load, as if made then.
+    pub(super) fn batch_of(&mut self, then: Instant, jobs: usize) -> Vec<JobRequest> {
         let first = self.made;
         self.made += jobs as u64;
-        let now = self.load.clock.now();
+        let made = self.load.clock.stamp(then);
         let due = |number| self.load.due.map(|schedule| schedule.due(number, self.load.jobs));
         let size = self.params.len();
         let mut all = BytesMut::with_capacity(size * jobs);
         for number in first..self.made {
-            let stamp = due(number).map_or(now, |(stamp, _)| stamp);
+            let stamp = due(number).map_or(made, |(stamp, _)| stamp);
             self.params[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamp.to_be_bytes());
             all.extend_from_slice(&self.params);
         }

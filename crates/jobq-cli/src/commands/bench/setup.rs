@@ -124,10 +124,15 @@ impl Bench {
         self.bars.add(bar(jobs, what))
     }
 
-    /// Waits, and shows how long yet, in milliseconds.
+    /// Waits, and shows how long yet.
     pub(super) async fn wait(&self, time: Duration, what: &'static str) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let bar = self.bar(millis(time), what);
+        let style = ProgressStyle::with_template("{msg:18} {bar:30} {eta} left")
+            .expect("the template is well formed");
+        let bar = ProgressBar::new(millis(time))
+            .with_style(style)
+            .with_message(what);
+        let bar = self.bars.add(bar);
         let begun = Instant::now();
         while begun.elapsed() < time {
             let left = time.saturating_sub(begun.elapsed());

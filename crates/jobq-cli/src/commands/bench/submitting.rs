@@ -125,7 +125,7 @@ impl Sender {
     async fn hand_over(&mut self, maker: &mut Maker, at: Instant, count: usize) -> anyhow::Result<()> {
         self.handed.push_back((at, count));
         self.unanswered += count;
-        let batch = maker.batch(count);
+        let batch = maker.batch_of(at, count);
         self.submitter.push_many(batch).await.context("failed to submit")
     }
 

@@ -73,7 +73,12 @@ impl StampClock {
     }
 
     pub(super) fn now(self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.stamp(Instant::now())
+    }
+
+    /// The stamp of a time since its making.
+    pub(super) fn stamp(self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// How long it is until the time of a stamp.

@@ -197,6 +197,7 @@ impl Contents {
 mod tests {
     use jobq_client::NameStats;
 
+    use super::super::timing::StampClock;
     use super::*;
 
     const EXPECTED: Expected = Expected {
@@ -243,6 +244,33 @@ mod tests {
         expected.check_server(&stats).expect("they agree");
         let next = expected.at_restart();
         assert_eq!((next.waited, next.ended, next.submitted), (8, 27, 0));
+    }
+
+    #[test]
+    fn runs_that_no_handler_saw_and_jobs_given_back_without_need_are_errors() {
+        let ledger = Ledger::new(10, StampClock::new());
+        let given_back = Summary {
+            released: 1,
+            ..Summary::default()
+        };
+        let submitted = Expected {
+            submitted: 10,
+            ..Expected::default()
+        };
+        let expected = submitted
+            .worked(&given_back, &ledger)
+            .expect("others wait as well");
+        assert_eq!(expected.released, 1);
+
+        let unseen = Summary {
+            completed: 1,
+            ..Summary::default()
+        };
+        for (expected, summary) in [(submitted, unseen), (Expected::default(), given_back)] {
+            let error = expected.worked(&summary, &ledger);
+            let error = error.expect_err("they disagree").to_string();
+            assert!(error.contains("the counts disagree"), "{error}");
+        }
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(in super::super) async fn scheduled(setting: &Setting) -> anyhow::Result<Rep
     let waiting = bench.stats().await?.total.scheduled;
     if waiting != jobs {
         bail!(
-            "{jobs} jobs are to wait for their time, and {waiting} do: submitting took longer than it had, {:.0} s",
+            "{jobs} jobs are to wait for their time, and {waiting} do: submitting took longer than it had, {:.0} s; \
+             give a longer --observe, or fewer --jobs",
             lead.as_secs_f64()
         );
     }
