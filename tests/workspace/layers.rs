@@ -126,6 +126,13 @@ const LAYERS: &[Layer] = &[
         never_directly: &["rusqlite", "ciborium"],
         why: "jobq-benches measures codec, machine and store through the types that the server uses them by",
     },
+    Layer {
+        name: "jobq-peers",
+        may_use: &[],
+        never: &["tokio", "rusqlite"],
+        never_directly: &[],
+        why: "jobq-peers gives other queues the work of jobq bench, and runs that as a program like theirs",
+    },
 ];
 
 /// Each crate and the crates that it is built from.

@@ -11,7 +11,15 @@ use crate::fixture::program;
 const BLESS: &str = "JOBQ_BLESS";
 
 /// Folders of the project and of its crates; what begins with one of them in code is a path.
-const FOLDERS: [&str; 6] = ["contrib/", "crates/", "docs/", "examples/", "fuzz/", "tests/"];
+const FOLDERS: [&str; 7] = [
+    "benches/",
+    "contrib/",
+    "crates/",
+    "docs/",
+    "examples/",
+    "fuzz/",
+    "tests/",
+];
 
 #[tokio::test]
 async fn the_help_texts_in_the_operators_manual_are_those_of_the_binary() {

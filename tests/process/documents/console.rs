@@ -60,7 +60,9 @@ fn other_console_commands_name_what_is_there() {
     {
         let words: Vec<&str> = command.split_whitespace().collect();
         for (place, word) in words.iter().enumerate() {
-            let in_checkout = word.starts_with("crates/") || word.starts_with("contrib/");
+            let in_checkout = ["benches/", "crates/", "contrib/"]
+                .iter()
+                .any(|folder| word.starts_with(folder));
             let is_package =
                 place > 0 && words[0] == "cargo" && ["-p", "--package"].contains(&words[place - 1]);
             let path = match (in_checkout, is_package) {
