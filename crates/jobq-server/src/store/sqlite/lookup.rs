@@ -26,17 +26,31 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// The records of these jobs.
+    /// The records of these jobs. Those whose ids follow each other are read together, as most are that wait in line.
     pub(super) fn records(&mut self, ids: &[JobId]) -> rusqlite::Result<Vec<Option<Arc<JobRecord>>>> {
-        let sql = format!("SELECT {} FROM jobs j WHERE j.id = ?", record_columns());
+        let sql = format!(
+            "SELECT {} FROM jobs j WHERE j.id BETWEEN ? AND ? ORDER BY j.id",
+            record_columns()
+        );
         let mut jobs = self.db.prepare_cached(&sql)?;
         let mut records = Vec::with_capacity(ids.len());
-        for id in ids {
-            let mut rows = jobs.query([Unsigned(id.0)])?;
-            records.push(match rows.next()? {
-                Some(row) => Some(Arc::new(record(row, self.names, &self.db)?)),
-                None => None,
-            });
+        for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
+            let ends = [run[0], run[run.len() - 1]].map(|id| Unsigned(id.0));
+            let mut rows = jobs.query(ends)?;
+            let mut next = || match rows.next()? {
+                Some(row) => record(row, self.names, &self.db).map(|record| Some(Arc::new(record))),
+                None => Ok(None),
+            };
+            let mut found = next()?;
+            for id in run {
+                // A job that does not exist is passed over.
+                let is_it = found.as_ref().is_some_and(|record| record.id == *id);
+                records.push(if is_it {
+                    std::mem::replace(&mut found, next()?)
+                } else {
+                    None
+                });
+            }
         }
         Ok(records)
     }
