@@ -5,12 +5,17 @@
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Statement};
 
-/// How many rows one statement writes. More brought nothing when measured.
-pub(super) const ROWS: usize = 32;
+/// How many rows one statement writes at most. Each keeps a copy of the pages that it changes until it ends, so that more
+/// rows in one cost less each: 256 take 0.85 to 0.9 of the time of 32, and more than 256 hardly less.
+pub(super) const ROWS: usize = 256;
 
-/// One statement twice: for a single row and for [`ROWS`] of them.
+/// How many rows the statement for what is left of [`ROWS`] writes.
+const SOME_ROWS: usize = 16;
+
+/// One statement for three numbers of rows.
 pub(super) struct RowStatement<'db> {
     one: Statement<'db>,
+    some: Statement<'db>,
     many: Statement<'db>,
 }
 
@@ -32,6 +37,7 @@ impl<'db> RowStatement<'db> {
         let sql = |rows| format!("{before} {} {after}", vec![row.as_str(); rows].join(", "));
         Ok(Self {
             one: db.prepare(&sql(1))?,
+            some: db.prepare(&sql(SOME_ROWS))?,
             many: db.prepare(&sql(ROWS))?,
         })
     }
@@ -43,9 +49,13 @@ impl<'db> RowStatement<'db> {
         bind: impl Fn(&T, &mut Binder<'_, 'db>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<usize> {
         let (chunks, rest) = items.as_chunks::<ROWS>();
+        let (small_chunks, rest) = rest.as_chunks::<SOME_ROWS>();
         let mut changed = 0;
         for chunk in chunks {
             changed += execute(&mut self.many, chunk, &bind)?;
+        }
+        for chunk in small_chunks {
+            changed += execute(&mut self.some, chunk, &bind)?;
         }
         for item in rest {
             changed += execute(&mut self.one, std::slice::from_ref(item), &bind)?;
