@@ -12,6 +12,7 @@ mod blocks;
 mod check;
 mod checksum;
 mod endings;
+mod fold;
 mod inserts;
 mod live;
 mod log;

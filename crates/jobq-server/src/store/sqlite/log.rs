@@ -11,15 +11,23 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::fold::Folder;
 use super::reserve::Reserve;
 use super::schema::{self, BUSY_TIMEOUT, LOG_KEPT};
 use super::suspect;
 use super::values::During;
 use crate::store::StoreError;
 
-/// The log is folded into the database when it has this many bytes: half of what it may keep, so that a log that
-/// could not begin anew at once, since a reader still needed it, rarely has to grow.
+/// The log is folded into the database, beside the writer, when it has this many bytes: half of what it may keep, so
+/// that what is committed meanwhile, or while a reader still needs it, rarely makes it grow.
 const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
+
+/// So much that was committed while the log was folded the writer folds itself, which takes some milliseconds; else the
+/// log would never be folded as a whole and begin anew.
+const REST: u64 = 2 * 1024 * 1024;
+
+/// When so many bytes are not folded the disk is slower than the writer, who then waits for it.
+const MOST_UNFOLDED: u64 = 2 * LOG_KEPT as u64;
 
 /// What a large commit takes. While there is less than this beyond what folding needs, the log is folded before it
 /// grows.
@@ -34,6 +42,7 @@ const FOLD_WAIT: Duration = Duration::from_millis(500);
 /// The log of the writer's connection.
 pub(super) struct Log<'db> {
     db: &'db Connection,
+    dir: PathBuf,
     database: PathBuf,
     file: PathBuf,
     page_bytes: u64,
@@ -45,6 +54,10 @@ pub(super) struct Log<'db> {
     dirty: bool,
     /// Whether it was last kept from being folded for want of room.
     is_kept: bool,
+    /// There from when the log was first full on.
+    folder: Option<Folder>,
+    /// Most of the log was folded beside the writer, and the rest is to be.
+    is_catching_up: bool,
 }
 
 impl<'db> Log<'db> {
@@ -52,6 +65,7 @@ impl<'db> Log<'db> {
     pub(super) fn new(db: &'db Connection, dir: &Path) -> Result<Self, StoreError> {
         let mut log = Self {
             db,
+            dir: dir.to_owned(),
             database: dir.join(schema::FILE),
             file: suspect::log(dir),
             page_bytes: page_bytes(db)?,
@@ -59,6 +73,8 @@ impl<'db> Log<'db> {
             unfolded: 0,
             dirty: true,
             is_kept: false,
+            folder: None,
+            is_catching_up: false,
         };
         log.checkpoint("NOOP")?;
         Ok(log)
@@ -83,15 +99,58 @@ impl<'db> Log<'db> {
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
         self.checkpoint("NOOP")?;
-        if self.unfolded >= LOG_FULL || self.is_tight(reserve)? {
-            self.fold(reserve)?;
+        if self.unfolded >= MOST_UNFOLDED || self.is_tight(reserve)? {
+            return self.fold(reserve);
+        }
+        if self.is_folding(reserve)? {
+            return Ok(());
+        }
+        if self.is_catching_up && self.unfolded <= REST {
+            return self.fold(reserve);
+        }
+        if self.is_catching_up || self.unfolded >= LOG_FULL {
+            return self.fold_beside(reserve);
         }
         Ok(())
+    }
+
+    /// Begins to fold the log beside the writer, if there is room for all of it.
+    fn fold_beside(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
+        // What is committed meanwhile is folded as well.
+        if !reserve.has_room_for(self.growth()?.saturating_add(MOST_UNFOLDED)) {
+            return self.fold(reserve);
+        }
+        if self.folder.is_none() {
+            self.folder = Some(Folder::start(&self.dir)?);
+        }
+        if let Some(folder) = &mut self.folder {
+            folder.begin();
+            self.is_catching_up = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the log is being folded beside the writer.
+    fn is_folding(&mut self, reserve: &mut Reserve) -> Result<bool, StoreError> {
+        let Some(folder) = &mut self.folder else {
+            return Ok(false);
+        };
+        match folder.is_folding() {
+            Err(error) if reserve.ran_short(&error) => Ok(false),
+            is_folding => is_folding,
+        }
     }
 
     /// Copies the log into the database, as far as readers allow, if there is room for all of it; the next commit then
     /// writes it from its start.
     pub(super) fn fold(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
+        if let Some(folder) = &mut self.folder {
+            match folder.wait() {
+                Err(error) if reserve.ran_short(&error) => {}
+                folded => folded?,
+            }
+        }
+        self.is_catching_up = false;
         // What is in the log is safe there, and is tried again.
         let growth = self.growth()?;
         if !reserve.has_room_for(growth) {
@@ -183,6 +242,11 @@ fn checkpoint(db: &Connection, mode: &str) -> Result<Folding, StoreError> {
     })
 }
 
+/// Folds what is in the log now, as far as readers allow.
+pub(super) fn fold_what_can_be(db: &Connection) -> Result<(), StoreError> {
+    checkpoint(db, "PASSIVE").map(drop)
+}
+
 /// Folds all of the log of the database in `dir`, so that it and the database are on the disk; false where there is no
 /// room for that, or a visitor keeps some of it from being folded for longer than a moment.
 pub(super) fn fold_all(db: &Connection, dir: &Path, reserve: &Reserve) -> Result<bool, StoreError> {
@@ -268,6 +332,33 @@ mod tests {
         log.fold(&mut Reserve::new(dir.path(), 0)).expect("it is folded");
         assert_eq!(size(), before + growth);
         assert_eq!((log.unfolded(), log.growth().expect("it is read")), (0, 0));
+    }
+
+    #[test]
+    fn a_full_log_is_folded_beside_commits_and_then_begins_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut roomy = Reserve::new(dir.path(), 0);
+        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        let mut commit = |bytes: i64| {
+            db.execute("UPDATE filler SET y = randomblob(?)", [bytes])
+                .expect("it is changed");
+            log.committed(&mut roomy).expect("it goes on");
+            (log.unfolded(), log.is_catching_up)
+        };
+        let mut is_catching_up = false;
+        while !is_catching_up {
+            (_, is_catching_up) = commit(FILLER as i64);
+        }
+        assert!(file_bytes(&suspect::log(dir.path())) >= LOG_FULL);
+        // It is full, and is being folded. Small commits go on meanwhile until little is left, which one of them folds.
+        while is_catching_up {
+            (_, is_catching_up) = commit(1);
+        }
+        let length = file_bytes(&suspect::log(dir.path()));
+        assert!(commit(1).0 < REST);
+        assert_eq!(file_bytes(&suspect::log(dir.path())), length, "it began anew");
     }
 
     #[test]

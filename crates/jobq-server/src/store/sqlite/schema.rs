@@ -55,6 +55,19 @@ pub(super) fn open_writer(dir: &Path, birth: Birth) -> Result<Connection, StoreE
     Ok(db)
 }
 
+/// Opens the database, which [`open_writer`] has opened before, to fold its log.
+pub(super) fn open_to_fold(dir: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let db = Connection::open_with_flags(dir.join(FILE), flags).during("be opened to fold its log")?;
+    // It copies pages without keeping them.
+    configure(&db, 0).during("be set up")?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)
+        .during("be set up")?;
+    Ok(db)
+}
+
 /// Opens the database, which [`open_writer`] has opened before, for reading.
 pub(super) fn open_reader(dir: &Path) -> Result<Connection, StoreError> {
     let db = connect_to_read(dir)?;
@@ -195,7 +208,7 @@ fn configure_writer(db: &Connection) -> rusqlite::Result<()> {
             "journal_mode is {mode} and cannot be WAL here"
         )));
     }
-    // A commit returns after its fsync, and not before.
+    // What opens a life is on the disk when its commit returns. The writer then syncs by itself.
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "journal_size_limit", LOG_KEPT)
