@@ -74,6 +74,14 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The log did not reach the disk.
+    #[error("{path} could not be synced: {source}")]
+    Sync {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The database holds what no jobq writes.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -103,6 +111,8 @@ impl StoreError {
                 Self::File { source, .. } => {
                     source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
                 }
+                // Whatever the reason: what the system has in memory is not what is on the disk.
+                Self::Sync { .. } => true,
                 _ => false,
             }
     }

@@ -1,9 +1,9 @@
 //! The store on disk: SQLite, with one writer and two readers on threads and connections of their own.
 //!
-//! Data flows `commit` → `writer` → `apply` → `recv`, and `read` → `reader` → `lookup` or `query`. The
+//! Data flows `commit` → `writer` → `apply` → `sync` → `recv`, and `read` → `reader` → `lookup` or `query`. The
 //! schema is in `sqlite/schema/`.
 //!
-//! **Invariant.** This process opens the database and its log through SQLite only: closing any other descriptor of
+//! **Invariant.** This process opens the database and its `-shm` through SQLite only: closing any other descriptor of
 //! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
 
 mod apply;
@@ -11,6 +11,7 @@ mod backup;
 mod blocks;
 mod check;
 mod checksum;
+mod durability;
 mod endings;
 mod fold;
 mod inserts;
@@ -29,6 +30,7 @@ mod rows;
 mod schema;
 mod search;
 mod suspect;
+mod sync;
 mod values;
 mod watermark;
 mod writer;
@@ -45,12 +47,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 pub use self::check::{CheckProgress, CheckReport, check, check_backup};
+use self::durability::Durability;
 use self::names::Names;
 use self::open::Opened;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
 use self::reserve::Reserve;
 pub use self::restore::{RestoreError, restore};
+use self::sync::Syncer;
 use self::values::During;
 use self::writer::{Reports, StopFlags, Task, Writer};
 use super::{BackupOrder, Batch, Birth, LiveJob, Prune, Recovered, Store, StoreError, StoreEvent};
@@ -148,18 +152,31 @@ impl SqliteStore {
             path: dir.to_owned(),
             source,
         };
-        let readers =
-            Readers::start(dir, schema::open_reader(dir)?, schema::open_reader(dir)?).map_err(unusable)?;
+        let durability = Arc::new(Durability::new(recovered.last_batch));
+        let readers = Readers::start(
+            dir,
+            schema::open_reader(dir)?,
+            schema::open_reader(dir)?,
+            &durability,
+        )
+        .map_err(unusable)?;
         let (tasks, tasks_rx) = mpsc::channel();
         let (reports_tx, reports) = unbounded_channel();
         let mut reports_tx = Reports::new(reports_tx);
         // Before anybody can connect, so that a full disk is known before the first job is handed out.
         reports_tx.space(reserve.look(0));
+        let syncer = Syncer::start(
+            dir,
+            watermark,
+            Arc::clone(&durability),
+            reports_tx.events().clone(),
+        )?;
         let stop = Arc::new(StopFlags::default());
         let writer = Writer {
             dir: dir.to_owned(),
             db,
-            watermark,
+            syncer,
+            durability,
             last_batch: recovered.last_batch,
             tasks: tasks_rx,
             reports: reports_tx,

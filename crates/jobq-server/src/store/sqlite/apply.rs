@@ -1,11 +1,13 @@
 //! How batches become transactions.
 
 use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Statement, params};
 
 use super::blocks::Blocks;
+use super::durability::Durability;
 use super::endings::Endings;
 use super::inserts::Inserts;
 use super::live::LiveIds;
@@ -29,6 +31,7 @@ pub(super) struct Applier<'db> {
     live: LiveIds<'db>,
     blocks: Blocks<'db>,
     last_batch: u64,
+    durability: Arc<Durability>,
     inserts: Inserts<'db>,
     endings: Endings<'db>,
     pruner: Pruner<'db>,
@@ -44,13 +47,20 @@ pub(super) struct Applier<'db> {
 
 impl<'db> Applier<'db> {
     /// Prepares the statements. `last_batch` is the number of the last batch that the database has.
-    pub(super) fn new(db: &'db Connection, last_batch: u64) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        db: &'db Connection,
+        last_batch: u64,
+        durability: Arc<Durability>,
+    ) -> rusqlite::Result<Self> {
+        // From here on batches are visible up to this one.
+        durability.set_visible(last_batch);
         Ok(Self {
             db,
             names: Names::default(),
             live: LiveIds::read(db)?,
             blocks: Blocks::read(db)?,
             last_batch,
+            durability,
             inserts: Inserts::new(db)?,
             endings: Endings::new(db)?,
             pruner: Pruner::new(db)?,
@@ -85,8 +95,8 @@ impl<'db> Applier<'db> {
         self.last_batch
     }
 
-    /// Applies batches in one transaction and returns when they are durable; without their new jobs where there is no
-    /// room for those. After an error the applier must not be used again.
+    /// Applies batches in one transaction, which is in the log then and not synced; without their new jobs where there is
+    /// no room for those. After an error the applier must not be used again.
     pub(super) fn apply(&mut self, batches: &[Batch], takes_jobs: bool) -> Result<Vec<Stored>, StoreError> {
         self.begin()?;
         let mut stored = Vec::with_capacity(batches.len());
@@ -112,6 +122,7 @@ impl<'db> Applier<'db> {
             let meta = params![Unsigned(last.number), Unsigned(last.next_id.0), last.clock.0];
             self.set_meta.execute(meta).during("write its state")?;
         }
+        self.durability.set_visible(self.last_batch);
         self.commit.execute([]).during("commit")?;
         Ok(stored)
     }
@@ -119,20 +130,6 @@ impl<'db> Applier<'db> {
     /// Removes some of the records that are to go; none while a visitor has the lock, since that can wait and commits
     /// cannot. It is durable with whatever is applied next. After an error the applier must not be used again.
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
-        self.db
-            .pragma_update(None, "synchronous", "NORMAL")
-            .during("be set up to remove records")?;
-        let pruned = self.prune_unsynced(prune);
-        // A transaction that failed half-way is still open, and keeps the mode until it has been taken back.
-        if self.db.is_autocommit() {
-            self.db
-                .pragma_update(None, "synchronous", "FULL")
-                .during("be set up to keep jobs")?;
-        }
-        pruned
-    }
-
-    fn prune_unsynced(&mut self, prune: &Prune) -> Result<Pruned, StoreError> {
         if !self.begin_at_once()? {
             return Ok(Pruned {
                 gone: Vec::new(),

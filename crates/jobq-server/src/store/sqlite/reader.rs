@@ -2,6 +2,7 @@
 //! is short and frequent, and one for what people ask.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backup;
+use super::durability::Durability;
 use super::lookup::Lookup;
 use super::names::Names;
 use super::query;
@@ -32,7 +34,7 @@ pub(super) struct Question {
     answer: oneshot::Sender<Result<ReadAnswer, StoreError>>,
 }
 
-/// Answers from what is durable in the database. When the store closes, it answers [`StoreError::Closed`].
+/// Answers from what is durable in the database, and nothing else. When the store closes, it answers [`StoreError::Closed`].
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
     orders: mpsc::WeakSender<Question>,
@@ -66,14 +68,19 @@ pub(super) struct Readers {
 
 impl Readers {
     /// Starts the threads.
-    pub(super) fn start(dir: &Path, orders: Connection, queries: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(
+        dir: &Path,
+        orders: Connection,
+        queries: Connection,
+        durability: &Arc<Durability>,
+    ) -> std::io::Result<Self> {
         let (orders_tx, orders_rx) = mpsc::channel(WAITING);
         let (queries_tx, queries_rx) = mpsc::channel(WAITING);
         let spawn = |name: &str, db, questions| {
-            let dir = dir.to_owned();
+            let (dir, durability) = (dir.to_owned(), Arc::clone(durability));
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || run(&dir, &db, questions))
+                .spawn(move || run(&dir, &db, &durability, questions))
         };
         Ok(Self {
             threads: [
@@ -108,7 +115,7 @@ impl Readers {
     }
 }
 
-fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
+fn run(dir: &Path, db: &Connection, durability: &Durability, mut questions: mpsc::Receiver<Question>) {
     let mut names = Names::default();
     while let Some(Question { read, answer }) = questions.blocking_recv() {
         if answer.is_closed() {
@@ -117,6 +124,12 @@ fn run(dir: &Path, db: &Connection, mut questions: mpsc::Receiver<Question>) {
         let begun = Instant::now();
         let found = answer_one(dir, db, &mut names, &read).inspect_err(|error| suspect::mark(dir, error));
         let took = begun.elapsed();
+        let found = found.and_then(|found| {
+            if tells_of_changes(&read) {
+                durability.wait()?;
+            }
+            Ok(found)
+        });
         if took > SLOW_READ {
             tracing::warn!(
                 kind = kind(&read),
@@ -149,6 +162,15 @@ fn answer_one(dir: &Path, db: &Connection, names: &mut Names, read: &Read) -> Re
         }
     }
     .during("be read")
+}
+
+/// Whether the answer may tell of a change that is not on the disk yet. Records never change, and the server asks only for
+/// those of which it knows that they are.
+fn tells_of_changes(read: &Read) -> bool {
+    match read {
+        Read::Records(_) | Read::BackupPart { .. } => false,
+        Read::States { .. } | Read::Runs(_) | Read::Query(_) => true,
+    }
 }
 
 fn kind(read: &Read) -> &'static str {

@@ -13,11 +13,12 @@ use uuid::Uuid;
 
 use super::apply::Applier;
 use super::backup::{self, Backups, Copying};
+use super::durability::Durability;
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::suspect;
+use super::sync::Syncer;
 use super::values::During;
-use super::watermark::Watermark;
 use crate::store::{
     BackupFailure, BackupOrder, BackupState, Batch, Prune, Pruned, Space, StoreError, StoreEvent, Stored,
 };
@@ -47,7 +48,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     pub(super) dir: PathBuf,
     pub(super) db: Connection,
-    pub(super) watermark: Watermark,
+    pub(super) syncer: Syncer,
+    pub(super) durability: Arc<Durability>,
     pub(super) last_batch: u64,
     pub(super) tasks: Receiver<Task>,
     pub(super) reports: Reports,
@@ -100,10 +102,9 @@ impl Reports {
         }
     }
 
-    fn stored(&self, stored: Vec<Stored>) {
-        for stored in stored {
-            self.send(Ok(StoreEvent::Stored(stored)));
-        }
+    /// Where others report to.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     fn send(&self, report: Result<StoreEvent, StoreError>) {
@@ -117,7 +118,13 @@ impl Writer {
     /// # Errors
     /// When closing failed, or was not asked for.
     pub(super) fn run(mut self) -> Result<(), StoreError> {
-        if let Err(error) = self.write() {
+        let written = self.write();
+        self.durability.end();
+        if let Err(error) = written {
+            if matches!(error, StoreError::Closed) {
+                // A sync failed, and that was reported.
+                return Err(error);
+            }
             tracing::error!(%error, "the store failed and takes nothing more");
             suspect::mark(&self.dir, &error);
             self.reports.send(Err(error));
@@ -132,7 +139,8 @@ impl Writer {
     fn write(&mut self) -> Result<(), StoreError> {
         let Self {
             db,
-            watermark,
+            syncer,
+            durability,
             last_batch,
             tasks,
             reports,
@@ -140,15 +148,18 @@ impl Writer {
             reserve,
             dir,
         } = self;
+        db.pragma_update(None, "synchronous", "NORMAL")
+            .during("be set up to be synced by itself")?;
         let room = Room {
             reserve,
             reports,
             stop,
+            durability,
         };
         let mut writing = Writing {
-            applier: Applier::new(db, *last_batch).during("prepare its statements")?,
+            applier: room.applier(db, *last_batch)?,
             log: Log::new(db, dir)?,
-            watermark,
+            syncer,
             tasks,
             room,
             group: Group::default(),
@@ -157,7 +168,8 @@ impl Writer {
         writing.room.look(&writing.log);
         let written = writing.write();
         writing.backups.close();
-        written
+        // What was committed before an error is reported before it.
+        written.and(writing.syncer.finish())
     }
 }
 
@@ -165,7 +177,7 @@ impl Writer {
 struct Writing<'a, 'db> {
     applier: Applier<'db>,
     log: Log<'db>,
-    watermark: &'a mut Watermark,
+    syncer: &'a mut Syncer,
     tasks: &'a Receiver<Task>,
     room: Room<'a>,
     group: Group,
@@ -201,7 +213,7 @@ impl<'db> Writing<'_, 'db> {
         let Self {
             applier,
             log,
-            watermark,
+            syncer,
             tasks,
             room,
             group,
@@ -220,21 +232,26 @@ impl<'db> Writing<'_, 'db> {
             log.fold(room.reserve)?;
         }
         room.look(log);
-        if let Some(last) = group.batches.last().map(|batch| batch.number) {
+        if !group.batches.is_empty() {
             let give_up = || room_is_short(backups, copying.as_deref_mut());
             let Some(stored) = room.apply(applier, log, &group.batches, give_up)? else {
                 return Ok(Turn::Last);
             };
-            watermark.advance(last)?;
-            room.reports.stored(stored);
             group.batches.clear();
+            let stored = stored.into_iter().map(StoreEvent::Stored).collect();
+            if group.look_ahead(tasks) {
+                syncer.hand_over(stored)?;
+            } else {
+                syncer.sync(stored)?;
+            }
             log.committed(room.reserve)?;
             if let Some(copying) = &mut copying {
                 copying.committed();
             }
         }
         if let Some(prune) = group.prune.take() {
-            room.prune(applier, log.db(), &prune)?;
+            let pruned = room.prune(applier, log.db(), &prune)?;
+            syncer.sync(vec![StoreEvent::Pruned(pruned)])?;
             log.committed(room.reserve)?;
         }
         if next == Next::Close {
@@ -331,6 +348,7 @@ struct Room<'a> {
     reserve: &'a mut Reserve,
     reports: &'a mut Reports,
     stop: &'a StopFlags,
+    durability: &'a Arc<Durability>,
 }
 
 impl Room<'_> {
@@ -372,7 +390,7 @@ impl Room<'_> {
             // If there is room for that now, the log needs no more for a while.
             log.fold(self.reserve)?;
             // What it remembers of the batches never was.
-            *applier = Applier::new(db, last_batch).during("prepare its statements")?;
+            *applier = self.applier(db, last_batch)?;
             if std::mem::take(&mut is_first) {
                 continue; // With the room of the ballast.
             }
@@ -392,25 +410,25 @@ impl Room<'_> {
         applier: &mut Applier<'db>,
         db: &'db Connection,
         prune: &Prune,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Pruned, StoreError> {
         let last_batch = applier.last_batch();
-        let pruned = match applier.prune(prune) {
+        match applier.prune(prune) {
             Err(error) if self.reserve.ran_out(&error) => {
                 roll_back(db)?;
-                db.pragma_update(None, "synchronous", "FULL")
-                    .during("be set up to keep jobs")?;
-                *applier = Applier::new(db, last_batch).during("prepare its statements")?;
+                *applier = self.applier(db, last_batch)?;
                 self.reports.space(self.reserve.space());
-                Pruned {
+                Ok(Pruned {
                     gone: Vec::new(),
                     oldest: applier.oldest(),
                     more: false,
-                }
+                })
             }
-            pruned => pruned?,
-        };
-        self.reports.send(Ok(StoreEvent::Pruned(pruned)));
-        Ok(())
+            pruned => pruned,
+        }
+    }
+
+    fn applier<'db>(&self, db: &'db Connection, last_batch: u64) -> Result<Applier<'db>, StoreError> {
+        Applier::new(db, last_batch, Arc::clone(self.durability)).during("prepare its statements")
     }
 
     fn is_abandoned(&self) -> bool {
@@ -440,6 +458,8 @@ enum Next {
 /// What is to be done in one turn.
 #[derive(Default)]
 struct Group {
+    /// Came while the last turn was under way.
+    ahead: Option<Task>,
     batches: Vec<Batch>,
     prune: Option<Prune>,
     backup: Option<BackupOrder>,
@@ -448,9 +468,10 @@ struct Group {
 impl Group {
     /// Waits for something to do, no longer than `wait`, and takes the batches that came with it.
     fn take_next(&mut self, tasks: &Receiver<Task>, wait: Option<Duration>) -> Next {
-        let first = match wait {
-            None => tasks.recv().ok(),
-            Some(wait) => match tasks.recv_timeout(wait) {
+        let first = match (self.ahead.take(), wait) {
+            (Some(task), _) => Some(task),
+            (None, None) => tasks.recv().ok(),
+            (None, Some(wait)) => match tasks.recv_timeout(wait) {
                 Ok(task) => Some(task),
                 Err(RecvTimeoutError::Disconnected) => None,
                 Err(RecvTimeoutError::Timeout) => return Next::Idle,
@@ -479,6 +500,14 @@ impl Group {
         } else {
             Next::Tasks
         }
+    }
+
+    /// Whether there is something for the next turn already.
+    fn look_ahead(&mut self, tasks: &Receiver<Task>) -> bool {
+        if self.ahead.is_none() {
+            self.ahead = tasks.try_recv().ok();
+        }
+        self.ahead.is_some()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The writer with a store of its own, on tasks that are made up here.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use jobq_proto::{JobId, Priority};
 use tokio::sync::mpsc::unbounded_channel;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::sqlite::open::{self, Opened};
+use crate::store::sqlite::watermark::Watermark;
 use crate::store::{
     BackupFailureKind, Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord,
     SqliteSettings,
@@ -75,6 +78,10 @@ fn job_batch(number: u64) -> Batch {
     }
 }
 
+fn syncer(dir: &Path, watermark: Watermark, durability: &Arc<Durability>, reports: &Reports) -> Syncer {
+    Syncer::start(dir, watermark, Arc::clone(durability), reports.events().clone()).expect("it starts")
+}
+
 #[test]
 fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_same() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -83,22 +90,24 @@ fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_sa
         now: Wall(1_000),
     };
     let mut reserve = Reserve::new(dir.path(), 0);
-    let Opened {
-        db, mut watermark, ..
-    } = open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+    let Opened { db, watermark, .. } =
+        open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
     let (events, mut reports) = unbounded_channel();
     let (tasks, tasks_rx) = std::sync::mpsc::channel();
     let mut reports_tx = Reports::new(events);
     let stop = StopFlags::default();
+    let durability = Arc::new(Durability::new(0));
+    let mut syncer = syncer(dir.path(), watermark, &durability, &reports_tx);
     let mut writing = Writing {
-        applier: Applier::new(&db, 0).expect("it is prepared"),
+        applier: Applier::new(&db, 0, Arc::clone(&durability)).expect("it is prepared"),
         log: Log::new(&db, dir.path()).expect("there is a log"),
-        watermark: &mut watermark,
+        syncer: &mut syncer,
         tasks: &tasks_rx,
         room: Room {
             reserve: &mut reserve,
             reports: &mut reports_tx,
             stop: &stop,
+            durability: &durability,
         },
         group: Group::default(),
         backups: Backups::new(dir.path()),
@@ -195,13 +204,16 @@ fn a_batch_that_is_stuck_is_tried_without_its_jobs_until_it_is_through_and_says_
 
     let (events, mut reports) = unbounded_channel();
     let (tasks, tasks_rx) = std::sync::mpsc::channel();
+    let reports_tx = Reports::new(events);
+    let durability = Arc::new(Durability::new(0));
     let writer = Writer {
         dir: dir.path().to_owned(),
         db,
-        watermark,
+        syncer: syncer(dir.path(), watermark, &durability, &reports_tx),
+        durability,
         last_batch: 0,
         tasks: tasks_rx,
-        reports: Reports::new(events),
+        reports: reports_tx,
         stop: Arc::default(),
         reserve: Reserve::new(dir.path(), 0),
     };

@@ -1,0 +1,129 @@
+//! How far commits have come: which are in the log, for readers to see, and which are on the disk.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::store::StoreError;
+
+/// The numbers of the last batches, shared by the writer, who syncs, and readers.
+#[derive(Debug)]
+pub(super) struct Durability {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    /// The last batch that a reader may see.
+    visible: u64,
+    /// The last batch that is on the disk.
+    durable: u64,
+    /// Nothing becomes durable any more.
+    ended: bool,
+}
+
+impl Durability {
+    /// All batches up to `last_batch` are on the disk.
+    pub(super) fn new(last_batch: u64) -> Self {
+        Self {
+            progress: Mutex::new(Progress {
+                visible: last_batch,
+                durable: last_batch,
+                ended: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next moment readers may see what the batches up to `batch` changed, or, after a commit that failed, may no
+    /// longer see what followed it.
+    pub(super) fn set_visible(&self, batch: u64) {
+        self.change(|progress| progress.visible = batch);
+    }
+
+    /// All batches up to `batch` are on the disk.
+    pub(super) fn set_durable(&self, batch: u64) {
+        self.change(|progress| progress.durable = batch);
+    }
+
+    /// Nothing becomes durable any more.
+    pub(super) fn end(&self) {
+        self.change(|progress| progress.ended = true);
+    }
+
+    /// Waits until all that a reader has seen by now is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when it will never be known to be.
+    pub(super) fn wait(&self) -> Result<(), StoreError> {
+        let mut progress = self.lock();
+        let seen = progress.visible;
+        // What is taken back was not seen: less may be visible than before.
+        while progress.durable < seen.min(progress.visible) {
+            if progress.ended {
+                return Err(StoreError::Closed);
+            }
+            progress = self
+                .changed
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // Three numbers cannot be left half-way.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Waits on a thread of its own; what it came to.
+    fn waiting(durability: &Arc<Durability>) -> std::sync::mpsc::Receiver<Result<(), StoreError>> {
+        let (done, ended) = std::sync::mpsc::channel();
+        let durability = Arc::clone(durability);
+        std::thread::spawn(move || done.send(durability.wait()));
+        ended
+    }
+
+    fn ends(ended: &std::sync::mpsc::Receiver<Result<(), StoreError>>) -> Result<(), StoreError> {
+        ended
+            .recv_timeout(std::time::Duration::from_secs(60))
+            .expect("it comes to an end")
+    }
+
+    #[test]
+    fn what_is_seen_before_it_is_on_the_disk_is_told_when_it_is() {
+        let durability = Arc::new(Durability::new(3));
+        assert!(durability.wait().is_ok(), "all of it is there");
+        durability.set_visible(5);
+        let ended = waiting(&durability);
+        durability.set_durable(4);
+        assert!(ended.try_recv().is_err(), "5 may have been seen");
+        durability.set_durable(5);
+        assert!(ends(&ended).is_ok());
+    }
+
+    #[test]
+    fn nobody_waits_for_what_was_taken_back_or_will_never_be_on_the_disk() {
+        let durability = Arc::new(Durability::new(3));
+        durability.set_visible(4);
+        let ended = waiting(&durability);
+        durability.set_visible(3);
+        assert!(ends(&ended).is_ok());
+
+        durability.set_visible(4);
+        let ended = waiting(&durability);
+        durability.end();
+        assert!(matches!(ends(&ended), Err(StoreError::Closed)));
+    }
+}

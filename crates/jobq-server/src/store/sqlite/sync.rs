@@ -1,0 +1,184 @@
+//! How commits become durable: the log is synced beside the writer, which applies the next batches meanwhile.
+//!
+//! A commit leaves its pages in the log and does not sync it. One sync then covers all commits that were made before it,
+//! and only after it the watermark is written and the batches are reported.
+//!
+//! The log has a descriptor of its own here. That is the one exception to the store's rule that only SQLite opens its
+//! files: SQLite keeps its locks on the database and on `-shm`, and none on the log, so that closing this descriptor
+//! drops none.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use super::durability::Durability;
+use super::suspect;
+use super::watermark::Watermark;
+use super::writer::Events;
+use crate::store::{StoreError, StoreEvent};
+
+/// Makes commits durable and reports them, in order.
+pub(super) struct Syncer {
+    disk: Arc<Mutex<Disk>>,
+    /// Commits that were handed over and are not reported yet.
+    handed_over: Arc<AtomicU64>,
+    thread: Option<Thread>,
+}
+
+struct Thread {
+    commits: mpsc::Sender<Vec<StoreEvent>>,
+    handle: JoinHandle<()>,
+}
+
+/// What a sync needs.
+struct Disk {
+    dir: PathBuf,
+    log: File,
+    watermark: Watermark,
+    durability: Arc<Durability>,
+    events: Events,
+    /// A sync has failed: none is tried again.
+    failed: bool,
+}
+
+impl Syncer {
+    /// Starts the thread that syncs the log of the database in `dir`, which is open.
+    ///
+    /// # Errors
+    /// When the log cannot be opened, or no thread started.
+    pub(super) fn start(
+        dir: &Path,
+        watermark: Watermark,
+        durability: Arc<Durability>,
+        events: Events,
+    ) -> Result<Self, StoreError> {
+        let path = suspect::log(dir);
+        let unusable = |source| StoreError::File {
+            path: path.clone(),
+            source,
+        };
+        let disk = Arc::new(Mutex::new(Disk {
+            dir: dir.to_owned(),
+            log: File::open(&path).map_err(unusable)?,
+            watermark,
+            durability,
+            events,
+            failed: false,
+        }));
+        let handed_over = Arc::new(AtomicU64::new(0));
+        let (commits, waiting) = mpsc::channel();
+        let handle = std::thread::Builder::new()
+            .name("jobq-sync".to_owned())
+            .spawn({
+                let (disk, handed_over) = (Arc::clone(&disk), Arc::clone(&handed_over));
+                move || run(&disk, &waiting, &handed_over)
+            })
+            .map_err(unusable)?;
+        Ok(Self {
+            disk,
+            handed_over,
+            thread: Some(Thread { commits, handle }),
+        })
+    }
+
+    /// Makes what was committed durable and then reports these events of it, beside the caller, who has something else
+    /// to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] after a sync that failed, which was reported.
+    pub(super) fn hand_over(&self, events: Vec<StoreEvent>) -> Result<(), StoreError> {
+        let thread = self.thread.as_ref().ok_or(StoreError::Closed)?;
+        self.handed_over.fetch_add(1, Ordering::AcqRel);
+        thread.commits.send(events).map_err(|_| StoreError::Closed)
+    }
+
+    /// The same before it returns, where nothing else is being synced: that spares a change of threads.
+    ///
+    /// # Errors
+    /// As [`Self::hand_over`].
+    pub(super) fn sync(&self, events: Vec<StoreEvent>) -> Result<(), StoreError> {
+        if self.handed_over.load(Ordering::Acquire) > 0 {
+            return self.hand_over(events);
+        }
+        lock(&self.disk).sync(events)
+    }
+
+    /// Waits until all that was handed over is durable and reported.
+    ///
+    /// # Errors
+    /// As [`Self::hand_over`].
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        if let Some(Thread { commits, handle }) = self.thread.take() {
+            drop(commits);
+            if handle.join().is_err() {
+                tracing::error!("the thread that syncs the log panicked");
+                return Err(StoreError::Closed);
+            }
+        }
+        let disk = lock(&self.disk);
+        disk.durability.end();
+        if disk.failed {
+            Err(StoreError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn run(disk: &Mutex<Disk>, waiting: &mpsc::Receiver<Vec<StoreEvent>>, handed_over: &AtomicU64) {
+    while let Ok(first) = waiting.recv() {
+        let mut events = first;
+        let mut count = 1;
+        for more in waiting.try_iter() {
+            events.extend(more);
+            count += 1;
+        }
+        if lock(disk).sync(events).is_err() {
+            return;
+        }
+        handed_over.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+impl Disk {
+    fn sync(&mut self, events: Vec<StoreEvent>) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Closed);
+        }
+        let last = events.iter().rev().find_map(|event| match event {
+            StoreEvent::Stored(stored) => Some(stored.number),
+            _ => None,
+        });
+        if let Some(last) = last
+            && let Err(error) = self.make_durable(last)
+        {
+            self.failed = true;
+            tracing::error!(%error, "the store failed and takes nothing more");
+            suspect::mark(&self.dir, &error);
+            self.durability.end();
+            self.events.send(Err(error));
+            return Err(StoreError::Closed);
+        }
+        for event in events {
+            self.events.send(Ok(event));
+        }
+        Ok(())
+    }
+
+    fn make_durable(&mut self, last: u64) -> Result<(), StoreError> {
+        self.log.sync_data().map_err(|source| StoreError::Sync {
+            path: suspect::log(&self.dir),
+            source,
+        })?;
+        self.watermark.advance(last)?;
+        self.durability.set_durable(last);
+        Ok(())
+    }
+}
+
+fn lock(disk: &Mutex<Disk>) -> std::sync::MutexGuard<'_, Disk> {
+    // A sync that panicked has ended its thread, and `finish` says so.
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
