@@ -57,7 +57,7 @@ The figures:
                 and until the handler of a worker is called that connects meanwhile
   store         length of jobq.db and jobq.db-wal by all jobs before the server is killed
   fdatasync     4 KiB appended to a file in the same directory and synced, the median: of 200 before the jobs, and in
-                latency and idle of one before each tenth job
+                latency and idle of 200 between the jobs, or of one before each
   server        CPU time of the server's process while its speed is measured, and its resident memory then: in all,
                 without that of files (anonymous), and at most
   client        CPU time of this process, in which clients and workers are

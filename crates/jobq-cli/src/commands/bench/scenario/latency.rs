@@ -20,9 +20,9 @@ use super::super::setup::Bench;
 use super::super::timing::Timing;
 use super::super::verify::Expected;
 
-/// Of how many jobs one is submitted after a sync of the disk alone: a disk is not as fast at all times, so that times
-/// are compared with syncs of the same moments.
-const SYNC_EVERY: u64 = 10;
+/// About how often the disk is synced alone, between the jobs: a disk is not as fast at all times, so that times are
+/// compared with syncs of the same moments.
+const SYNCS: u64 = 200;
 
 /// Longest wait for the end of one job.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
@@ -125,8 +125,9 @@ async fn one_by_one(bench: &Bench, called: &AtomicU64) -> anyhow::Result<Times> 
     let mut maker = Maker::new(&bench.load());
     let mut disk = Probe::new(bench.server.directory()).context("failed to write beside the store")?;
     let bar = bench.bar(jobs, "one at a time");
+    let sync_every = (jobs / SYNCS).max(1);
     for number in 0..jobs {
-        if number % SYNC_EVERY == 0 {
+        if number % sync_every == 0 {
             // Nothing else is to be done here meanwhile.
             disk.sync().context("failed to measure the disk's fdatasync")?;
         }
