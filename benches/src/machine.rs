@@ -1,11 +1,14 @@
 //! The server's machine, before a store that answers at once and costs nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jobq_proto::message::{Hello, Holding, NameCredit, Work as WorkerHello};
-use jobq_proto::{ClientMessage, Fence, JobId, ServerMessage};
+use jobq_proto::{ClientMessage, Fence, JobId, JobName, Priority, ServerMessage};
 use jobq_server::machine::{Config, Machine, Transmit};
-use jobq_server::store::{Batch, Change, InsertOutcome, Recovered, Stored};
+use jobq_server::store::{
+    Batch, Change, InsertOutcome, JobRecord, LiveJob, Policy, Read, ReadAnswer, Recovered, Stored,
+};
 use jobq_server::time::{Mono, Now, Wall};
 use jobq_transport::{PeerId, PeerInfo};
 use uuid::Uuid;
@@ -28,6 +31,12 @@ const CONCURRENCY: u32 = 1_000;
 /// Bytes of params that a worker holds; never the limit here.
 const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// When everything begins.
+const START: Now = Now {
+    mono: Mono(1_000_000_000),
+    wall: Wall(1_800_000_000_000_000),
+};
+
 /// The ways of a job through the machine.
 pub fn workloads() -> Vec<Workload> {
     vec![
@@ -36,6 +45,8 @@ pub fn workloads() -> Vec<Workload> {
         Workload::new("machine/hand out", JOBS, hand_out),
         Workload::new("machine/settle", JOBS, settle),
         Workload::new("machine/drain (hand out and settle in turns)", JOBS, drain),
+        Workload::new("machine/drain, params read from the store", JOBS, drain_read),
+        Workload::new("machine/load at a start", JOBS, load),
     ]
 }
 
@@ -94,6 +105,31 @@ fn settle() -> Work {
 fn drain() -> Work {
     let mut stage = Stage::new();
     stage.queue_jobs();
+    work_off(stage)
+}
+
+/// The same, of jobs that were there before the start: nothing but what ordering needs is in memory.
+fn drain_read() -> Work {
+    let mut stage = Stage::new();
+    for page in live_jobs() {
+        stage.records.extend(page.iter().map(|job| record(job.id)));
+        stage.machine.load(page);
+    }
+    work_off(stage)
+}
+
+/// What a server does with each job that it finds at its start.
+fn load() -> Work {
+    let mut stage = Stage::new();
+    let mut pages = live_jobs();
+    Box::new(move || {
+        for page in &mut pages {
+            stage.machine.load(std::mem::take(page));
+        }
+    })
+}
+
+fn work_off(mut stage: Stage) -> Work {
     let worker = stage.worker(CONCURRENCY);
     Box::new(move || {
         stage.round(worker, vec![begin()]);
@@ -113,6 +149,46 @@ fn requests(each: u64) -> Vec<Vec<ServerMessage>> {
         .collect()
 }
 
+/// All jobs as a store tells of them at a start, in pages.
+fn live_jobs() -> Vec<Vec<LiveJob>> {
+    let name = Arc::new(name());
+    let job = |id| LiveJob {
+        id: JobId(id),
+        name: Arc::clone(&name),
+        priority: Priority::Normal,
+        created: START.wall,
+        due: START.wall,
+        params_bytes: jobs::PARAMS as u64,
+        attempts: 0,
+        charges: 0,
+        cancelling: false,
+        lease: None,
+    };
+    let ids: Vec<u64> = (1..=JOBS).collect();
+    ids.chunks(ROUND as usize)
+        .map(|ids| ids.iter().copied().map(job).collect())
+        .collect()
+}
+
+/// What a store answers when it is asked for a job.
+fn record(id: JobId) -> Arc<JobRecord> {
+    Arc::new(JobRecord {
+        id,
+        uuid: jobs::uuid(id.0),
+        name: Arc::new(name()),
+        username: None,
+        priority: Priority::Normal,
+        params: jobs::params(id.0),
+        policy: Policy::default(),
+        created: START.wall,
+        retry_of: None,
+    })
+}
+
+fn name() -> JobName {
+    NAME.parse().expect("it is a good name")
+}
+
 /// A worker's first message, after which it gets jobs.
 fn begin() -> ServerMessage {
     ServerMessage::Holding(Holding::default())
@@ -130,19 +206,18 @@ struct Stage {
     /// the server that is done elsewhere.
     told: Vec<ClientMessage>,
     batches: Vec<Batch>,
+    /// What the store has of jobs that were there before the start, by id from 1 on.
+    records: Vec<Arc<JobRecord>>,
 }
 
 impl Stage {
     fn new() -> Self {
-        let now = Now {
-            mono: Mono(1_000_000_000),
-            wall: Wall(1_800_000_000_000_000),
-        };
+        let now = START;
         let recovered = Recovered {
             identity: Uuid::from_u128(7),
             epoch: 1,
             last_batch: 0,
-            next_id: JobId(1),
+            next_id: JobId(JOBS + 1),
             clock: now.wall,
             names: Vec::new(),
             sessions: Vec::new(),
@@ -157,6 +232,7 @@ impl Stage {
             settled: 0,
             told: Vec::with_capacity(2 * JOBS as usize),
             batches: Vec::with_capacity(JOBS as usize),
+            records: Vec::new(),
         }
     }
 
@@ -233,15 +309,31 @@ impl Stage {
         }
         loop {
             let batch = self.machine.poll_batch();
-            assert!(self.machine.poll_read().is_none(), "the params are in memory");
+            let read = self.machine.poll_read();
             while let Some(transmit) = self.machine.poll_transmit() {
                 self.transmit(transmit);
             }
-            let Some(batch) = batch else { break };
-            let stored = answer(&batch);
-            self.batches.push(batch);
-            self.machine.handle_stored(self.now, stored);
+            if let Some(asked) = &read {
+                let answer = self.answer_read(&asked.read);
+                self.machine.handle_read(self.now, asked.token, answer);
+            }
+            if let Some(batch) = &batch {
+                self.machine.handle_stored(self.now, answer(batch));
+            }
+            if batch.is_none() && read.is_none() {
+                break;
+            }
+            self.batches.extend(batch);
         }
+    }
+
+    fn answer_read(&self, read: &Read) -> ReadAnswer {
+        let Read::Records(ids) = read else {
+            panic!("only records are asked for here, and not {read:?}");
+        };
+        let record = |id: &JobId| self.records.get(id.0 as usize - 1).cloned();
+        let records: Vec<_> = ids.iter().map(record).collect();
+        ReadAnswer::Records(records)
     }
 
     fn transmit(&mut self, transmit: Transmit) {

@@ -1,15 +1,15 @@
 //! The SQLite store on a disk, with two batches under way, as the driver has them.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 
 use jobq_proto::{JobId, JobName, Priority, Status};
 use jobq_server::store::{
-    Batch, Birth, Change, Ended, InsertOutcome, JobRecord, Leased, Policy, RunEnd, SessionId, SqliteStore,
-    Store, StoreEvent,
+    Batch, Birth, Change, Ended, InsertOutcome, JobRecord, Leased, Policy, Read, ReadAnswer, RunEnd,
+    SessionId, SqliteStore, Store, StoreEvent, StoreReader,
 };
 use jobq_server::time::Wall;
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
@@ -44,6 +44,7 @@ pub fn workloads() -> Vec<Workload> {
         workload("store/insert", BEFORE * EACH + 1, insert),
         workload("store/lease", 1, lease),
         workload("store/end", 1, end),
+        Workload::new("store/read", BATCHES * EACH, read),
     ]
 }
 
@@ -57,51 +58,80 @@ fn batches(first: u64, change: fn(u64) -> Change) -> VecDeque<Batch> {
         .collect()
 }
 
-/// A new store that holds jobs already, and is then given these batches.
+/// Gives these batches to a store that holds jobs.
 fn work(mut batches: VecDeque<Batch>) -> Work {
-    let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
-    let mut store = open(dir.path());
-    let before = (0..BEFORE).map(|n| {
-        let first = n * EACH + 1;
-        batch(n + 1, (first..first + EACH).map(insert).collect())
-    });
-    let runtime = Builder::new_current_thread().build().expect("it needs nothing");
-    commit(&runtime, &mut store, &mut before.collect());
+    let mut filled = Filled::new();
+    Box::new(move || filled.commit(&mut batches))
+}
+
+/// Asks a store for the records of jobs, as the machine does before it hands them out.
+fn read() -> Work {
+    let filled = Filled::new();
     Box::new(move || {
-        // It goes when the work is dropped.
-        let _dir = &dir;
-        commit(&runtime, &mut store, &mut batches);
+        for n in 0..BATCHES {
+            let first = n * EACH + 1;
+            filled.read((first..first + EACH).map(JobId).collect());
+        }
     })
 }
 
-fn open(dir: &Path) -> SqliteStore {
-    let birth = Birth {
-        identity: Uuid::from_u128(7),
-        now: AT,
-    };
-    SqliteStore::open(dir, birth).expect("a new database can be made")
+/// A new store that holds the jobs of [`BEFORE`].
+struct Filled {
+    runtime: Runtime,
+    store: SqliteStore,
+    /// Last, so that the store is closed before its files go.
+    _dir: TempDir,
 }
 
-/// Hands all batches over and waits until they are durable.
-fn commit(runtime: &Runtime, store: &mut SqliteStore, batches: &mut VecDeque<Batch>) {
-    let mut out = 0;
-    while out > 0 || !batches.is_empty() {
-        while out < UNDER_WAY
-            && let Some(batch) = batches.pop_front()
-        {
-            store.commit(batch);
-            out += 1;
-        }
-        match runtime
-            .block_on(store.recv())
-            .expect("the disk takes what is written")
-        {
-            StoreEvent::Stored(stored) => {
-                let new = |outcome: &InsertOutcome| *outcome == InsertOutcome::Inserted;
-                assert!(stored.inserts.iter().all(new), "every uuid is another one");
-                out -= 1;
+impl Filled {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("the directory for temporary files can be written");
+        let birth = Birth {
+            identity: Uuid::from_u128(7),
+            now: AT,
+        };
+        let mut filled = Self {
+            runtime: Builder::new_current_thread().build().expect("it needs nothing"),
+            store: SqliteStore::open(dir.path(), birth).expect("a new database can be made"),
+            _dir: dir,
+        };
+        let batches = (0..BEFORE).map(|n| {
+            let first = n * EACH + 1;
+            batch(n + 1, (first..first + EACH).map(insert).collect())
+        });
+        filled.commit(&mut batches.collect());
+        filled
+    }
+
+    /// Hands all batches over and waits until they are durable.
+    fn commit(&mut self, batches: &mut VecDeque<Batch>) {
+        let mut out = 0;
+        while out > 0 || !batches.is_empty() {
+            while out < UNDER_WAY
+                && let Some(batch) = batches.pop_front()
+            {
+                self.store.commit(batch);
+                out += 1;
             }
-            other => panic!("a batch is to be stored, and the store says {other:?}"),
+            let event = self.runtime.block_on(self.store.recv());
+            match event.expect("the disk takes what is written") {
+                StoreEvent::Stored(stored) => {
+                    let new = |outcome: &InsertOutcome| *outcome == InsertOutcome::Inserted;
+                    assert!(stored.inserts.iter().all(new), "every uuid is another one");
+                    out -= 1;
+                }
+                other => panic!("a batch is to be stored, and the store says {other:?}"),
+            }
+        }
+    }
+
+    fn read(&self, ids: Vec<JobId>) {
+        let answer = self
+            .runtime
+            .block_on(self.store.reader().read(Read::Records(ids)));
+        match answer.expect("the database can be read") {
+            ReadAnswer::Records(records) => assert!(records.iter().all(Option::is_some)),
+            other => panic!("records were asked for, and not {other:?}"),
         }
     }
 }
