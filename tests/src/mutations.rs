@@ -58,7 +58,7 @@ impl Mutation {
         Self {
             name: "answer-cancel-before-sync",
             file: "crates/jobq-server/src/machine/ask.rs",
-            text: "self.after_durable(Effect::Answer(peer, answer));",
+            text: "self.after_durable(Effect::Answer(peer, Box::new(answer)));",
             instead: "self.answer(peer, answer);",
             seeds: 100,
         },
@@ -171,8 +171,8 @@ impl Mutation {
         Self {
             name: "miscount-ended",
             file: "crates/jobq-server/src/machine/settle.rs",
-            text: "self.count_ended(lease.name, status, at);",
-            instead: "if !id.0.is_multiple_of(7) { self.count_ended(lease.name, status, at); }",
+            text: "self.count_ended(name, ended.status, ended.at);",
+            instead: "if !ended.id.0.is_multiple_of(7) { self.count_ended(name, ended.status, ended.at); }",
             seeds: 100,
         },
         Self {

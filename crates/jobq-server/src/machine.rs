@@ -57,7 +57,7 @@ use jobq_transport::{CloseReason, LogBudget, PeerId, PeerInfo};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::store::{Batch, Recovered, SessionId, Space, Stored};
+use crate::store::{Batch, Read, Recovered, SessionId, Space, Stored};
 use crate::time::{Mono, Now, Wall};
 
 pub use config::{Config, QueueLimits};
@@ -75,7 +75,7 @@ use names::Names;
 use payloads::Payloads;
 use peers::Peers;
 use pending::{Effect, Pending};
-use reads::Reads;
+use reads::{Purpose, Reads};
 use recovery::Recovery;
 use retention::Retention;
 use scheduled::Scheduled;
@@ -414,7 +414,7 @@ impl Machine {
     fn carry_out(&mut self, effect: Effect, inserts: &mut dyn Iterator<Item = crate::store::InsertOutcome>) {
         match effect {
             Effect::Acknowledge(taken) => self.acknowledge(taken, inserts),
-            Effect::Retried(retried) => self.acknowledge_retry(retried, inserts),
+            Effect::Retried(retried) => self.acknowledge_retry(*retried, inserts),
             Effect::Settled { session, run } => self.answer_report(session, run),
             Effect::TellSettled { session, run } => self.tell_settled(session, run),
             Effect::WaitInLine {
@@ -428,22 +428,25 @@ impl Machine {
                 waiting,
                 until,
             } => self.wait_for_time(name, priority, waiting, until),
-            Effect::JobEnded {
-                id,
-                name,
-                status,
-                reason,
-                result,
-                ..
-            } => {
-                self.tell_watchers(id, name, status, reason, result);
+            Effect::JobEnded { id, name, told, .. } => {
+                if let Some(ending) = told {
+                    self.tell_watchers(id, name, &ending);
+                }
             }
             Effect::TellCancel { id, fence } => self.tell_cancel(id, fence),
             Effect::SessionRecorded(id) => self.session_recorded(id),
             Effect::SessionOver(id) => self.recovered_session_resolved(id),
-            Effect::Read(read, purpose) => self.reads.ask(read, purpose),
-            Effect::Answer(peer, message) => self.answer(peer, message),
+            Effect::Read(question) => {
+                let (read, purpose) = *question;
+                self.reads.ask(read, purpose);
+            }
+            Effect::Answer(peer, message) => self.answer(peer, *message),
         }
+    }
+
+    /// Asks the store once everything that has happened so far is durable.
+    fn read_after_durable(&mut self, read: Read, purpose: Purpose) {
+        self.after_durable(Effect::Read(Box::new((read, purpose))));
     }
 
     /// Does something once everything that has happened so far is durable.

@@ -155,10 +155,8 @@ impl Machine {
             .iter()
             .map(|place| JobId(cancelling.results[*place].id))
             .collect();
-        self.after_durable(Effect::Read(
-            Read::States { ids, result_bytes: 0 },
-            Purpose::Cancel(cancelling),
-        ));
+        let purpose = Purpose::Cancel(cancelling);
+        self.read_after_durable(Read::States { ids, result_bytes: 0 }, purpose);
     }
 
     fn cancel_leased(&mut self, id: JobId) -> Option<CancelOutcome> {
@@ -246,7 +244,7 @@ impl Machine {
             request,
             jobs: results,
         });
-        self.after_durable(Effect::Answer(peer, answer));
+        self.after_durable(Effect::Answer(peer, Box::new(answer)));
     }
 
     /// Tells a worker to stop a run.
@@ -298,10 +296,8 @@ impl Machine {
             );
         }
         let ids = rest.iter().take(RETRY_JOBS).copied().collect();
-        self.after_durable(Effect::Read(
-            Read::States { ids, result_bytes: 0 },
-            Purpose::RetryStates(retrying),
-        ));
+        let purpose = Purpose::RetryStates(retrying);
+        self.read_after_durable(Read::States { ids, result_bytes: 0 }, purpose);
     }
 
     /// It is known which of the next jobs have ended; none for those that do not exist.
@@ -349,7 +345,7 @@ impl Machine {
                 }
             })
             .collect();
-        self.after_durable(Effect::Retried(RetryStep { retrying, jobs }));
+        self.after_durable(Effect::Retried(Box::new(RetryStep { retrying, jobs })));
     }
 
     /// Some of a Retry's jobs are durable.

@@ -25,13 +25,14 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// one or two each; the others are requests that change nothing, and that nothing else bounds while a disk is slow.
 const MAX_EFFECTS: usize = 200_000;
 
-/// What follows from a batch once it is durable.
+/// What follows from a batch once it is durable. Most jobs have two of them, and a batch has tens of thousands: what is
+/// large and rare stands in a box.
 #[derive(Debug)]
 pub(super) enum Effect {
     /// A Request is answered.
     Acknowledge(Taken),
     /// A Retry is answered, or goes on.
-    Retried(super::ask::RetryStep),
+    Retried(Box<super::ask::RetryStep>),
     /// A report is answered.
     Settled { session: SessionId, run: SettledRun },
     /// A worker is told of a run that it has not reported.
@@ -55,9 +56,8 @@ pub(super) enum Effect {
         name: NameKey,
         /// Whether a worker had it until then.
         had_run: bool,
-        status: Status,
-        reason: Option<String>,
-        result: Option<Bytes>,
+        /// What those are told who watched it when it ended. Whoever begins to watch it later asks the store.
+        told: Option<Box<Ending>>,
     },
     /// A run is to be stopped.
     TellCancel { id: JobId, fence: Fence },
@@ -66,20 +66,29 @@ pub(super) enum Effect {
     /// A worker's session will never come back.
     SessionOver(SessionId),
     /// The store can be asked now.
-    Read(Read, Purpose),
+    Read(Box<(Read, Purpose)>),
     /// A request is answered.
-    Answer(PeerId, ClientMessage),
+    Answer(PeerId, Box<ClientMessage>),
 }
 
 impl Effect {
     /// How much it counts for, while it waits.
     fn weight(&self) -> usize {
-        match self {
-            Effect::Read(Read::States { ids, .. }, _) => 1 + ids.len(),
-            Effect::Read(Read::Runs(runs), _) => 1 + runs.len(),
+        let Effect::Read(read) = self else { return 1 };
+        match &read.0 {
+            Read::States { ids, .. } => 1 + ids.len(),
+            Read::Runs(runs) => 1 + runs.len(),
             _ => 1,
         }
     }
+}
+
+/// How a job ended, for those who watch it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) status: Status,
+    pub(super) reason: Option<String>,
+    pub(super) result: Option<Bytes>,
 }
 
 /// A job that no worker has any more, while the store still has its run.
@@ -191,7 +200,13 @@ impl Pending {
         if self.open.changes.is_empty() {
             return None;
         }
-        let Filling { changes, effects, .. } = std::mem::take(&mut self.open);
+        // Under load one batch is about as large as the one before; growing to that again would copy all of it.
+        let next = Filling {
+            changes: Vec::with_capacity(self.open.changes.len()),
+            effects: Vec::with_capacity(self.open.effects.len()),
+            bytes: 0,
+        };
+        let Filling { changes, effects, .. } = std::mem::replace(&mut self.open, next);
         self.last_number += 1;
         self.out.push_back((self.last_number, effects));
         Some(Batch {

@@ -206,7 +206,7 @@ impl Machine {
             peer,
             runs: unknown,
         });
-        self.after_durable(Effect::Read(Read::States { ids, result_bytes: 0 }, purpose));
+        self.read_after_durable(Read::States { ids, result_bytes: 0 }, purpose);
     }
 
     /// Leases that the worker does not name: their orders never arrived, or it has forgotten them. The jobs wait

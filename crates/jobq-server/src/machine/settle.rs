@@ -12,7 +12,8 @@ use rand_chacha::rand_core::Rng;
 use super::Machine;
 use super::leases::{Lease, Phase};
 use super::lines::{LaneKey, Waiting};
-use super::pending::Effect;
+use super::names::NameKey;
+use super::pending::{Effect, Ending};
 use super::reads::Purpose;
 use super::scheduled::Until;
 use super::sessions::HoldingState;
@@ -228,7 +229,7 @@ impl Machine {
                 session,
                 reports: others,
             };
-            self.after_durable(Effect::Read(Read::Runs(runs), purpose));
+            self.read_after_durable(Read::Runs(runs), purpose);
         }
         self.wake(session);
     }
@@ -416,10 +417,7 @@ impl Machine {
             ran,
             ..
         } = verdict;
-        let at = self.end_time();
-        self.count_ended(lease.name, status, at);
-        self.names.count_left(lease.name, lease.bytes);
-        self.pending.change(Change::Ended(Ended {
+        let ended = Ended {
             id,
             name: self.names.name(lease.name).clone(),
             status,
@@ -428,31 +426,20 @@ impl Machine {
             ran,
             attempts,
             charges,
-            reason: reason.clone(),
-            result: result.clone(),
-            at,
-        }));
-        self.pending.effect(Effect::JobEnded {
-            id,
-            name: lease.name,
-            had_run: true,
-            status,
             reason,
             result,
-        });
+            at: self.end_time(),
+        };
+        self.job_ended(lease.name, lease.bytes, ended);
     }
 
     /// A job that had not been handed out is cancelled.
-    pub(super) fn cancel_waiting(&mut self, id: JobId, name: super::names::NameKey, waiting: &Waiting) {
-        let at = self.end_time();
-        let reason = Some("cancelled while it waited".to_owned());
+    pub(super) fn cancel_waiting(&mut self, id: JobId, name: NameKey, waiting: &Waiting) {
         self.payloads.forget(id);
         for lane in LaneKey::both(name) {
             self.wake_those_free_for(lane);
         }
-        self.count_ended(name, Status::Cancelled, at);
-        self.names.count_left(name, waiting.bytes);
-        self.pending.change(Change::Ended(Ended {
+        let ended = Ended {
             id,
             name: self.names.name(name).clone(),
             status: Status::Cancelled,
@@ -461,18 +448,31 @@ impl Machine {
             ran: None,
             attempts: waiting.attempts.into(),
             charges: waiting.charges.into(),
-            reason: reason.clone(),
+            reason: Some("cancelled while it waited".to_owned()),
             result: None,
-            at,
-        }));
-        self.pending.effect(Effect::JobEnded {
-            id,
-            name,
-            had_run: false,
-            status: Status::Cancelled,
-            reason,
-            result: None,
+            at: self.end_time(),
+        };
+        self.job_ended(name, waiting.bytes, ended);
+    }
+
+    fn job_ended(&mut self, name: NameKey, bytes: u32, ended: Ended) {
+        self.count_ended(name, ended.status, ended.at);
+        self.names.count_left(name, bytes);
+        let told = self.watches.is_watched(ended.id).then(|| {
+            Box::new(Ending {
+                status: ended.status,
+                reason: ended.reason.clone(),
+                result: ended.result.clone(),
+            })
         });
+        let effect = Effect::JobEnded {
+            id: ended.id,
+            name,
+            had_run: ended.run.is_some(),
+            told,
+        };
+        self.pending.change(Change::Ended(ended));
+        self.pending.effect(effect);
     }
 
     fn requeue(&mut self, id: JobId, lease: &Lease, end: RunEnd, verdict: Verdict, waiting: &Waiting) {

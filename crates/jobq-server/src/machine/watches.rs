@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use jobq_proto::message::{EndedJob, Watch};
-use jobq_proto::{ErrorCode, JobId, Status, WireError};
+use jobq_proto::{ErrorCode, JobId, WireError};
 use jobq_transport::PeerId;
 
 use super::names::NameKey;
-use super::pending::Effect;
+use super::pending::Ending;
 use super::progress::Follower;
 use super::reads::Purpose;
 use super::{Machine, Map};
@@ -120,6 +120,13 @@ impl Watches {
         watches
     }
 
+    /// Whether anybody watches a job.
+    pub(super) fn is_watched(&self, id: JobId) -> bool {
+        let from_here = (id, PeerId(0), 0)..;
+        let next = self.by_job.range(from_here).next();
+        next.is_some_and(|(watched, ..)| *watched == id)
+    }
+
     fn watchers(&self, id: JobId) -> Vec<(PeerId, u64)> {
         let watches = self
             .by_job
@@ -195,14 +202,12 @@ impl Machine {
                 ids: ids.to_vec(),
                 result_bytes: bytes,
             };
-            self.after_durable(Effect::Read(
-                read,
-                Purpose::Watch {
-                    peer,
-                    request,
-                    ids: ids.to_vec(),
-                },
-            ));
+            let purpose = Purpose::Watch {
+                peer,
+                request,
+                ids: ids.to_vec(),
+            };
+            self.read_after_durable(read, purpose);
         }
     }
 
@@ -270,23 +275,16 @@ impl Machine {
     }
 
     /// A job has ended, durably.
-    pub(super) fn tell_watchers(
-        &mut self,
-        id: JobId,
-        name: NameKey,
-        status: Status,
-        reason: Option<String>,
-        result: Option<Bytes>,
-    ) {
+    pub(super) fn tell_watchers(&mut self, id: JobId, name: NameKey, ending: &Ending) {
         for (peer, request) in self.watches.watchers(id) {
             if !self.may_touch(peer, name) {
                 continue; // It was not checked yet, and is told that there is no such job.
             }
             let end = EndedJob {
                 id: id.0,
-                status: Some(status),
-                reason: reason.clone(),
-                result: result.clone(),
+                status: Some(ending.status),
+                reason: ending.reason.clone(),
+                result: ending.result.clone(),
                 omitted: false,
             };
             self.answer_watch(peer, request, end);
