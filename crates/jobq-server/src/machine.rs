@@ -28,6 +28,7 @@ mod failures;
 mod footprint;
 mod hearing;
 mod hello;
+mod job_map;
 mod leases;
 mod lines;
 mod names;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jobq_proto::message::{JobProgress, RunRef};
 use jobq_proto::{Fence, JobId, Priority};
 
-use super::Map;
+use super::job_map::JobMap;
 use super::lines::Waiting;
 use super::names::{NameKey, Names};
 use super::sessions::Sessions;
@@ -34,7 +34,7 @@ pub(super) struct Lease {
     /// Whether the store knows of the run, and whether it knows that it started.
     pub(super) recorded: Option<Started>,
     /// How far it has come, as its worker said last.
-    pub(super) progress: Option<JobProgress>,
+    pub(super) progress: Option<Box<JobProgress>>,
     /// Somebody asked for the run to be cancelled.
     pub(super) cancelling: bool,
     /// How often, how long, how soon again; known once the job's record has been read.
@@ -82,7 +82,7 @@ impl Lease {
 /// here and nowhere else.
 #[derive(Default)]
 pub(super) struct Leases {
-    leases: Map<JobId, Lease>,
+    leases: JobMap<Lease>,
     /// Names with a cap of which a lease has ended since they were looked at.
     freed: BTreeSet<NameKey>,
 }
@@ -98,7 +98,7 @@ impl Leases {
     }
 
     pub(super) fn remove(&mut self, id: JobId, sessions: &mut Sessions, names: &mut Names) -> Option<Lease> {
-        let lease = self.leases.remove(&id)?;
+        let lease = self.leases.remove(id)?;
         names.counts(lease.name).processing -= 1;
         if names.is_capped(lease.name) {
             self.freed.insert(lease.name);
@@ -116,21 +116,17 @@ impl Leases {
 
     /// The runs of jobs before this one that workers know of, the newest job first.
     pub(super) fn ordered_before(&self, id: JobId) -> impl Iterator<Item = (JobId, &Lease)> {
-        let ordered = |(_, lease): &(&JobId, &Lease)| lease.phase != Phase::Fetching;
-        self.leases
-            .range(..id)
-            .rev()
-            .filter(ordered)
-            .map(|(id, lease)| (*id, lease))
+        let is_ordered = |(_, lease): &(JobId, &Lease)| lease.phase != Phase::Fetching;
+        self.leases.before(id).filter(is_ordered)
     }
 
     pub(super) fn find(&mut self, id: JobId) -> Option<&mut Lease> {
-        self.leases.get_mut(&id)
+        self.leases.get_mut(id)
     }
 
     /// Whether a job has a lease of this fence.
     pub(super) fn has(&self, id: JobId, fence: Fence) -> bool {
-        self.leases.get(&id).is_some_and(|lease| lease.fence == fence)
+        self.leases.get(id).is_some_and(|lease| lease.fence == fence)
     }
 
     /// The lease of exactly this run, if it is the job's current one and the session's own.

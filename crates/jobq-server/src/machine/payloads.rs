@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jobq_proto::JobId;
 
-use super::Map;
+use super::job_map::JobMap;
 use crate::store::JobRecord;
 
 /// Most records in one question to the store.
@@ -18,7 +18,7 @@ const RECORD_OVERHEAD: usize = 256;
 
 /// Records by job.
 pub(super) struct Payloads {
-    slots: Map<JobId, Slot>,
+    slots: JobMap<Slot>,
     /// What is here, and what is on its way.
     bytes: usize,
     budget: usize,
@@ -44,7 +44,7 @@ impl Slot {
 impl Payloads {
     pub(super) fn new(budget: usize) -> Self {
         Self {
-            slots: Map::new(),
+            slots: JobMap::default(),
             bytes: 0,
             budget,
             wanted: Vec::new(),
@@ -61,13 +61,13 @@ impl Payloads {
 
     /// The record of a job that is handed out; if it is not here, it is asked for.
     pub(super) fn take(&mut self, id: JobId, bytes: usize) -> Option<Arc<JobRecord>> {
-        match self.slots.get(&id) {
-            Some(Slot::Here(record)) => {
-                let record = record.clone();
-                self.forget(id);
-                return Some(record);
-            }
-            Some(Slot::Wanted(_)) => {}
+        let slot = self.slots.remove(id);
+        if let Some(Slot::Here(record)) = slot {
+            self.bytes -= weight(record.params.len());
+            return Some(record);
+        }
+        match slot {
+            Some(wanted) => _ = self.slots.insert(id, wanted),
             None => self.want(id, bytes),
         }
         None
@@ -75,7 +75,7 @@ impl Payloads {
 
     /// Whether the record is here or on its way.
     pub(super) fn knows(&self, id: JobId) -> bool {
-        self.slots.contains_key(&id)
+        self.slots.contains(id)
     }
 
     /// How many records are here or on their way, and the bytes that are counted for them.
@@ -111,7 +111,7 @@ impl Payloads {
         self.keep(record);
         while self.bytes > self.budget {
             // The latest job is the last to be handed out.
-            let Some((_, slot)) = self.slots.pop_last() else {
+            let Some(slot) = self.slots.pop_last() else {
                 break;
             };
             self.bytes -= slot.weight();
@@ -120,7 +120,7 @@ impl Payloads {
 
     /// A job is not waiting any more, or its record has been used.
     pub(super) fn forget(&mut self, id: JobId) {
-        if let Some(slot) = self.slots.remove(&id) {
+        if let Some(slot) = self.slots.remove(id) {
             self.bytes -= slot.weight();
         }
     }

@@ -85,7 +85,7 @@ impl Machine {
             };
             let current = self.leases.current(named, session);
             if let Some(lease) = current.filter(|lease| lease.phase != Phase::Fetching) {
-                let progress = Some(checked(run));
+                let progress = Some(Box::new(checked(run)));
                 if lease.progress != progress {
                     lease.progress = progress;
                     watches.extend(self.watches.note_progress(JobId(named.id)));
@@ -151,7 +151,7 @@ impl Machine {
             let job = ProgressedJob {
                 id: id.0,
                 attempt: lease.attempts + 1,
-                progress,
+                progress: *progress,
             };
             bytes += job.wire_size();
             jobs.push(job);

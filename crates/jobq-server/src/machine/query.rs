@@ -165,7 +165,7 @@ impl Machine {
                     job.fence = Some(lease.fence);
                     job.started = Some(lease.at.0);
                     job.cancelling = lease.cancelling;
-                    job.progress = lease.progress.clone();
+                    job.progress = lease.progress.as_deref().cloned();
                 }
                 None => not_leased.push(job),
             }

@@ -10,6 +10,7 @@ use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
 use super::Map;
+use super::job_map::JobMap;
 use super::leases::Lease;
 use super::lines::{Head, LaneKey};
 use super::names::NameKey;
@@ -108,7 +109,7 @@ pub(super) enum HoldingState {
 /// The leases of a session, as sums that its credits are compared with. Changed by [`super::leases::Leases`] only.
 #[derive(Default)]
 pub(super) struct Held {
-    jobs: BTreeSet<JobId>,
+    jobs: JobMap<()>,
     by_name: Map<NameKey, usize>,
     bytes: u64,
     suspects: usize,
@@ -116,14 +117,14 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn insert(&mut self, id: JobId, lease: &Lease) {
-        self.jobs.insert(id);
+        self.jobs.insert(id, ());
         *self.by_name.entry(lease.name).or_default() += 1;
         self.bytes += u64::from(lease.bytes);
         self.suspects += usize::from(lease.is_suspect());
     }
 
     pub(super) fn remove(&mut self, id: JobId, lease: &Lease) {
-        self.jobs.remove(&id);
+        self.jobs.remove(id);
         if let Some(count) = self.by_name.get_mut(&lease.name) {
             *count -= 1;
             if *count == 0 {
@@ -150,7 +151,7 @@ impl Held {
     }
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        self.jobs.iter().copied()
+        self.jobs.ids()
     }
 }
 
