@@ -161,7 +161,7 @@ impl Machine {
     fn begin_work_on(&mut self, wanted: Map<JobName, usize>) -> Result<Map<NameKey, usize>, WireError> {
         let mut credits = Map::new();
         for (name, jobs) in wanted {
-            match self.names.intern(&Arc::new(name)) {
+            match self.names.intern(&name) {
                 Ok(key) => {
                     self.names.add_worker(key);
                     credits.insert(key, jobs);

@@ -73,7 +73,7 @@ impl Names {
     }
 
     /// The key of a name, which is new to the server perhaps.
-    pub(super) fn intern(&mut self, name: &Arc<JobName>) -> Result<NameKey, WireError> {
+    pub(super) fn intern(&mut self, name: &JobName) -> Result<NameKey, WireError> {
         if let Some(key) = self.find(name.as_str()) {
             return Ok(key);
         }
@@ -83,7 +83,7 @@ impl Names {
                 format!("the server knows {MAX_NAMES} job names and takes no new one"),
             ));
         }
-        Ok(self.insert(name.clone()))
+        Ok(self.insert(Arc::new(name.clone())))
     }
 
     /// The key of a name that was taken before the start: more of them are known than can be new.

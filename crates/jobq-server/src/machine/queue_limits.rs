@@ -3,8 +3,6 @@
 //! What counts are jobs that have not ended: waiting, scheduled, leased, or on their way to the store. Only new jobs
 //! are refused. Those that are there go back to their lines as often as they have to, and end.
 
-use std::sync::Arc;
-
 use jobq_proto::{ErrorCode, JobName, WireError};
 
 use super::Machine;
@@ -44,7 +42,7 @@ impl Machine {
     /// How much there is of all names is told only to whoever may touch all.
     pub(super) fn admit(
         &mut self,
-        name: &Arc<JobName>,
+        name: &JobName,
         bytes: u32,
         only: &NamePatterns,
     ) -> Result<NameKey, WireError> {
@@ -62,13 +60,12 @@ impl Machine {
             jobs_per_name,
             bytes_per_name,
         } = self.config.queue;
-        let beyond_all = beyond(all, bytes, jobs, max_bytes, "").map(|message| match tells_all {
+        let beyond_all = beyond(all, bytes, jobs, max_bytes, None).map(|message| match tells_all {
             true => message,
             false => FULL_OF_OTHERS.to_owned(),
         });
         let message = beyond_all.or_else(|| {
-            let of = format!(" of the name {name}");
-            beyond(of_name, bytes, jobs_per_name, bytes_per_name, &of)
+            beyond(of_name, bytes, jobs_per_name, bytes_per_name, Some(name))
         })?;
         let retry_after = RETRY_AFTER + self.chance(RETRY_AFTER);
         Some(WireError {
@@ -83,21 +80,24 @@ fn beyond(
     bytes: u32,
     max_jobs: Option<u64>,
     max_bytes: Option<u64>,
-    of: &str,
+    name: Option<&JobName>,
 ) -> Option<String> {
+    // Said of few jobs, and asked of all.
+    let of = || name.map_or_else(String::new, |name| format!(" of the name {name}"));
     if let Some(max) = max_jobs.filter(|max| used.jobs >= *max) {
         return Some(format!(
             "the queue is full: {} not ended, and at most {max} may be queued",
             match used.jobs {
-                1 => format!("1 job{of} has"),
-                jobs => format!("{jobs} jobs{of} have"),
+                1 => format!("1 job{} has", of()),
+                jobs => format!("{jobs} jobs{} have", of()),
             }
         ));
     }
     let max = max_bytes.filter(|max| used.jobs > 0 && used.bytes + u64::from(bytes) > *max)?;
     Some(format!(
-        "the queue is full: the params of the jobs{of} that have not ended take {} bytes, those of this one {bytes}, \
+        "the queue is full: the params of the jobs{} that have not ended take {} bytes, those of this one {bytes}, \
          and at most {max} may be queued",
+        of(),
         used.bytes
     ))
 }

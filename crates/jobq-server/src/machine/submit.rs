@@ -144,11 +144,10 @@ impl Machine {
         let bytes = params_bytes(params.len());
         // Only the store knows whether the job is there already. So a job that is refused goes there as well, just to
         // be looked for: whoever repeats a submit is told what became of it, however full the queue is.
-        let name = Arc::new(name);
         let admitted = self.admit(&name, bytes, only);
         let (id, name) = match &admitted {
             Ok(key) => (self.next_id, self.names.name(*key).clone()),
-            Err(_) => (JobId(0), name),
+            Err(_) => (JobId(0), Arc::new(name)),
         };
         let record = Arc::new(JobRecord {
             id,
