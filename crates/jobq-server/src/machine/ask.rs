@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Machine;
 use super::leases::Phase;
-use super::lines::Waiting;
+use super::line::Waiting;
 use super::names::NameKey;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting};

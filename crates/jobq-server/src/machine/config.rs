@@ -89,8 +89,8 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Most jobs, unless told otherwise. A waiting job takes 24 bytes of memory, a scheduled one about 100: so many
-    /// take half a gigabyte to two, where a producer that runs away would end in a server that the system kills.
+    /// Most jobs, unless told otherwise. A waiting job takes two to ten bytes of memory, a scheduled one about
+    /// 100: so many take up to two gigabytes, where a producer that runs away would end in a server that the system kills.
     pub const DEFAULT_JOBS: u64 = 20_000_000;
 }
 

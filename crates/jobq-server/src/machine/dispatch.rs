@@ -8,7 +8,8 @@ use jobq_proto::{Fence, JobId, Priority};
 
 use super::Machine;
 use super::leases::{Lease, Phase};
-use super::lines::{Head, LaneKey, Waiting};
+use super::line::Waiting;
+use super::lines::{Head, LaneKey};
 use super::names::NameKey;
 use super::reads::Purpose;
 use super::scheduled::Until;

@@ -109,10 +109,14 @@ impl<V> JobMap<V> {
 
     /// Those with lower ids than that, the highest id first.
     pub(super) fn before(&self, end: JobId) -> impl Iterator<Item = (JobId, &V)> {
-        let all = self.pages.range(..=place(end).0).rev().flat_map(|(number, page)| {
-            let slots = page.slots.iter().enumerate().rev();
-            slots.filter_map(|(slot, value)| Some((id(*number, slot), value.as_ref()?)))
-        });
+        let all = self
+            .pages
+            .range(..=place(end).0)
+            .rev()
+            .flat_map(|(number, page)| {
+                let slots = page.slots.iter().enumerate().rev();
+                slots.filter_map(|(slot, value)| Some((id(*number, slot), value.as_ref()?)))
+            });
         all.skip_while(move |(id, _)| *id >= end)
     }
 }

@@ -6,7 +6,7 @@ use jobq_proto::message::{JobProgress, RunRef};
 use jobq_proto::{Fence, JobId, Priority};
 
 use super::job_map::JobMap;
-use super::lines::Waiting;
+use super::line::Waiting;
 use super::names::{NameKey, Names};
 use super::sessions::Sessions;
 use crate::store::{Policy, SessionId};

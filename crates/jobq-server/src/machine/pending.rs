@@ -8,7 +8,7 @@ use jobq_proto::message::SettledRun;
 use jobq_proto::{ClientMessage, Fence, JobId, Priority, Status, WireError};
 use jobq_transport::PeerId;
 
-use super::lines::Waiting;
+use super::line::Waiting;
 use super::names::NameKey;
 use super::reads::Purpose;
 use super::scheduled::Until;

@@ -13,7 +13,8 @@ use jobq_proto::{ErrorCode, JobId, Priority, WireError};
 use jobq_transport::PeerId;
 
 use super::leases::{self, Lease, Phase};
-use super::lines::{HeldBack, LaneKey, Waiting};
+use super::line::Waiting;
+use super::lines::{HeldBack, LaneKey};
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;

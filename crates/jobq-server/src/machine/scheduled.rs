@@ -8,7 +8,7 @@
 use jobq_proto::{JobId, Priority};
 
 use super::Map;
-use super::lines::Waiting;
+use super::line::Waiting;
 use super::names::NameKey;
 use crate::time::{Mono, Now, Wall};
 

@@ -11,7 +11,8 @@ use rand_chacha::rand_core::Rng;
 
 use super::Machine;
 use super::leases::{Lease, Phase};
-use super::lines::{LaneKey, Waiting};
+use super::line::Waiting;
+use super::lines::LaneKey;
 use super::names::NameKey;
 use super::pending::{Effect, Ending};
 use super::reads::Purpose;

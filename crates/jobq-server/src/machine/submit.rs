@@ -8,7 +8,7 @@ use jobq_transport::PeerId;
 
 use super::Machine;
 use super::access;
-use super::lines::Waiting;
+use super::line::Waiting;
 use super::peers::Weight;
 use super::pending::{Effect, NewWaiting, Taken, TakenJob};
 use super::scheduled::Until;

@@ -24,7 +24,7 @@ pub(super) struct Limits {
     /// Hold at most so many jobs that have not ended; more are refused with queue_full until some have
     ///
     /// What is there already always goes on: retries, and jobs of lost workers, go back to the queue whatever the
-    /// limit. A waiting job takes 24 bytes of memory, a scheduled one about 100.
+    /// limit. A waiting job takes two to ten bytes of memory, a scheduled one about 100.
     #[arg(long, value_name = "N", value_parser = number::<u64>(1..), default_value_t = QueueLimits::DEFAULT_JOBS)]
     max_queued: u64,
     /// Hold at most so many bytes of params of jobs that have not ended, as in 10GiB
