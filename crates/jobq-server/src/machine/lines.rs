@@ -56,7 +56,7 @@ impl Lane {
 #[derive(Default)]
 pub(super) struct Lines {
     lanes: Map<LaneKey, Lane>,
-    ready: Map<Head, LaneKey>,
+    ready: Heads,
     /// Names of which nothing may be taken at the moment.
     closed: BTreeSet<NameKey>,
 }
@@ -83,7 +83,7 @@ impl Lines {
 
     /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
     pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
-        let (&head, &key) = self.ready.first_key_value()?;
+        let (head, key) = self.ready.first?;
         let first = self.lanes[&key].lines[head.0 as usize]
             .first()
             .expect("a ready lane has a head");
@@ -217,15 +217,43 @@ impl Lines {
         };
         let closed = lane.takers.is_empty() || self.closed.contains(&key.name);
         let ready = if closed { None } else { lane.head() };
-        if ready == lane.ready {
-            return;
+        if ready != lane.ready {
+            let before = std::mem::replace(&mut lane.ready, ready);
+            self.ready.replace(key, before, ready);
         }
-        if let Some(old) = lane.ready.take() {
-            self.ready.remove(&old);
+    }
+}
+
+/// The heads of the lanes that may be taken from, in order. The first stands apart: as a rule it is taken, and the next
+/// job of its lane is first again, so that the others stay where they are.
+#[derive(Default)]
+struct Heads {
+    /// None only if there are no others.
+    first: Option<(Head, LaneKey)>,
+    others: Map<Head, LaneKey>,
+}
+
+impl Heads {
+    /// A lane has another head, or its first, or none any more.
+    fn replace(&mut self, lane: LaneKey, before: Option<Head>, head: Option<Head>) {
+        if self.first.map(|(first, _)| first) == before {
+            self.first = None;
+        } else if let Some(before) = before {
+            self.others.remove(&before);
         }
-        if let Some(new) = ready {
-            self.ready.insert(new, key);
-            lane.ready = Some(new);
+        let new = head.map(|head| (head, lane));
+        let (first, second) = match (self.first.take(), new) {
+            (Some(first), Some(new)) if new < first => (Some(new), Some(first)),
+            (Some(first), new) => (Some(first), new),
+            (None, new) => (new, None),
+        };
+        self.first = first;
+        self.others.extend(second);
+        if let Some(other) = self.others.first_entry()
+            && first.is_none_or(|(first, _)| *other.key() < first)
+        {
+            let first = self.first.replace(other.remove_entry());
+            self.others.extend(first);
         }
     }
 }
