@@ -465,8 +465,10 @@ impl Machine {
         let Some(work) = self.sessions.find(id).and_then(|s| s.work.as_mut()) else {
             return;
         };
-        for lane in std::mem::take(&mut work.parked) {
-            self.lines.add_taker(lane, id);
+        if !work.parked.is_empty() {
+            for lane in std::mem::take(&mut work.parked) {
+                self.lines.add_taker(lane, id);
+            }
         }
         self.sessions.keep_free_no_more(id);
     }

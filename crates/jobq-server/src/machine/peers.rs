@@ -1,5 +1,6 @@
 //! Who is connected.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use jobq_transport::{PeerId, PeerInfo};
@@ -74,10 +75,13 @@ impl Peers {
 impl Peer {
     /// Notes an unanswered request; `Err` if its number is in use, or there are too many.
     pub(super) fn begin(&mut self, request: u64, weight: Weight) -> Result<(), InUse> {
-        if self.requests.len() >= MAX_REQUESTS || self.requests.contains_key(&request) {
+        if self.requests.len() >= MAX_REQUESTS {
             return Err(InUse);
         }
-        self.requests.insert(request, weight);
+        let Entry::Vacant(entry) = self.requests.entry(request) else {
+            return Err(InUse);
+        };
+        entry.insert(weight);
         self.weight.jobs += weight.jobs;
         self.weight.bytes += weight.bytes;
         Ok(())

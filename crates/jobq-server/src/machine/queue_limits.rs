@@ -64,9 +64,8 @@ impl Machine {
             true => message,
             false => FULL_OF_OTHERS.to_owned(),
         });
-        let message = beyond_all.or_else(|| {
-            beyond(of_name, bytes, jobs_per_name, bytes_per_name, Some(name))
-        })?;
+        let message =
+            beyond_all.or_else(|| beyond(of_name, bytes, jobs_per_name, bytes_per_name, Some(name)))?;
         let retry_after = RETRY_AFTER + self.chance(RETRY_AFTER);
         Some(WireError {
             retry_after: Some(retry_after),

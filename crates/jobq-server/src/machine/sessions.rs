@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) work: Option<WorkState>,
     /// What it holds.
     pub(super) held: Held,
+    /// Whether it stands in [`Sessions::free`].
+    is_listed: bool,
     /// Runs that it has reported and that have not been answered. It holds them too, until they are.
     unsettled: usize,
     /// Its leases whose orders are still to be sent, in order, with the records that are here: an order waits for
@@ -174,6 +176,7 @@ impl Session {
             revoked: false,
             work,
             held: Held::default(),
+            is_listed: false,
             unsettled: 0,
             unsent: Map::new(),
         }
@@ -266,7 +269,14 @@ impl Sessions {
 
     /// Notes whether a session is free, after something about it has changed.
     pub(super) fn update(&mut self, id: SessionId) {
-        if self.sessions.get(&id).is_some_and(Session::is_free) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let is_free = session.is_free();
+        if std::mem::replace(&mut session.is_listed, is_free) == is_free {
+            return;
+        }
+        if is_free {
             self.free.insert(id);
         } else {
             self.free.remove(&id);

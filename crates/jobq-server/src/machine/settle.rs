@@ -135,7 +135,9 @@ impl Machine {
         if lease.recorded.is_some() {
             self.timers.record_later(self.now.mono, id, lease.fence);
         }
-        self.limit_run(id);
+        if lease.policy.timeout.is_some() {
+            self.limit_run(id);
+        }
     }
 
     pub(super) fn runs_completed(&mut self, peer: PeerId, session: SessionId, completed: Completed) {
@@ -201,6 +203,7 @@ impl Machine {
         if !self.may_name(peer, reports.len()) {
             return;
         }
+        let mut settled = 0;
         let mut others = Vec::new();
         for (run, end) in reports {
             if self
@@ -208,9 +211,8 @@ impl Machine {
                 .current(run, session)
                 .is_some_and(|lease| lease.phase != Phase::Fetching)
             {
-                self.totals.settled += 1;
-                self.sessions.reported(session, 1);
-                self.end_run(JobId(run.id), end);
+                settled += 1;
+                self.end_lease(JobId(run.id), end);
                 let run = SettledRun {
                     id: run.id,
                     fence: run.fence,
@@ -223,8 +225,9 @@ impl Machine {
                 others.push((run, end.kind()));
             }
         }
+        self.totals.settled += settled as u64;
+        self.sessions.reported(session, settled + others.len());
         if !others.is_empty() {
-            self.sessions.reported(session, others.len());
             let runs = others.iter().map(|(run, _)| (JobId(run.id), run.fence)).collect();
             let purpose = Purpose::Reports {
                 session,
@@ -278,6 +281,12 @@ impl Machine {
     /// Ends the current run of a job, and decides what becomes of the job. That is in the open batch afterwards,
     /// with its consequences.
     pub(super) fn end_run(&mut self, id: JobId, end: End) {
+        let session = self.end_lease(id, end);
+        self.wake(session);
+    }
+
+    /// The same, where the session whose run it was is woken later.
+    fn end_lease(&mut self, id: JobId, end: End) -> SessionId {
         let lease = self
             .leases
             .remove(id, &mut self.sessions, &mut self.names)
@@ -313,7 +322,7 @@ impl Machine {
                 });
             }
         }
-        self.wake(lease.session);
+        lease.session
     }
 
     fn judge(&mut self, lease: &Lease, end: End) -> Verdict {

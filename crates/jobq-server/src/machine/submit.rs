@@ -107,7 +107,9 @@ impl Machine {
         request: u64,
         weight: Weight,
     ) -> Result<(), WireError> {
-        self.check_number(peer, request)?;
+        if self.watches.has(peer, request) {
+            return Err(request_in_use(request));
+        }
         let begun = self.peers.find(peer).map(|peer| peer.begin(request, weight));
         begun.unwrap_or(Ok(())).map_err(|_| request_in_use(request))
     }

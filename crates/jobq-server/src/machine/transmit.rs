@@ -39,6 +39,9 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct Gathered {
+    /// How many orders and settlements there were last time. Under load there are as many again, and growing to that step
+    /// by step would copy them.
+    last: (usize, usize),
     orders: Vec<OrderedJob>,
     settled: Vec<SettledRun>,
     cancels: Vec<RunRef>,
@@ -100,11 +103,19 @@ impl Outbox {
     }
 
     pub(super) fn order(&mut self, peer: PeerId, job: OrderedJob) {
-        self.gather(peer).orders.push(job);
+        let Gathered { orders, last, .. } = self.gather(peer);
+        if orders.is_empty() {
+            orders.reserve(last.0);
+        }
+        orders.push(job);
     }
 
     pub(super) fn settled(&mut self, peer: PeerId, run: SettledRun) {
-        self.gather(peer).settled.push(run);
+        let Gathered { settled, last, .. } = self.gather(peer);
+        if settled.is_empty() {
+            settled.reserve(last.1);
+        }
+        settled.push(run);
     }
 
     pub(super) fn cancel(&mut self, peer: PeerId, run: RunRef) {
@@ -130,7 +141,9 @@ impl Outbox {
             settled,
             cancels,
             ended,
+            last: _,
         } = std::mem::take(gathered);
+        gathered.last = (orders.len(), settled.len());
         let ready = &mut self.ready;
         let mut send = |message| ready.push_back(Transmit::Send(peer, message));
         cut(settled, self.items, |runs| {
