@@ -58,6 +58,21 @@ impl<'de> Reader<'de> {
     /// The next head that is no tag's. What tags say is of no interest to messages.
     #[inline]
     fn head(&mut self) -> Result<Head, ReadError> {
+        if let Some((&first, rest)) = self.rest.split_first()
+            && first & 0x1f < 24
+            && first >> 5 != TAG
+        {
+            // Most heads are one byte long.
+            self.rest = rest;
+            return Ok(Head {
+                major: first >> 5,
+                value: Some(u64::from(first & 0x1f)),
+            });
+        }
+        self.head_past_tags()
+    }
+
+    fn head_past_tags(&mut self) -> Result<Head, ReadError> {
         let mut tags = 0;
         loop {
             let head = self.any_head()?;
@@ -103,13 +118,10 @@ impl<'de> Reader<'de> {
     fn head_of(&mut self, major: u8) -> Result<Head, ReadError> {
         let head = self.head()?;
         if head.major == major {
-            return Ok(head);
+            Ok(head)
+        } else {
+            Err(wrong_kind(head.major, major))
         }
-        Err(error(format_args!(
-            "found {} instead of {}",
-            kind(head.major),
-            kind(major)
-        )))
     }
 
     #[inline]
@@ -246,9 +258,14 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self.deserialize_str(visitor)
     }
 
+    /// A key or the name of a variant. Those that are known are ASCII and compared byte by byte.
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        self.deserialize_str(visitor)
+        let head = self.head_of(TEXT)?;
+        match self.string(head)? {
+            Cow::Borrowed(name) if name.is_ascii() => visitor.visit_borrowed_bytes(name),
+            name => visitor.visit_str(utf8(&name)?),
+        }
     }
 
     #[inline]
@@ -542,6 +559,11 @@ fn kind(major: u8) -> &'static str {
 #[cold]
 fn error(why: impl fmt::Display) -> ReadError {
     de::Error::custom(why)
+}
+
+#[cold]
+fn wrong_kind(found: u8, wanted: u8) -> ReadError {
+    error(format_args!("found {} instead of {}", kind(found), kind(wanted)))
 }
 
 #[cold]
