@@ -1,11 +1,9 @@
 //! The codec: messages to bytes and back, on the path that a connection takes.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use jobq_transport::codec::{Cbor, FrameCodec, Message};
-use tokio_serde::{Deserializer, Serializer};
+use jobq_transport::codec::{FrameCodec, Message, decode};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::jobs;
@@ -44,10 +42,10 @@ fn both<M: Message + Sync>(
 ) {
     let messages: Arc<[M]> = (0..JOBS / each).map(|n| message(n * each + 1)).collect();
     let mut stream = BytesMut::new();
-    let mut writer = Writer::new();
+    let mut frames = FrameCodec::new(MAX_FRAME);
     messages
         .iter()
-        .for_each(|message| writer.write(message, &mut stream));
+        .for_each(|message| encode(&mut frames, message, &mut stream));
     let stream = stream.freeze();
     let write = {
         let messages = Arc::clone(&messages);
@@ -64,11 +62,11 @@ fn both<M: Message + Sync>(
 }
 
 fn write<M: Message + Sync>(messages: Arc<[M]>) -> Work {
-    let mut writer = Writer::new();
+    let mut frames = FrameCodec::new(MAX_FRAME);
     let mut stream = BytesMut::with_capacity(MAX_FRAME);
     Box::new(move || {
         for message in messages.iter() {
-            writer.write(message, &mut stream);
+            encode(&mut frames, message, &mut stream);
             // As if it had been sent.
             stream.clear();
         }
@@ -79,37 +77,17 @@ fn read<M: Message>(stream: &Bytes, count: usize) -> Work {
     let mut stream = BytesMut::from(&stream[..]);
     let mut messages: Vec<M> = Vec::with_capacity(count);
     let mut frames = FrameCodec::new(MAX_FRAME);
-    let mut items = Cbor::default();
     Box::new(move || {
         while let Some(frame) = frames.decode(&mut stream).expect("the frames are good") {
-            let message = Pin::new(&mut items).deserialize(&frame);
-            messages.push(message.expect("it was written by the same codec"));
+            messages.push(decode(&frame).expect("it was written by the same codec"));
         }
         assert_eq!(messages.len(), count);
     })
 }
 
-/// What writes a connection's messages.
-struct Writer {
-    items: Cbor,
-    frames: FrameCodec,
-}
-
-impl Writer {
-    fn new() -> Self {
-        Self {
-            items: Cbor::default(),
-            frames: FrameCodec::new(MAX_FRAME),
-        }
-    }
-
-    fn write<M: Message>(&mut self, message: &M, stream: &mut BytesMut) {
-        let item = Pin::new(&mut self.items).serialize(message);
-        let item = item.expect("every message of the protocol can be written");
-        self.frames
-            .encode(item, stream)
-            .expect("the frame is not too long");
-    }
+fn encode<M: Message>(frames: &mut FrameCodec, message: &M, stream: &mut BytesMut) {
+    let encoded = frames.encode(message, stream);
+    encoded.expect("every message of the protocol can be written, and none here is too long");
 }
 
 #[cfg(test)]

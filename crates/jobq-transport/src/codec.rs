@@ -9,11 +9,10 @@ mod write;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use jobq_proto::{ClientMessage, ErrorCode, ServerMessage, WireError};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -130,43 +129,11 @@ pub fn decode<M: Message>(frame: &[u8]) -> Result<M, FrameError> {
     })
 }
 
-/// The CBOR codec, in the shape that tokio-serde wants.
-#[derive(Debug, Default)]
-pub struct Cbor {
-    /// Kept between messages, so that only the largest of them allocates.
-    buffer: BytesMut,
-}
-
-impl<M: Message> tokio_serde::Serializer<M> for Cbor {
-    type Error = FrameError;
-
-    fn serialize(mut self: Pin<&mut Self>, message: &M) -> Result<Bytes, FrameError> {
-        let buffer = &mut self.buffer;
-        // A message that failed to encode may have left its beginning here.
-        buffer.clear();
-        encode_into(message, buffer)?;
-        if buffer.len() > KEEP_CAPACITY {
-            return Ok(std::mem::take(buffer).freeze());
-        }
-        Ok(buffer.split().freeze())
-    }
-}
-
-impl<M: Message> tokio_serde::Deserializer<M> for Cbor {
-    type Error = FrameError;
-
-    fn deserialize(self: Pin<&mut Self>, frame: &BytesMut) -> Result<M, FrameError> {
-        decode(frame)
-    }
-}
-
 /// Cuts a stream into frames and back. It is tokio-util's length-delimited codec, with errors that say the length
 /// and the limit.
 #[derive(Debug)]
 pub struct FrameCodec {
     lengths: LengthDelimitedCodec,
-    /// Bytes of the frame that was decoded last.
-    last_length: usize,
     begun: BegunFrame,
 }
 
@@ -195,7 +162,6 @@ impl FrameCodec {
             .new_codec();
         Self {
             lengths,
-            last_length: 0,
             begun: BegunFrame::default(),
         }
     }
@@ -210,9 +176,23 @@ impl FrameCodec {
         self.begun.clone()
     }
 
-    /// How long the frame was that was decoded last, in bytes.
-    pub(crate) fn last_length(&self) -> usize {
-        self.last_length
+    /// A frame that was written in place has been given its content; now it is given its length.
+    fn finish(&self, frame: &mut [u8]) -> Result<(), StreamError> {
+        let Some((head, content)) = frame.split_first_chunk_mut::<LENGTH_BYTES>() else {
+            unreachable!("a frame begins with its length");
+        };
+        let limit = self.lengths.max_frame_length();
+        match u32::try_from(content.len()) {
+            Ok(length) if content.len() <= limit => *head = length.to_be_bytes(),
+            _ => {
+                return Err(FrameError::TooLarge {
+                    length: content.len() as u64,
+                    limit: limit as u64,
+                }
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// The error for a length that the codec refused. It refuses before it takes the length from the buffer.
@@ -239,10 +219,7 @@ impl Decoder for FrameCodec {
             .decode(src)
             .map_err(|error| self.refusal(u64::from(announced), error))?;
         match &frame {
-            Some(frame) => {
-                self.last_length = frame.len();
-                self.begun.set(0);
-            }
+            Some(_) => self.begun.set(0),
             // The length has just been taken from the buffer, unless that was done before.
             None if self.begun.length() == 0 => self.begun.set(announced as usize),
             None => {}
@@ -262,14 +239,20 @@ impl Decoder for FrameCodec {
     }
 }
 
-impl Encoder<Bytes> for FrameCodec {
+impl<M: Message> Encoder<&M> for FrameCodec {
     type Error = StreamError;
 
-    fn encode(&mut self, frame: Bytes, dst: &mut BytesMut) -> Result<(), StreamError> {
-        let length = frame.len() as u64;
-        self.lengths
-            .encode(frame, dst)
-            .map_err(|error| self.refusal(length, error))
+    /// Encodes right behind what is in the buffer, so that no message is copied.
+    fn encode(&mut self, message: &M, dst: &mut BytesMut) -> Result<(), StreamError> {
+        let begin = dst.len();
+        dst.put_bytes(0, LENGTH_BYTES);
+        let written = encode_into(message, dst)
+            .map_err(StreamError::from)
+            .and_then(|()| self.finish(&mut dst[begin..]));
+        if written.is_err() {
+            dst.truncate(begin);
+        }
+        written
     }
 }
 

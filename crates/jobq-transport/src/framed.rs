@@ -1,6 +1,7 @@
 //! Messages over one direction of a byte stream.
 
 use std::io;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,7 +10,7 @@ use futures::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use crate::codec::{Cbor, FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
+use crate::codec::{FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
 
 /// What a connection reserves for reading before its peer is known, in bytes. Many may be open and silent.
 const FIRST_CAPACITY: usize = 512;
@@ -37,17 +38,18 @@ pub(crate) struct BatchLimit {
 
 /// Messages from a stream, taken in batches.
 pub(crate) struct MessageReader<R, M> {
-    framed: tokio_serde::Framed<FramedRead<R, FrameCodec>, M, M, Cbor>,
+    frames: FramedRead<R, FrameCodec>,
     /// The end, if it was found behind messages that were handed out first.
     end: Option<StreamEnd>,
+    messages: PhantomData<fn() -> M>,
 }
 
 impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
     pub(crate) fn new(io: R, codec: FrameCodec) -> Self {
-        let frames = FramedRead::with_capacity(io, codec, FIRST_CAPACITY);
         Self {
-            framed: tokio_serde::Framed::new(frames, Cbor::default()),
+            frames: FramedRead::with_capacity(io, codec, FIRST_CAPACITY),
             end: None,
+            messages: PhantomData,
         }
     }
 
@@ -56,7 +58,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
     pub(crate) async fn first_length(&mut self) -> Result<usize, StreamEnd> {
         let mut head = [0; LENGTH_BYTES];
         loop {
-            let frames = self.framed.get_mut();
+            let frames = &mut self.frames;
             let buffer = frames.read_buffer();
             let known = buffer.len();
             head[..known].copy_from_slice(buffer);
@@ -87,7 +89,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 
     /// Takes longer frames from now on, and reads more at a time.
     pub(crate) fn open_up(&mut self, max_frame: usize) {
-        let frames = self.framed.get_mut();
+        let frames = &mut self.frames;
         frames.decoder_mut().set_max_frame(max_frame);
         frames.read_buffer_mut().reserve(READ_CAPACITY);
     }
@@ -105,14 +107,16 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         }
         let (mut messages, mut bytes) = (0, 0);
         while messages < limit.messages.max(1) && (messages == 0 || bytes < limit.bytes) {
-            let end = match Pin::new(&mut self.framed).poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    let length = self.framed.get_ref().decoder().last_length();
-                    take(message, length);
-                    messages += 1;
-                    bytes += length;
-                    continue;
-                }
+            let end = match Pin::new(&mut self.frames).poll_next(cx) {
+                Poll::Ready(Some(Ok(frame))) => match decode(&frame) {
+                    Ok(message) => {
+                        take(message, frame.len());
+                        messages += 1;
+                        bytes += frame.len();
+                        continue;
+                    }
+                    Err(error) => StreamEnd::Failed(error.into()),
+                },
                 Poll::Ready(Some(Err(error))) => StreamEnd::Failed(error),
                 Poll::Ready(None) => StreamEnd::Eof,
                 Poll::Pending if messages == 0 => return Poll::Pending,
@@ -124,52 +128,52 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
             self.end = Some(end);
             break;
         }
-        give_back(self.framed.get_mut().read_buffer_mut(), READ_CAPACITY);
+        give_back(self.frames.read_buffer_mut(), READ_CAPACITY);
         Poll::Ready(Ok(()))
     }
 
     /// Whether a frame has begun and not ended.
     pub(crate) fn is_within_frame(&self) -> bool {
-        let frames = self.framed.get_ref();
-        frames.decoder().begun().length() > 0 || !frames.read_buffer().is_empty()
+        self.frames.decoder().begun().length() > 0 || !self.frames.read_buffer().is_empty()
     }
 
     /// Bytes that have come of the frame that has begun.
     pub(crate) fn begun_bytes(&self) -> usize {
-        self.framed.get_ref().read_buffer().len()
+        self.frames.read_buffer().len()
     }
 
     /// The stream itself.
     pub(crate) fn get_ref(&self) -> &R {
-        self.framed.get_ref().get_ref()
+        self.frames.get_ref()
     }
 
     /// The stream itself, of which nothing is to be read here.
     pub(crate) fn get_mut(&mut self) -> &mut R {
-        self.framed.get_mut().get_mut()
+        self.frames.get_mut()
     }
 
     /// The stream itself, past what was read ahead.
     pub(crate) fn into_inner(self) -> R {
-        self.framed.into_inner().into_inner()
+        self.frames.into_inner()
     }
 }
 
 /// Messages to a stream.
 pub(crate) struct MessageWriter<W, M> {
-    framed: tokio_serde::Framed<FramedWrite<W, FrameCodec>, M, M, Cbor>,
+    frames: FramedWrite<W, FrameCodec>,
     /// Whether something was encoded that the stream has not passed on. The buffer here does not tell: a stream may
     /// have taken all of it into one of its own, as TLS does.
     unflushed: bool,
+    messages: PhantomData<fn(M)>,
 }
 
 impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
     pub(crate) fn new(io: W) -> Self {
         // Our own frames are cut by whoever makes the messages; only what a length can say is the limit here.
-        let frames = FramedWrite::with_capacity(io, FrameCodec::new(u32::MAX as usize), 0);
         Self {
-            framed: tokio_serde::Framed::new(frames, Cbor::default()),
+            frames: FramedWrite::with_capacity(io, FrameCodec::new(u32::MAX as usize), 0),
             unflushed: false,
+            messages: PhantomData,
         }
     }
 
@@ -177,12 +181,12 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
     /// it bounds what is buffered.
     pub(crate) fn feed(&mut self, message: M) -> Result<(), StreamError> {
         self.unflushed = true;
-        Pin::new(&mut self.framed).start_send(message)
+        Pin::new(&mut self.frames).start_send(&message)
     }
 
     /// Bytes in the buffer.
     pub(crate) fn buffered(&self) -> usize {
-        self.framed.get_ref().write_buffer().len()
+        self.frames.write_buffer().len()
     }
 
     /// Whether there is anything for [`poll_flush`](Self::poll_flush) to do.
@@ -192,17 +196,17 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
 
     /// Writes the buffer out, and has the stream pass on what it keeps back.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.framed).poll_flush(cx).map_err(into_io);
+        let flushed = Sink::<&M>::poll_flush(Pin::new(&mut self.frames), cx).map_err(into_io);
         if flushed.is_ready() {
             self.unflushed = false;
-            give_back(self.framed.get_mut().write_buffer_mut(), 0);
+            give_back(self.frames.write_buffer_mut(), 0);
         }
         flushed
     }
 
     /// Writes the buffer out and ends this direction of the stream.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.framed).poll_close(cx).map_err(into_io)
+        Sink::<&M>::poll_close(Pin::new(&mut self.frames), cx).map_err(into_io)
     }
 }
 

@@ -119,9 +119,22 @@ fn stream_of(messages: &[ServerMessage]) -> BytesMut {
     let mut stream = BytesMut::new();
     let mut codec = FrameCodec::new(usize::MAX);
     for message in messages {
-        codec.encode(encode(message).unwrap(), &mut stream).unwrap();
+        codec.encode(message, &mut stream).unwrap();
     }
     stream
+}
+
+#[test]
+fn a_message_over_the_limit_leaves_nothing_behind_in_the_buffer() {
+    let mut codec = FrameCodec::new(encode(&beat(1)).unwrap().len());
+    let mut stream = stream_of(&[beat(0)]);
+    let error = codec.encode(&hello(), &mut stream).unwrap_err();
+    assert!(
+        matches!(error, StreamError::Frame(FrameError::TooLarge { .. })),
+        "{error}"
+    );
+    codec.encode(&beat(1), &mut stream).unwrap();
+    assert_eq!(stream, stream_of(&[beat(0), beat(1)]));
 }
 
 proptest! {
