@@ -85,6 +85,7 @@ impl Machine {
         let Some(Run {
             id,
             state: State::Running { stop, due, .. },
+            ..
         }) = self.runs.get(&fence)
         else {
             return;

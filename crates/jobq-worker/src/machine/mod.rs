@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jobq_client::BootTime;
 use jobq_proto::message::{Cancel, Order, OrderedJob, RunRef, SettleOutcome, Settled, SettledRun, Welcome};
-use jobq_proto::{ClientMessage, Fence, Limits, ServerMessage};
+use jobq_proto::{ClientMessage, Fence, JobId, Limits, ServerMessage};
 use uuid::Uuid;
 
 pub use contract::{Command, Config, Event, NameLimit, Start};
@@ -111,6 +111,7 @@ impl Machine {
         let mut unsettled = Vec::new();
         for run in self.runs.values_mut() {
             if let State::Ended(report) = &mut run.state {
+                run.under_way = 0;
                 report.fit(&self.limits);
                 unsettled.push((run.id.fence, report.kind()));
             }
@@ -155,6 +156,7 @@ impl Machine {
         } else if let Some(Run {
             id,
             state: State::Running { stop, due, .. },
+            ..
         }) = self.runs.get(&fence)
         {
             self.slots.free(id.name);
@@ -199,7 +201,7 @@ impl Machine {
         let credit = self.credit();
         self.outbox
             .poll_credit(credit, |name| self.slots.name(name))
-            .or_else(|| self.outbox.poll(&self.limits, |fence| self.runs.get(&fence)))
+            .or_else(|| self.outbox.poll(&self.limits, &mut self.runs))
     }
 
     /// The next thing to do with a handler. To be asked after everything that was to be sent has been.
@@ -251,12 +253,11 @@ impl Machine {
 
     fn handle_order(&mut self, now: BootTime, order: Order) {
         for job in order.jobs {
-            self.take(job);
+            self.take(now, job);
         }
-        self.fill(now);
     }
 
-    fn take(&mut self, order: OrderedJob) {
+    fn take(&mut self, now: BootTime, order: OrderedJob) {
         let fence = order.fence;
         if self.runs.contains_key(&fence) || self.strays.contains_key(&fence) {
             return;
@@ -275,7 +276,18 @@ impl Machine {
             self.outbox.refuse_unknown(&order);
             return;
         };
-        self.runs.insert(fence, Run::new(order, name));
+        let id = RunId {
+            job: JobId(order.id),
+            fence,
+            attempt: order.attempt,
+            name,
+        };
+        if self.may_start() && self.slots.take(name) {
+            self.start(now, id, order);
+            return;
+        }
+        let state = State::Waiting(Box::new(order));
+        self.runs.insert(fence, Run::new(id, state));
         if self.closing || self.shutdown.is_begun() {
             self.end(fence, Report::Released);
         } else {
@@ -283,48 +295,48 @@ impl Machine {
         }
     }
 
-    /// Starts what has a place. Nothing is started without a connection, since the server could not be told, nor before
-    /// Holding, in which it may find no room.
+    /// Starts what waits and has a place.
     fn fill(&mut self, now: BootTime) {
-        if !self.connected || self.outbox.is_holding() || self.closing || self.shutdown.is_begun() {
+        if !self.may_start() {
             return;
         }
         while let Some(fence) = self.slots.next() {
-            self.start(now, fence);
+            let Some(Run {
+                id,
+                state: State::Waiting(order),
+                ..
+            }) = self.runs.remove(&fence)
+            else {
+                unreachable!("a run in the line is held and waits until it leaves the line");
+            };
+            self.start(now, id, *order);
         }
     }
 
-    fn start(&mut self, now: BootTime, fence: Fence) {
-        let run = self
-            .runs
-            .get_mut(&fence)
-            .expect("a run in the line is held until it leaves the line");
+    /// Nothing is started without a connection, since the server could not be told, nor before Holding, in which it may
+    /// find no room.
+    fn may_start(&self) -> bool {
+        self.connected && !self.outbox.is_holding() && !self.closing && !self.shutdown.is_begun()
+    }
+
+    /// Has the handler called; there is a place for it.
+    fn start(&mut self, now: BootTime, id: RunId, order: OrderedJob) {
+        let of_job = order.timeout.map(Duration::from_micros);
+        let timeout = of_job.or(self.config.default_timeout);
+        let due = timeout.map(|limit| now + limit);
+        if let Some(due) = due {
+            self.timers.insert((due, id.fence));
+        }
         let running = State::Running {
             stop: None,
-            due: None,
-            timeout: None,
+            due,
+            timeout,
             since: now,
         };
-        let State::Waiting(order) = std::mem::replace(&mut run.state, running) else {
-            unreachable!("a run in the line is waiting");
-        };
-        let of_job = order.timeout.map(Duration::from_micros);
-        if let Some(limit) = of_job.or(self.config.default_timeout) {
-            let at = now + limit;
-            self.timers.insert((at, fence));
-            run.state = State::Running {
-                stop: None,
-                due: Some(at),
-                timeout: Some(limit),
-                since: now,
-            };
-        }
-        self.outbox.start(fence);
-        self.events.push_back(Event::Started(run.id));
-        self.commands.push_back(Command::Start(Start {
-            id: run.id,
-            order: *order,
-        }));
+        self.runs.insert(id.fence, Run::new(id, running));
+        self.outbox.start(id.fence);
+        self.events.push_back(Event::Started(id));
+        self.commands.push_back(Command::Start(Start { id, order }));
     }
 
     fn handle_settled(&mut self, now: BootTime, settled: Settled) {
@@ -346,7 +358,7 @@ impl Machine {
                             self.events.push_back(Event::TooLate(run.id));
                         }
                     }
-                    self.outbox.settled(fence);
+                    self.outbox.settled(run);
                     self.runs.remove(&fence);
                 }
                 // The answer to a Holding that named it.
@@ -407,6 +419,7 @@ impl Machine {
                     timeout,
                     since,
                 },
+            ..
         }) = self.runs.get_mut(&fence)
         else {
             return;
@@ -444,10 +457,12 @@ impl Machine {
 
     /// The run is somebody else's now, or nobody's: its handler is stopped, and what comes of it is not reported.
     fn give_up(&mut self, now: BootTime, fence: Fence) {
-        let Some(Run { id, state }) = self.runs.remove(&fence) else {
+        let Some(run) = self.runs.remove(&fence) else {
             return;
         };
-        match state {
+        self.outbox.settled(&run);
+        let id = run.id;
+        match run.state {
             State::Waiting(_) => self.slots.leave(id.name, fence),
             State::Running { stop, due, .. } => {
                 if let Some(due) = due {

@@ -35,8 +35,7 @@ pub(super) struct Outbox {
     progress: VecDeque<RunProgress>,
     /// What the server takes for our credit: for all names, and for each.
     told: Option<(u32, Vec<u32>)>,
-    /// The sizes of the reports under way, and their sum.
-    under_way: FenceMap<usize>,
+    /// The sizes of all reports under way; each run has that of its own.
     bytes_under_way: usize,
 }
 
@@ -66,9 +65,9 @@ impl Outbox {
         self.progress.push_back(report);
     }
 
-    /// The server knows how this run ended.
-    pub(super) fn settled(&mut self, fence: Fence) {
-        self.bytes_under_way -= self.under_way.remove(&fence).unwrap_or(0);
+    /// The server knows how this run ended, or is not told.
+    pub(super) fn settled(&mut self, run: &Run) {
+        self.bytes_under_way -= run.under_way;
     }
 
     /// Gives an order back that is one too many.
@@ -79,9 +78,14 @@ impl Outbox {
     /// Fails an order of a name that is not ours. Given back, it would come again at once; a failed attempt has a
     /// backoff.
     pub(super) fn refuse_unknown(&mut self, order: &OrderedJob) {
-        let mut run = Run::new(order.clone(), usize::MAX);
-        run.fail("it was sent to a worker that does not run its name");
-        self.unknown.extend(run.failed());
+        self.unknown.push_back(FailedRun {
+            id: order.id,
+            fence: order.fence,
+            ran: 0,
+            reason: "it was sent to a worker that does not run its name".to_owned(),
+            never: false,
+            after: None,
+        });
     }
 
     /// Whether Holding is still to be said.
@@ -94,37 +98,39 @@ impl Outbox {
         std::mem::take(&mut self.holding)
     }
 
-    /// The next message but Holding and Credit. `run` finds a run by its fence; what is over meanwhile is left out.
-    pub(super) fn poll<'a>(
-        &mut self,
-        limits: &Limits,
-        run: impl Fn(Fence) -> Option<&'a Run>,
-    ) -> Option<ServerMessage> {
+    /// The next message but Holding and Credit. What is over meanwhile is left out.
+    pub(super) fn poll(&mut self, limits: &Limits, held: &mut FenceMap<Run>) -> Option<ServerMessage> {
         let whole = usize::MAX;
-        let runs = batch(&mut self.started, limits, whole, |fence| run(*fence)?.started());
+        let runs = batch(&mut self.started, limits, whole, |fence| {
+            held.get(fence)?.started()
+        });
         if !runs.is_empty() {
             return Some(ServerMessage::Started(Started { runs }));
         }
         let runs = batch(&mut self.progress, limits, whole, |report| {
-            run(report.fence).map(|_| report.clone())
+            held.contains_key(&report.fence).then(|| report.clone())
         });
         if !runs.is_empty() {
             return Some(ServerMessage::Progress(Progress { runs }));
         }
         let room = self.room();
         let runs = batch(&mut self.completed, limits, room, |fence| {
-            run(*fence)?.completed()
+            held.get(fence)?.completed()
         });
         if !runs.is_empty() {
-            runs.iter().for_each(|run| self.sent(run.fence, run.wire_size()));
+            runs.iter()
+                .for_each(|run| self.sent(held, run.fence, run.wire_size()));
             return Some(ServerMessage::Completed(Completed { runs }));
         }
-        let runs = batch(&mut self.failed, limits, room, |fence| run(*fence)?.failed());
+        let runs = batch(&mut self.failed, limits, room, |fence| held.get(fence)?.failed());
         if !runs.is_empty() {
-            runs.iter().for_each(|run| self.sent(run.fence, run.wire_size()));
+            runs.iter()
+                .for_each(|run| self.sent(held, run.fence, run.wire_size()));
             return Some(ServerMessage::Failed(Failed { runs }));
         }
-        let runs = batch(&mut self.released, limits, whole, |fence| run(*fence)?.released());
+        let runs = batch(&mut self.released, limits, whole, |fence| {
+            held.get(fence)?.released()
+        });
         if !runs.is_empty() {
             return Some(ServerMessage::Released(Released { runs }));
         }
@@ -166,9 +172,11 @@ impl Outbox {
         }))
     }
 
-    fn sent(&mut self, fence: Fence, size: usize) {
-        self.bytes_under_way += size;
-        self.under_way.insert(fence, size);
+    fn sent(&mut self, held: &mut FenceMap<Run>, fence: Fence, size: usize) {
+        if let Some(run) = held.get_mut(&fence) {
+            self.bytes_under_way += size;
+            run.under_way = size;
+        }
     }
 
     /// Bytes of reports that may be sent now. While there is any, one report is sent, however large.

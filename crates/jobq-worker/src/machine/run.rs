@@ -50,6 +50,8 @@ pub(super) enum Stop {
 pub(super) struct Run {
     pub(super) id: RunId,
     pub(super) state: State,
+    /// The size of its report while that is on its way, in bytes.
+    pub(super) under_way: usize,
 }
 
 #[derive(Debug)]
@@ -85,15 +87,12 @@ pub(super) enum Report {
 }
 
 impl Run {
-    pub(super) fn new(order: OrderedJob, name: usize) -> Self {
-        let id = RunId {
-            job: JobId(order.id),
-            fence: order.fence,
-            attempt: order.attempt,
-            name,
-        };
-        let state = State::Waiting(Box::new(order));
-        Self { id, state }
+    pub(super) fn new(id: RunId, state: State) -> Self {
+        Self {
+            id,
+            state,
+            under_way: 0,
+        }
     }
 
     pub(super) fn reference(&self) -> RunRef {
@@ -113,11 +112,6 @@ impl Run {
                 State::Ended(_) => RunState::Ended,
             },
         }
-    }
-
-    /// The run failed before it came to anything.
-    pub(super) fn fail(&mut self, reason: &str) {
-        self.state = State::Ended(Report::failed(Duration::ZERO, Cause::Error, reason));
     }
 
     pub(super) fn started(&self) -> Option<RunRef> {

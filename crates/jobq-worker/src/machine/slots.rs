@@ -11,6 +11,8 @@ use super::{Config, NameLimit};
 pub(super) struct Slots {
     names: Vec<Name>,
     index: HashMap<String, usize>,
+    /// The name that was looked up last: orders come in runs of one name.
+    latest: usize,
     limit: u32,
     busy: u32,
     waiting: usize,
@@ -46,6 +48,7 @@ impl Slots {
         Self {
             names,
             index,
+            latest: 0,
             limit: config.concurrency,
             busy: 0,
             waiting: 0,
@@ -53,8 +56,12 @@ impl Slots {
         }
     }
 
-    pub(super) fn index_of(&self, name: &str) -> Option<usize> {
-        self.index.get(name).copied()
+    pub(super) fn index_of(&mut self, name: &str) -> Option<usize> {
+        let latest = self.names.get(self.latest);
+        if latest.is_none_or(|latest| latest.name != name) {
+            self.latest = *self.index.get(name)?;
+        }
+        Some(self.latest)
     }
 
     pub(super) fn name(&self, index: usize) -> &str {
@@ -76,6 +83,17 @@ impl Slots {
         self.arrivals += 1;
         self.waiting += 1;
         self.names[name].waiting.push_back((self.arrivals, fence));
+    }
+
+    /// Takes a place of this name for a run that has just come, if there is one and no other waits for it.
+    pub(super) fn take(&mut self, name: usize) -> bool {
+        let of_name = &mut self.names[name];
+        let free = self.busy < self.limit && of_name.busy < of_name.limit && of_name.waiting.is_empty();
+        if free {
+            of_name.busy += 1;
+            self.busy += 1;
+        }
+        free
     }
 
     /// Takes the place for the run that came first among those whose name has one free.
