@@ -8,19 +8,17 @@ use jobq_client::BootTime;
 use jobq_proto::Fence;
 use tokio_util::sync::CancellationToken;
 
-use crate::handler::{Ended, Ending};
+use crate::handler::Ending;
 use crate::job::{Control, Job, Run};
-use crate::machine::{Command, Event, FenceMap, Machine, Outcome, RunId, Start};
+use crate::machine::{Command, Event, FenceMap, Machine, Outcome, Start};
 use crate::mailbox::Mailbox;
 use crate::observer::{Observer, RunInfo};
-use crate::progress::LatestProgress;
+use crate::reports::{Ended, Reports};
 
 /// What the session's thread and the handlers' runtime share.
 pub(crate) struct Link {
     pub(crate) calls: Mailbox<Call>,
-    pub(crate) ended: Arc<Mailbox<Ended>>,
-    /// The runs whose latest report of progress has not been taken.
-    pub(crate) progressed: Arc<Mailbox<Fence>>,
+    pub(crate) reports: Arc<Reports>,
     /// Take nothing new, and let handlers finish for a time.
     pub(crate) shutdown: CancellationToken,
     /// Nobody waits for the worker any more: let handlers finish for no time.
@@ -34,7 +32,6 @@ pub(crate) struct Call {
     /// Which handler.
     pub(crate) name: usize,
     pub(crate) job: Job<Bytes>,
-    pub(crate) run: Run,
     pub(crate) ending: Ending,
 }
 
@@ -42,8 +39,7 @@ impl Link {
     pub(crate) fn new() -> Self {
         Self {
             calls: Mailbox::new(),
-            ended: Arc::new(Mailbox::new()),
-            progressed: Arc::new(Mailbox::new()),
+            reports: Arc::new(Reports::new()),
             shutdown: CancellationToken::new(),
             abandon: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -66,7 +62,6 @@ pub(crate) struct Engine {
 }
 
 struct Called {
-    id: RunId,
     control: Arc<Control>,
     /// It did not stop within its grace.
     overdue: bool,
@@ -98,8 +93,8 @@ impl Engine {
     /// so a handler that reports all the time wakes nobody all the time.
     pub(crate) async fn heard(&self) {
         tokio::select! {
-            () = self.link.ended.ready() => {}
-            () = self.link.progressed.ready(), if !self.progress_waits => {}
+            () = self.link.reports.ended.ready() => {}
+            () = self.link.reports.progressed.ready(), if !self.progress_waits => {}
         }
     }
 
@@ -115,7 +110,8 @@ impl Engine {
     /// Tells the machine what handlers did.
     pub(crate) fn take_heard(&mut self, now: BootTime) {
         // First how far runs have come: what a handler said before its end is told before it.
-        self.progress_waits = self.link.progressed.take_if(&mut self.progressed, || {
+        let reports = &self.link.reports;
+        self.progress_waits = reports.progressed.take_if(&mut self.progressed, || {
             self.machine.progress_due().is_some_and(|due| due <= now)
         });
         for fence in self.progressed.drain(..) {
@@ -124,12 +120,14 @@ impl Engine {
                 self.machine.handle_progress(now, fence, progress);
             }
         }
-        self.link.ended.take(&mut self.ended);
+        self.link.reports.ended.take(&mut self.ended);
         for Ended { fence, ran, end } in self.ended.drain(..) {
             if let Some(Called {
-                id, overdue: true, ..
+                control,
+                overdue: true,
             }) = self.called.remove(&fence)
             {
+                let id = control.id;
                 let name = self.machine.name(id.name);
                 tracing::info!(id = %id.job, name, attempt = id.attempt, "a handler that did not stop in time has ended");
             }
@@ -140,7 +138,7 @@ impl Engine {
     /// The server may have forgotten how far the runs have come: it keeps that in memory only.
     pub(crate) fn tell_progress_again(&mut self) {
         for called in self.called.values() {
-            called.control.progress.tell_again();
+            called.control.tell_progress_again();
         }
     }
 
@@ -151,7 +149,7 @@ impl Engine {
                 Command::Start(start) => self.start(start),
                 Command::Cancel(fence) => {
                     if let Some(called) = self.called.get(&fence) {
-                        called.control.cancel.cancel();
+                        called.control.cancel();
                     }
                 }
                 Command::Drop { fence, overdue } => self.drop_handler(fence, overdue),
@@ -202,7 +200,7 @@ impl Engine {
     /// Tells all handlers to stop and drops those that can be.
     pub(crate) fn drop_all(&self) {
         for called in self.called.values() {
-            called.control.cancel.cancel();
+            called.control.cancel();
             called.control.drop.notify_one();
         }
         self.link.over.cancel();
@@ -210,7 +208,8 @@ impl Engine {
 
     /// Says which handlers go on although nobody waits for them any more.
     pub(crate) fn report_strays(&self) {
-        for Called { id, .. } in self.called.values() {
+        for called in self.called.values() {
+            let id = called.control.id;
             let name = self.machine.name(id.name);
             tracing::warn!(
                 id = %id.job,
@@ -222,13 +221,9 @@ impl Engine {
     }
 
     fn start(&mut self, Start { id, order }: Start) {
-        let control = Arc::new(Control {
-            limits: *self.machine.limits(),
-            progress: LatestProgress::new(id.fence, Arc::clone(&self.link.progressed)),
-            ..Control::default()
-        });
+        let reports = Arc::clone(&self.link.reports);
+        let control = Arc::new(Control::new(id, *self.machine.limits(), Some(reports)));
         let called = Called {
-            id,
             control: Arc::clone(&control),
             overdue: false,
         };
@@ -236,19 +231,19 @@ impl Engine {
         self.calls.push(Call {
             name: id.name,
             job: order.into(),
-            run: Run::new(id.fence, id.attempt, control),
-            ending: Ending::new(id.fence, Arc::clone(&self.link.ended)),
+            ending: Ending::new(Run::new(control)),
         });
     }
 
     fn drop_handler(&mut self, fence: Fence, overdue: bool) {
         if let Some(called) = self.called.get_mut(&fence) {
             if overdue {
-                let name = self.machine.name(called.id.name);
+                let id = called.control.id;
+                let name = self.machine.name(id.name);
                 tracing::warn!(
-                    id = %called.id.job,
+                    id = %id.job,
                     name,
-                    attempt = called.id.attempt,
+                    attempt = id.attempt,
                     "a handler did not stop within its grace; its run is over, and its place stays taken until it \
                      returns or waits for something"
                 );

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use jobq_client::params;
-use jobq_proto::{Fence, NewJob};
+use jobq_proto::NewJob;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Cause, JobError};
-use crate::job::{Job, Run};
+use crate::job::{Control, Job, Run};
 use crate::machine::End;
-use crate::mailbox::Mailbox;
+use crate::reports::Ended;
 use crate::worker::Worker;
 
 /// A result as it travels: one encoded CBOR item, or none.
@@ -23,47 +24,49 @@ type RawResult = Result<Option<Bytes>, JobError>;
 
 /// What runs the jobs of one name.
 pub(crate) trait Handler: Send + Sync {
-    /// Begins the run on the runtime that this is called on, and returns at once.
-    fn call(&self, job: Job<Bytes>, run: Run, ending: Ending);
+    /// Begins the run and returns at once: with what is left to be polled to its end, or with nothing if it is on a
+    /// thread of its own.
+    fn call(&self, job: Job<Bytes>, ending: Ending) -> Option<BoxFuture<'static, ()>>;
 }
 
-/// A handler that has ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) fence: Fence,
-    pub(crate) ran: Duration,
-    pub(crate) end: End,
-}
-
-/// Tells how a handler ended: once, even if it is dropped.
+/// A run whose end has not been told. It is told once, even if this is dropped.
 pub(crate) struct Ending {
-    fence: Fence,
-    since: Instant,
-    ended: Option<Arc<Mailbox<Ended>>>,
+    run: Run,
+    /// When the handler was called.
+    since: Option<Instant>,
+    told: bool,
 }
 
 impl Ending {
-    pub(crate) fn new(fence: Fence, ended: Arc<Mailbox<Ended>>) -> Self {
+    pub(crate) fn new(run: Run) -> Self {
         Self {
-            fence,
-            since: Instant::now(),
-            ended: Some(ended),
+            run,
+            since: None,
+            told: false,
         }
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
     }
 
     /// The handler is called now.
     fn begin(&mut self) {
-        self.since = Instant::now();
+        self.since = Some(Instant::now());
     }
 
     fn tell(&mut self, end: End) {
-        if let Some(ended) = self.ended.take() {
-            ended.push(Ended {
-                fence: self.fence,
-                ran: self.since.elapsed(),
+        let Control { id, reports, .. } = self.run.control();
+        if let Some(reports) = reports
+            && !self.told
+        {
+            reports.ended.push(Ended {
+                fence: id.fence,
+                ran: self.since.map_or(Duration::ZERO, |since| since.elapsed()),
                 end,
             });
         }
+        self.told = true;
     }
 }
 
@@ -77,13 +80,13 @@ pub(crate) fn of_worker<W: Worker>(worker: W) -> Arc<dyn Handler> {
     struct Of<W>(Arc<W>);
 
     impl<W: Worker> Handler for Of<W> {
-        fn call(&self, job: Job<Bytes>, run: Run, ending: Ending) {
-            let (worker, handle) = (Arc::clone(&self.0), run.clone());
+        fn call(&self, job: Job<Bytes>, ending: Ending) -> Option<BoxFuture<'static, ()>> {
+            let (worker, run) = (Arc::clone(&self.0), ending.run().clone());
             let process = async move {
-                let output = worker.process(decode(job)?, &handle).await?;
+                let output = worker.process(decode(job)?, &run).await?;
                 encode(&output)
             };
-            tokio::spawn(supervise(process, run, ending));
+            Some(supervise(process, ending).boxed())
         }
     }
 
@@ -98,13 +101,13 @@ where
     O: Serialize + Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(Closure(move |job: Job<Bytes>, run: Run, ending: Ending| {
-        let (handler, handle) = (Arc::clone(&handler), run.clone());
+    Arc::new(Closure(move |job: Job<Bytes>, ending: Ending| {
+        let (handler, run) = (Arc::clone(&handler), ending.run().clone());
         let process = async move {
-            let output = handler(decode(job)?, handle).await?;
+            let output = handler(decode(job)?, run).await?;
             encode(&output)
         };
-        tokio::spawn(supervise(process, run, ending));
+        Some(supervise(process, ending).boxed())
     }))
 }
 
@@ -114,11 +117,11 @@ where
     Fut: Future<Output = RawResult> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(Closure(move |job: Job<Bytes>, run: Run, ending: Ending| {
-        let (handler, handle) = (Arc::clone(&handler), run.clone());
-        // Called within the task, so that a panic before its first `.await` is this job's too.
-        let process = async move { handler(job, handle).await };
-        tokio::spawn(supervise(process, run, ending));
+    Arc::new(Closure(move |job: Job<Bytes>, ending: Ending| {
+        let (handler, run) = (Arc::clone(&handler), ending.run().clone());
+        // Called when it is polled, so that a panic before its first `.await` is this job's too.
+        let process = async move { handler(job, run).await };
+        Some(supervise(process, ending).boxed())
     }))
 }
 
@@ -129,23 +132,25 @@ where
     O: Serialize + Send + 'static,
 {
     let handler = Arc::new(handler);
-    Arc::new(Closure(move |job: Job<Bytes>, run: Run, mut ending: Ending| {
+    Arc::new(Closure(move |job: Job<Bytes>, mut ending: Ending| {
         let handler = Arc::clone(&handler);
         tokio::task::spawn_blocking(move || {
             // It may have waited for a thread longer than it is wanted; `ending` says so when it is dropped.
-            if run.is_cancelled() {
+            if ending.run().is_cancelled() {
                 return;
             }
             ending.begin();
+            let run = ending.run().clone();
             let process = || encode(&handler(decode(job)?, run)?);
             // Nothing of the call is looked at after a panic.
             ending.tell(end(catch_unwind(AssertUnwindSafe(process))));
         });
+        None
     }))
 }
 
 /// Runs a handler to its end, or until it is to be dropped.
-async fn supervise(process: impl Future<Output = RawResult>, run: Run, mut ending: Ending) {
+async fn supervise(process: impl Future<Output = RawResult>, mut ending: Ending) {
     ending.begin();
     // A block, so that the handler is gone before its end is told.
     let end = {
@@ -154,7 +159,7 @@ async fn supervise(process: impl Future<Output = RawResult>, run: Run, mut endin
         tokio::select! {
             biased;
             result = process => end(result),
-            () = run.control().drop.notified() => End::Dropped,
+            () = ending.run().control().drop.notified() => End::Dropped,
         }
     };
     ending.tell(end);
@@ -201,8 +206,11 @@ fn encode<O: Serialize>(output: &O) -> RawResult {
 
 struct Closure<F>(F);
 
-impl<F: Fn(Job<Bytes>, Run, Ending) + Send + Sync> Handler for Closure<F> {
-    fn call(&self, job: Job<Bytes>, run: Run, ending: Ending) {
-        (self.0)(job, run, ending);
+impl<F> Handler for Closure<F>
+where
+    F: Fn(Job<Bytes>, Ending) -> Option<BoxFuture<'static, ()>> + Send + Sync,
+{
+    fn call(&self, job: Job<Bytes>, ending: Ending) -> Option<BoxFuture<'static, ()>> {
+        (self.0)(job, ending)
     }
 }

@@ -1,6 +1,6 @@
 //! What a handler is given: the job, and a handle of the run.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use jobq_proto::message::{JobProgress, OrderedJob};
@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::machine::RunId;
 use crate::progress::LatestProgress;
+use crate::reports::Reports;
 
 /// A job to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,62 +90,102 @@ impl From<OrderedJob> for Job<Bytes> {
 /// be, so it should look at [`Run::is_cancelled`] now and then; until it returns it keeps its place.
 #[derive(Debug, Clone)]
 pub struct Run {
-    fence: Fence,
-    attempt: u32,
     control: Arc<Control>,
 }
 
-/// How a handler is told to stop, and dropped.
-#[derive(Debug, Default)]
+/// What a handler and the session's thread have in common of a run: how it is told to stop, dropped, and heard.
+#[derive(Debug)]
 pub(crate) struct Control {
-    pub(crate) cancel: CancellationToken,
+    pub(crate) id: RunId,
+    /// Made for whoever asks for it, since few handlers do before they have ended.
+    cancel: OnceLock<CancellationToken>,
     pub(crate) drop: Notify,
-    pub(crate) limits: Limits,
+    limits: Limits,
     pub(crate) progress: LatestProgress,
+    /// Where its reports go; nowhere in a run that no server knows.
+    pub(crate) reports: Option<Arc<Reports>>,
+}
+
+impl Control {
+    pub(crate) fn new(id: RunId, limits: Limits, reports: Option<Arc<Reports>>) -> Self {
+        Self {
+            id,
+            cancel: OnceLock::new(),
+            drop: Notify::new(),
+            limits,
+            progress: LatestProgress::default(),
+            reports,
+        }
+    }
+
+    /// Tells the handler to stop.
+    pub(crate) fn cancel(&self) {
+        self.cancellation().cancel();
+    }
+
+    /// The server may have forgotten how far the run has come: has the latest report told again, if there is one.
+    pub(crate) fn tell_progress_again(&self) {
+        if self.progress.is_to_tell_again() {
+            self.tell_progress();
+        }
+    }
+
+    fn tell_progress(&self) {
+        if let Some(reports) = &self.reports {
+            reports.progressed.push(self.id.fence);
+        }
+    }
+
+    fn cancellation(&self) -> &CancellationToken {
+        self.cancel.get_or_init(CancellationToken::new)
+    }
 }
 
 impl Run {
-    pub(crate) fn new(fence: Fence, attempt: u32, control: Arc<Control>) -> Self {
-        Self {
-            fence,
-            attempt,
-            control,
-        }
+    pub(crate) fn new(control: Arc<Control>) -> Self {
+        Self { control }
     }
 
     /// A run that no server knows and that is cancelled when `cancel` is, to call a handler with in a test.
     pub fn detached(fence: Fence, attempt: u32, cancel: CancellationToken) -> Self {
-        let control = Control {
-            cancel,
-            ..Control::default()
+        let id = RunId {
+            job: JobId(0),
+            fence,
+            attempt,
+            name: 0,
         };
-        Self::new(fence, attempt, Arc::new(control))
+        let control = Control {
+            cancel: OnceLock::from(cancel),
+            ..Control::new(id, Limits::default(), None)
+        };
+        Self::new(Arc::new(control))
     }
 
     /// The right to report on this run. No two runs have the same, and a later run of a job has a greater one; a
     /// system that remembers the greatest it has seen can refuse the side effects of a run that was given up.
     pub fn fence(&self) -> Fence {
-        self.fence
+        self.control.id.fence
     }
 
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.control.id.attempt
     }
 
     /// Whether the run is to stop. It stays so.
     pub fn is_cancelled(&self) -> bool {
-        self.control.cancel.is_cancelled()
+        let cancel = self.control.cancel.get();
+        cancel.is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Waits until the run is to stop. Cancel-safe.
     pub async fn cancelled(&self) {
-        self.control.cancel.cancelled().await;
+        self.control.cancellation().cancelled().await;
     }
 
     /// The token behind [`Run::cancelled`], to hand to what takes one. Cancelling it tells nobody but its holders.
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.control.cancel
+        self.control.cancellation()
     }
 
     /// What the server takes, as it said when the worker connected: how long a result and a reason may be. A larger
@@ -171,7 +213,9 @@ impl Run {
     /// # assert_eq!(run.latest_progress().expect("a report").text, "cleaning up");
     /// ```
     pub fn progress(&self, part: impl Into<Option<f64>>, text: impl Into<String>) {
-        self.control.progress.report(part.into(), text.into());
+        if self.control.progress.report(part.into(), text.into()) {
+            self.control.tell_progress();
+        }
     }
 
     /// What [`Run::progress`] was told last.

@@ -19,6 +19,7 @@ mod machine;
 mod mailbox;
 mod observer;
 mod progress;
+mod reports;
 mod runtime;
 mod shell;
 pub mod testing;

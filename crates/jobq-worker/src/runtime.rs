@@ -458,16 +458,12 @@ pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
         }
         link.calls.take(&mut calls);
         let mut begun = 0;
-        for Call {
-            name,
-            job,
-            run,
-            ending,
-        } in calls.drain(..)
-        {
+        for Call { name, job, ending } in calls.drain(..) {
             // One that was cancelled on its way here is not called; `ending` says so when it is dropped.
-            if !run.is_cancelled() {
-                handlers[name].call(job, run, ending);
+            if !ending.run().is_cancelled()
+                && let Some(run) = handlers[name].call(job, ending)
+            {
+                tokio::spawn(run);
             }
             begun += 1;
             if begun % CALLS_AT_ONCE == 0 {
