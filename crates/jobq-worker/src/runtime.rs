@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use jobq_client::{IntoEndpoint, Session, SessionConfig, SessionError};
 use jobq_proto::limits::{MAX_FIRST_FRAME, MAX_NAME};
 use jobq_proto::message::{NameCredit, Work};
@@ -15,6 +18,7 @@ use jobq_proto::{JobName, WireError};
 use jobq_transport::{AddressError, ClientTls, Endpoint, TlsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -450,6 +454,7 @@ fn spawn(
 /// Calls handlers, until the session's thread ends. A task of its own, so that the tasks it begins go to the queue
 /// of its thread.
 pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
+    let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
     let mut calls = Vec::new();
     loop {
         tokio::select! {
@@ -463,12 +468,27 @@ pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
             if !ending.run().is_cancelled()
                 && let Some(run) = handlers[name].call(job, ending)
             {
-                tokio::spawn(run);
+                begin(run, one_thread);
             }
             begun += 1;
             if begun % CALLS_AT_ONCE == 0 {
                 yield_now().await;
             }
         }
+    }
+}
+
+/// Has a run go on to its end, as a task. On a runtime of one thread, a handler that has nothing to wait for ends right
+/// here, which costs less than half; on others, handlers run beside each other from their beginning.
+fn begin(mut run: BoxFuture<'static, ()>, one_thread: bool) {
+    let first_poll = move || {
+        // If it waits, the task polls it again, with a waker that wakes.
+        let mut context = Context::from_waker(Waker::noop());
+        (!one_thread || run.as_mut().poll(&mut context).is_pending()).then_some(run)
+    };
+    // A panic that its handler's own guard lets through is one of dropping what the handler leaves. As in a task, it
+    // ends this run alone.
+    if let Ok(Some(run)) = catch_unwind(AssertUnwindSafe(first_poll)) {
+        tokio::spawn(run);
     }
 }

@@ -50,6 +50,41 @@ async fn a_panic_fails_its_job_with_its_message_and_no_other() {
     assert_eq!(peer.completed().await, [(4, Some(encoded(&14)))]);
 }
 
+/// Panics when it is dropped, unless a panic is under way.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_no_other_run() {
+    let (_worker, mut peer) = connect(|runtime| {
+        runtime
+            .handler("leave", |_: Job<()>, _: Run| async {
+                if true {
+                    std::panic::panic_any(PanicsWhenDropped);
+                }
+                Ok(())
+            })
+            .handler("echo", |job: Job<u32>, _: Run| async move { Ok(job.params) })
+    })
+    .await;
+    peer.order([job(1, "leave", &()), job(2, "echo", &7)]).await;
+    let (mut completed, mut released) = (Vec::new(), Vec::new());
+    while completed.is_empty() || released.is_empty() {
+        match peer.report().await {
+            ServerMessage::Completed(reported) => completed.extend(reported.runs),
+            ServerMessage::Released(reported) => released.extend(reported.runs),
+            other => panic!("one run completes and one is released, not {other:?}"),
+        }
+    }
+    assert_eq!((released[0].id, completed[0].id), (1, 2));
+    assert_eq!(completed[0].result, Some(encoded(&7)));
+}
+
 #[tokio::test]
 async fn an_error_says_whether_and_when_the_job_is_tried_again() {
     let (_worker, mut peer) = connect(|runtime| {

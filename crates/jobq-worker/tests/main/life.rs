@@ -267,6 +267,27 @@ async fn a_handler_that_blocks_its_thread_does_not_stop_the_beats() {
     assert_eq!(peer.completed().await, [(1, None)]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_several_threads_handlers_run_beside_each_other_from_their_beginning() {
+    let (mut server, endpoint) = Server::new();
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let runtime = Runtime::new(endpoint).handler("meet", move |_: Job<()>, _: Run| {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            barrier.wait();
+            Ok(())
+        }
+    });
+    let worker = tokio::spawn(async move { runtime.run(std::future::pending::<()>()).await });
+    let (mut peer, _) = server.welcome(false).await;
+    peer.order((1..=2).map(|id| job(id, "meet", &()))).await;
+    let mut completed = 0;
+    while completed < 2 {
+        completed += peer.completed().await.len();
+    }
+    worker.abort();
+}
+
 #[tokio::test]
 async fn a_runtime_that_is_dropped_stops_its_handlers_and_says_goodbye() {
     let (mut server, endpoint) = Server::new();
