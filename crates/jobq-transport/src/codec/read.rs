@@ -21,11 +21,15 @@ use super::head::{
 /// Why a frame is no message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct ReadError(Box<str>);
+#[expect(
+    clippy::box_collection,
+    reason = "a result with one word of error fits into registers"
+)]
+pub(super) struct ReadError(Box<String>);
 
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(why: T) -> Self {
-        Self(why.to_string().into())
+        Self(Box::new(why.to_string()))
     }
 }
 
@@ -70,6 +74,20 @@ impl<'de> Reader<'de> {
             });
         }
         self.head_past_tags()
+    }
+
+    /// A number as all peers write it: not negative, and without a tag.
+    #[inline]
+    fn plain_number(&mut self) -> Option<u64> {
+        let (number, rest) = match self.rest {
+            [number @ ..24, rest @ ..] => (u64::from(*number), rest),
+            [24, number, rest @ ..] => (u64::from(*number), rest),
+            [25, a, b, rest @ ..] => (u64::from(u16::from_be_bytes([*a, *b])), rest),
+            [26, a, b, c, d, rest @ ..] => (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(number)
     }
 
     fn head_past_tags(&mut self) -> Result<Head, ReadError> {
@@ -226,6 +244,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     /// For whatever is neither string, array nor map; those have to be what is wanted.
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        if let Some(number) = self.plain_number() {
+            return visitor.visit_u64(number);
+        }
         let head = self.head()?;
         let value = head.value.unwrap_or_default();
         match head.major {

@@ -14,11 +14,15 @@ use super::head::{ARRAY, BYTES, FALSE, MAP, NEGATIVE, NULL, SIMPLE, TEXT, TRUE, 
 /// Why something cannot be written. Nothing that the protocol has is such.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct WriteError(Box<str>);
+#[expect(
+    clippy::box_collection,
+    reason = "a result with one word of error fits into registers"
+)]
+pub(super) struct WriteError(Box<String>);
 
 impl ser::Error for WriteError {
     fn custom<T: fmt::Display>(why: T) -> Self {
-        Self(why.to_string().into())
+        Self(Box::new(why.to_string()))
     }
 }
 
@@ -35,28 +39,21 @@ impl Writer<'_> {
     #[inline]
     fn head(&mut self, major: u8, value: u64) {
         let major = major << 5;
-        // One append a head, however long it is.
-        let mut head = [0; 9];
-        let length = if value < 24 {
-            head[0] = major | value as u8;
-            1
+        // Each length is a constant, so that none of them takes a call.
+        if value < 24 {
+            self.buffer.extend_from_slice(&[major | value as u8]);
         } else if let Ok(value) = u8::try_from(value) {
-            head[..2].copy_from_slice(&[major | 24, value]);
-            2
+            self.buffer.extend_from_slice(&[major | 24, value]);
         } else if let Ok(value) = u16::try_from(value) {
-            head[0] = major | 25;
-            head[1..3].copy_from_slice(&value.to_be_bytes());
-            3
+            let [a, b] = value.to_be_bytes();
+            self.buffer.extend_from_slice(&[major | 25, a, b]);
         } else if let Ok(value) = u32::try_from(value) {
-            head[0] = major | 26;
-            head[1..5].copy_from_slice(&value.to_be_bytes());
-            5
+            let [a, b, c, d] = value.to_be_bytes();
+            self.buffer.extend_from_slice(&[major | 26, a, b, c, d]);
         } else {
-            head[0] = major | 27;
-            head[1..].copy_from_slice(&value.to_be_bytes());
-            9
-        };
-        self.buffer.extend_from_slice(&head[..length]);
+            self.buffer.extend_from_slice(&[major | 27]);
+            self.buffer.extend_from_slice(&value.to_be_bytes());
+        }
     }
 
     #[inline]
