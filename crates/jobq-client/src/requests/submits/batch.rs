@@ -144,11 +144,10 @@ impl<T> Batch<T> {
 
     /// The jobs of a request that is about to leave.
     pub(super) fn send(&mut self, now: BootTime, ranges: &[Range<usize>]) -> Vec<Submission> {
-        let jobs: Vec<Submission> = ranges
-            .iter()
-            .flat_map(|range| &self.jobs[range.clone()])
-            .cloned()
-            .collect();
+        let mut jobs = Vec::with_capacity(ranges.iter().map(Range::len).sum());
+        for range in ranges {
+            jobs.extend_from_slice(&self.jobs[range.clone()]);
+        }
         self.first_sent.get_or_insert(now);
         self.flying += jobs.len();
         self.reached = self.reached.max(ranges.last().map_or(0, |range| range.end));
