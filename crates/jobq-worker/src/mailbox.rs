@@ -32,14 +32,18 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Moves all of `batch` in.
+    /// Moves all of `batch` in, and leaves nothing in it.
     pub(crate) fn append(&self, batch: &mut Vec<T>) {
         if batch.is_empty() {
             return;
         }
         let mut items = self.lock();
         let first = items.is_empty();
-        items.append(batch);
+        if first {
+            std::mem::swap(&mut *items, batch);
+        } else {
+            items.append(batch);
+        }
         drop(items);
         if first {
             self.arrived.notify_one();
