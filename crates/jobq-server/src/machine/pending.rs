@@ -18,8 +18,9 @@ use crate::time::Wall;
 /// Most changes in one batch. It bounds how long one commit takes, and with it the wait of whoever comes next.
 const MAX_CHANGES: usize = 20_000;
 
-/// Most bytes of params, results and reasons in one batch, give or take one item.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of params, results and reasons in one batch, give or take one item: some milliseconds of a disk's time,
+/// which a small job waits for that comes behind it.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// Most things that wait for batches, open and out together, a job that is asked about counted as one. Changes have
 /// one or two each; the others are requests that change nothing, and that nothing else bounds while a disk is slow.

@@ -18,16 +18,17 @@ use super::suspect;
 use super::values::During;
 use crate::store::StoreError;
 
-/// The log is folded into the database, beside the writer, when it has this many bytes: half of what it may keep, so
-/// that what is committed meanwhile, or while a reader still needs it, rarely makes it grow.
-const LOG_FULL: u64 = LOG_KEPT as u64 / 2;
+/// The log is folded into the database, beside the writer, when it has this many bytes. Less would have the same pages
+/// folded more often; more would keep the disk busy for longer at a time, and whoever waits for a sync meanwhile.
+const LOG_FULL: u64 = 8 * 1024 * 1024;
 
 /// So much that was committed while the log was folded the writer folds itself, which takes some milliseconds; else the
 /// log would never be folded as a whole and begin anew.
-const REST: u64 = 2 * 1024 * 1024;
+const REST: u64 = 1024 * 1024;
 
-/// When so many bytes are not folded the disk is slower than the writer, who then waits for it.
-const MOST_UNFOLDED: u64 = 2 * LOG_KEPT as u64;
+/// When so many bytes are not folded the disk is slower than the writer, who then waits for it. Half of what the log may
+/// keep, so that a log that cannot begin anew at once, since a reader still needs it, rarely has to grow.
+const MOST_UNFOLDED: u64 = LOG_KEPT as u64 / 2;
 
 /// What a large commit takes. While there is less than this beyond what folding needs, the log is folded before it
 /// grows.
