@@ -1,6 +1,6 @@
 //! Which run starts next: the order of arrival, within the limits of each name and of all names together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jobq_proto::Fence;
 
@@ -16,6 +16,9 @@ pub(super) struct Slots {
     limit: u32,
     busy: u32,
     waiting: usize,
+    /// The runs that are first in line of a name that has a place free: their names, by arrival. So the next run is found
+    /// without a look at each name.
+    heads: BTreeMap<u64, usize>,
     /// Numbers arrivals, so that the queues of the names can be merged.
     arrivals: u64,
 }
@@ -28,6 +31,14 @@ struct Name {
     /// Busy places whose run is over for the server, while its handler goes on.
     stray: u32,
     waiting: VecDeque<(u64, Fence)>,
+}
+
+impl Name {
+    /// When the first run in its line arrived, if there is a place for it.
+    fn head(&self) -> Option<u64> {
+        let (arrival, _) = self.waiting.front()?;
+        (self.busy < self.limit).then_some(*arrival)
+    }
 }
 
 impl Slots {
@@ -52,6 +63,7 @@ impl Slots {
             limit: config.concurrency,
             busy: 0,
             waiting: 0,
+            heads: BTreeMap::new(),
             arrivals: 0,
         }
     }
@@ -82,7 +94,8 @@ impl Slots {
     pub(super) fn wait(&mut self, name: usize, fence: Fence) {
         self.arrivals += 1;
         self.waiting += 1;
-        self.names[name].waiting.push_back((self.arrivals, fence));
+        let run = (self.arrivals, fence);
+        self.change(name, |name| name.waiting.push_back(run));
     }
 
     /// Takes a place of this name for a run that has just come, if there is one and no other waits for it.
@@ -101,14 +114,12 @@ impl Slots {
         if self.busy >= self.limit || self.waiting == 0 {
             return None;
         }
-        let first = |name: &&mut Name| name.waiting.front().map_or(u64::MAX, |(arrival, _)| *arrival);
-        let name = self
-            .names
-            .iter_mut()
-            .filter(|name| name.busy < name.limit && !name.waiting.is_empty())
-            .min_by_key(first)?;
-        let (_, fence) = name.waiting.pop_front()?;
-        name.busy += 1;
+        let name = *self.heads.first_key_value()?.1;
+        let (_, fence) = self.change(name, |name| {
+            let first = name.waiting.pop_front();
+            name.busy += u32::from(first.is_some());
+            first
+        })?;
         self.waiting -= 1;
         self.busy += 1;
         Some(fence)
@@ -116,10 +127,12 @@ impl Slots {
 
     /// Takes a run out of the line.
     pub(super) fn leave(&mut self, name: usize, fence: Fence) {
-        let line = &mut self.names[name].waiting;
-        let before = line.len();
-        line.retain(|(_, waiting)| *waiting != fence);
-        self.waiting -= before - line.len();
+        let left = self.change(name, |name| {
+            let before = name.waiting.len();
+            name.waiting.retain(|(_, waiting)| *waiting != fence);
+            before - name.waiting.len()
+        });
+        self.waiting -= left;
     }
 
     /// Empties the line; the runs come in the order in which they arrived.
@@ -131,13 +144,27 @@ impl Slots {
             .collect();
         all.sort_unstable();
         self.waiting = 0;
+        self.heads.clear();
         all.into_iter().map(|(_, fence)| fence).collect()
     }
 
     /// The place of a handler that has returned is free again.
     pub(super) fn free(&mut self, name: usize) {
-        self.names[name].busy -= 1;
+        self.change(name, |name| name.busy -= 1);
         self.busy -= 1;
+    }
+
+    /// Changes a name's line or places.
+    fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Name) -> T) -> T {
+        let name = &mut self.names[index];
+        let before = name.head();
+        let changed = change(name);
+        let after = name.head();
+        if before != after {
+            before.and_then(|arrival| self.heads.remove(&arrival));
+            self.heads.extend(after.map(|arrival| (arrival, index)));
+        }
+        changed
     }
 
     /// A handler goes on although its run is over: its place is not on offer until it returns.
