@@ -12,11 +12,14 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 
 use crate::codec::{FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
 
-/// What a connection reserves for reading before its peer is known, in bytes. Many may be open and silent.
-const FIRST_CAPACITY: usize = 512;
+/// What a connection reserves for reading while little comes on it, in bytes. Many may be open and silent.
+const QUIET_CAPACITY: usize = 512;
 
-/// What a connection reserves for reading once it is in use, in bytes. A longer frame reserves its own length.
-const READ_CAPACITY: usize = 16 * 1024;
+/// What it reserves while much comes, in bytes. A longer frame reserves its own length.
+const BUSY_CAPACITY: usize = 16 * 1024;
+
+/// Much has come when a batch had so many bytes; a Beat and what is said now and then has less.
+const MUCH: usize = 1024;
 
 /// Why no more messages come.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ pub(crate) struct MessageReader<R, M> {
 impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
     pub(crate) fn new(io: R, codec: FrameCodec) -> Self {
         Self {
-            frames: FramedRead::with_capacity(io, codec, FIRST_CAPACITY),
+            frames: FramedRead::with_capacity(io, codec, QUIET_CAPACITY),
             end: None,
             messages: PhantomData,
         }
@@ -87,11 +90,9 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         Ok(length)
     }
 
-    /// Takes longer frames from now on, and reads more at a time.
+    /// Takes longer frames from now on.
     pub(crate) fn open_up(&mut self, max_frame: usize) {
-        let frames = &mut self.frames;
-        frames.decoder_mut().set_max_frame(max_frame);
-        frames.read_buffer_mut().reserve(READ_CAPACITY);
+        self.frames.decoder_mut().set_max_frame(max_frame);
     }
 
     /// Waits for a message, then hands it and those that came with it to `take`, each with its length in bytes.
@@ -128,7 +129,13 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
             self.end = Some(end);
             break;
         }
-        give_back(self.frames.read_buffer_mut(), READ_CAPACITY);
+        let buffer = self.frames.read_buffer_mut();
+        if bytes >= MUCH {
+            give_back(buffer, KEEP_CAPACITY, BUSY_CAPACITY);
+            buffer.reserve(BUSY_CAPACITY);
+        } else {
+            give_back(buffer, BUSY_CAPACITY - 1, QUIET_CAPACITY);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -199,7 +206,7 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
         let flushed = Sink::<&M>::poll_flush(Pin::new(&mut self.frames), cx).map_err(into_io);
         if flushed.is_ready() {
             self.unflushed = false;
-            give_back(self.frames.write_buffer_mut(), 0);
+            give_back(self.frames.write_buffer_mut(), KEEP_CAPACITY, 0);
         }
         flushed
     }
@@ -218,9 +225,50 @@ fn into_io(error: StreamError) -> io::Error {
     }
 }
 
-/// Frees a buffer that is empty and has grown large.
-fn give_back(buffer: &mut BytesMut, capacity: usize) {
-    if buffer.is_empty() && buffer.capacity() > KEEP_CAPACITY {
+/// Takes a smaller buffer for one that is empty and has grown to more than `keep` bytes.
+fn give_back(buffer: &mut BytesMut, keep: usize, capacity: usize) {
+    if buffer.is_empty() && buffer.capacity() > keep {
         *buffer = BytesMut::with_capacity(capacity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use jobq_proto::ServerMessage;
+    use jobq_proto::message::Beat;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::codec::encode;
+
+    const ALL: BatchLimit = BatchLimit {
+        messages: usize::MAX,
+        bytes: usize::MAX,
+    };
+
+    async fn send(io: &mut DuplexStream, beats: usize) {
+        let message = encode(&ServerMessage::Beat(Beat { seq: 1 })).expect("it can be encoded");
+        let length = u32::try_from(message.len()).expect("it is short");
+        let frame = [&length.to_be_bytes(), &message[..]].concat();
+        io.write_all(&frame.repeat(beats)).await.expect("it is read");
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_little_comes_keeps_little_room_to_read() {
+        let (mut far, near) = tokio::io::duplex(64 * 1024);
+        let mut reader = MessageReader::<_, ServerMessage>::new(near, FrameCodec::new(1024));
+        for (beats, is_busy) in [(1, false), (1_000, true), (1, false)] {
+            send(&mut far, beats).await;
+            let mut taken = 0;
+            while taken < beats {
+                poll_fn(|cx| reader.poll_batch(cx, ALL, |_, _| taken += 1))
+                    .await
+                    .unwrap_or_else(|_| panic!("they come whole"));
+            }
+            let capacity = reader.frames.read_buffer().capacity();
+            assert_eq!(capacity >= BUSY_CAPACITY, is_busy, "{capacity} after {beats}");
+        }
     }
 }
