@@ -9,6 +9,7 @@ mod write;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -129,11 +130,26 @@ pub fn decode<M: Message>(frame: &[u8]) -> Result<M, FrameError> {
     })
 }
 
+/// The CBOR codec for reading, in the shape that tokio-serde wants. Messages are written by [`FrameCodec`] itself, behind
+/// their length: what tokio-serde writes is a buffer of its own, which is then copied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cbor;
+
+impl<M: Message> tokio_serde::Deserializer<M> for Cbor {
+    type Error = FrameError;
+
+    fn deserialize(self: Pin<&mut Self>, frame: &BytesMut) -> Result<M, FrameError> {
+        decode(frame)
+    }
+}
+
 /// Cuts a stream into frames and back. It is tokio-util's length-delimited codec, with errors that say the length
 /// and the limit.
 #[derive(Debug)]
 pub struct FrameCodec {
     lengths: LengthDelimitedCodec,
+    /// Bytes of the frame that was read last.
+    last_length: usize,
     begun: BegunFrame,
 }
 
@@ -162,6 +178,7 @@ impl FrameCodec {
             .new_codec();
         Self {
             lengths,
+            last_length: 0,
             begun: BegunFrame::default(),
         }
     }
@@ -174,6 +191,11 @@ impl FrameCodec {
     /// The frame that is being read, for whoever decides whether to read it.
     pub(crate) fn begun(&self) -> BegunFrame {
         self.begun.clone()
+    }
+
+    /// How long the frame was that was read last, in bytes.
+    pub(crate) fn last_length(&self) -> usize {
+        self.last_length
     }
 
     /// A frame that was written in place has been given its content; now it is given its length.
@@ -219,7 +241,10 @@ impl Decoder for FrameCodec {
             .decode(src)
             .map_err(|error| self.refusal(u64::from(announced), error))?;
         match &frame {
-            Some(_) => self.begun.set(0),
+            Some(frame) => {
+                self.last_length = frame.len();
+                self.begun.set(0);
+            }
             // The length has just been taken from the buffer, unless that was done before.
             None if self.begun.length() == 0 => self.begun.set(announced as usize),
             None => {}

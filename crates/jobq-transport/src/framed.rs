@@ -10,7 +10,7 @@ use futures::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite};
 
-use crate::codec::{FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
+use crate::codec::{Cbor, FrameCodec, KEEP_CAPACITY, LENGTH_BYTES, Message, StreamError, decode};
 
 /// What a connection reserves for reading while little comes on it, in bytes. Many may be open and silent.
 const QUIET_CAPACITY: usize = 512;
@@ -41,18 +41,17 @@ pub(crate) struct BatchLimit {
 
 /// Messages from a stream, taken in batches.
 pub(crate) struct MessageReader<R, M> {
-    frames: FramedRead<R, FrameCodec>,
+    framed: tokio_serde::Framed<FramedRead<R, FrameCodec>, M, M, Cbor>,
     /// The end, if it was found behind messages that were handed out first.
     end: Option<StreamEnd>,
-    messages: PhantomData<fn() -> M>,
 }
 
 impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
     pub(crate) fn new(io: R, codec: FrameCodec) -> Self {
+        let frames = FramedRead::with_capacity(io, codec, QUIET_CAPACITY);
         Self {
-            frames: FramedRead::with_capacity(io, codec, QUIET_CAPACITY),
+            framed: tokio_serde::Framed::new(frames, Cbor),
             end: None,
-            messages: PhantomData,
         }
     }
 
@@ -61,7 +60,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
     pub(crate) async fn first_length(&mut self) -> Result<usize, StreamEnd> {
         let mut head = [0; LENGTH_BYTES];
         loop {
-            let frames = &mut self.frames;
+            let frames = self.framed.get_mut();
             let buffer = frames.read_buffer();
             let known = buffer.len();
             head[..known].copy_from_slice(buffer);
@@ -92,7 +91,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 
     /// Takes longer frames from now on.
     pub(crate) fn open_up(&mut self, max_frame: usize) {
-        self.frames.decoder_mut().set_max_frame(max_frame);
+        self.framed.get_mut().decoder_mut().set_max_frame(max_frame);
     }
 
     /// Waits for a message, then hands it and those that came with it to `take`, each with its length in bytes.
@@ -108,16 +107,14 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         }
         let (mut messages, mut bytes) = (0, 0);
         while messages < limit.messages.max(1) && (messages == 0 || bytes < limit.bytes) {
-            let end = match Pin::new(&mut self.frames).poll_next(cx) {
-                Poll::Ready(Some(Ok(frame))) => match decode(&frame) {
-                    Ok(message) => {
-                        take(message, frame.len());
-                        messages += 1;
-                        bytes += frame.len();
-                        continue;
-                    }
-                    Err(error) => StreamEnd::Failed(error.into()),
-                },
+            let end = match Pin::new(&mut self.framed).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    let length = self.framed.get_ref().decoder().last_length();
+                    take(message, length);
+                    messages += 1;
+                    bytes += length;
+                    continue;
+                }
                 Poll::Ready(Some(Err(error))) => StreamEnd::Failed(error),
                 Poll::Ready(None) => StreamEnd::Eof,
                 Poll::Pending if messages == 0 => return Poll::Pending,
@@ -129,7 +126,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
             self.end = Some(end);
             break;
         }
-        let buffer = self.frames.read_buffer_mut();
+        let buffer = self.framed.get_mut().read_buffer_mut();
         if bytes >= MUCH {
             give_back(buffer, KEEP_CAPACITY, BUSY_CAPACITY);
             buffer.reserve(BUSY_CAPACITY);
@@ -141,27 +138,28 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
 
     /// Whether a frame has begun and not ended.
     pub(crate) fn is_within_frame(&self) -> bool {
-        self.frames.decoder().begun().length() > 0 || !self.frames.read_buffer().is_empty()
+        let frames = self.framed.get_ref();
+        frames.decoder().begun().length() > 0 || !frames.read_buffer().is_empty()
     }
 
     /// Bytes that have come of the frame that has begun.
     pub(crate) fn begun_bytes(&self) -> usize {
-        self.frames.read_buffer().len()
+        self.framed.get_ref().read_buffer().len()
     }
 
     /// The stream itself.
     pub(crate) fn get_ref(&self) -> &R {
-        self.frames.get_ref()
+        self.framed.get_ref().get_ref()
     }
 
     /// The stream itself, of which nothing is to be read here.
     pub(crate) fn get_mut(&mut self) -> &mut R {
-        self.frames.get_mut()
+        self.framed.get_mut().get_mut()
     }
 
     /// The stream itself, past what was read ahead.
     pub(crate) fn into_inner(self) -> R {
-        self.frames.into_inner()
+        self.framed.into_inner().into_inner()
     }
 }
 
@@ -267,7 +265,7 @@ mod tests {
                     .await
                     .unwrap_or_else(|_| panic!("they come whole"));
             }
-            let capacity = reader.frames.read_buffer().capacity();
+            let capacity = reader.framed.get_ref().read_buffer().capacity();
             assert_eq!(capacity >= BUSY_CAPACITY, is_busy, "{capacity} after {beats}");
         }
     }

@@ -16,3 +16,10 @@ pub(super) const UNDEFINED: u64 = 23;
 
 /// Ends an array, a map or a string whose length was not given.
 pub(super) const BREAK: u8 = 0xff;
+
+/// The beginning of an item: what kind it is, and its number, its length, or nothing if its length is not given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) major: u8,
+    pub(super) value: Option<u64>,
+}

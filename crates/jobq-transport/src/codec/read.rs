@@ -15,7 +15,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::head::{
-    ARRAY, BREAK, BYTES, FALSE, MAP, NEGATIVE, NULL, SIMPLE, TAG, TEXT, TRUE, UNDEFINED, UNSIGNED,
+    ARRAY, BREAK, BYTES, FALSE, Head, MAP, NEGATIVE, NULL, SIMPLE, TAG, TEXT, TRUE, UNDEFINED, UNSIGNED,
 };
 
 /// Why a frame is no message.
@@ -49,13 +49,6 @@ pub(super) fn read_item<'de, T: Deserialize<'de>>(frame: &'de [u8]) -> Result<T,
 struct Reader<'de> {
     rest: &'de [u8],
     depth_left: usize,
-}
-
-/// The beginning of an item: what kind it is, and its number, its length, or nothing if its length is not given.
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    major: u8,
-    value: Option<u64>,
 }
 
 impl<'de> Reader<'de> {
