@@ -21,6 +21,9 @@ use crate::time::{Mono, Now};
 /// done.
 const MAX_BATCHES: usize = 2;
 
+/// A store that has failed says why within this time: its marker may have to be written first.
+const TELLS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Events taken from the router at a time.
 const EVENTS: usize = 4_096;
 
@@ -149,7 +152,10 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
 
     /// Serves until a stop is asked for and done, or something fails.
     pub(crate) async fn run(mut self, close_within: Duration) -> Result<(), ServeError> {
-        let served = self.serve(close_within).await;
+        let mut served = self.serve(close_within).await;
+        if let Err(ServeError::Store(StoreError::Closed)) = served {
+            served = Err(self.why_closed().await.into());
+        }
         if served.is_ok() {
             self.machine.close_peers();
             self.carry_out();
@@ -166,6 +172,19 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         let closed = self.store.close().await;
         served?;
         Ok(closed?)
+    }
+
+    /// Why the store is closed: its readers turn questions away as soon as it has failed, and it says why elsewhere.
+    async fn why_closed(&mut self) -> StoreError {
+        let failure = async {
+            loop {
+                if let Err(error) = self.store.recv().await {
+                    return error;
+                }
+            }
+        };
+        let told = tokio::time::timeout(TELLS_WITHIN, failure).await;
+        told.unwrap_or(StoreError::Closed)
     }
 
     async fn serve(&mut self, close_within: Duration) -> Result<(), ServeError> {

@@ -1,4 +1,5 @@
-//! The store on disk: SQLite, with one writer and two readers on threads and connections of their own.
+//! The store on disk: SQLite, with one writer, two readers and whoever folds the log on threads and connections of their
+//! own, and a thread that syncs the log.
 //!
 //! Data flows `commit` → `writer` → `apply` → `sync` → `recv`, and `read` → `reader` → `lookup` or `query`. The
 //! schema is in `sqlite/schema/`.

@@ -1,10 +1,10 @@
 //! How far commits have come: which are in the log, for readers to see, and which are on the disk.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::store::StoreError;
 
-/// The numbers of the last batches, shared by the writer, who syncs, and readers.
+/// The numbers of the last batches, shared by the writer, those that sync and fold its log, and readers.
 #[derive(Debug)]
 pub(super) struct Durability {
     progress: Mutex<Progress>,
@@ -45,9 +45,19 @@ impl Durability {
         self.change(|progress| progress.durable = batch);
     }
 
-    /// Nothing becomes durable any more.
+    /// Nothing becomes durable any more: the store is closed, or has failed.
     pub(super) fn end(&self) {
         self.change(|progress| progress.ended = true);
+    }
+
+    /// Ends when this is dropped, also by a panic.
+    pub(super) fn end_on_drop(self: &Arc<Self>) -> EndOnDrop {
+        EndOnDrop(Arc::clone(self))
+    }
+
+    /// Whether it has ended. Nothing is to be written to a store that has failed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Waits until all that a reader has seen by now is on the disk.
@@ -81,10 +91,17 @@ impl Durability {
     }
 }
 
+/// What [`Durability::end_on_drop`] gives.
+pub(super) struct EndOnDrop(Arc<Durability>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// Waits on a thread of its own; what it came to.
@@ -123,7 +140,7 @@ mod tests {
 
         durability.set_visible(4);
         let ended = waiting(&durability);
-        durability.end();
+        drop(durability.end_on_drop());
         assert!(matches!(ends(&ended), Err(StoreError::Closed)));
     }
 }

@@ -4,12 +4,14 @@
 //! folds the rest itself, which is little and takes a moment only.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use super::log::fold_what_can_be;
+use super::durability::Durability;
+use super::log::{fold_what_can_be, look};
 use super::schema;
 use crate::store::StoreError;
 
@@ -26,13 +28,15 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be opened once more, or no thread started.
-    pub(super) fn start(dir: &Path) -> Result<Self, StoreError> {
+    pub(super) fn start(dir: &Path, durability: Arc<Durability>) -> Result<Self, StoreError> {
         let db = schema::open_to_fold(dir)?;
+        // It has the log open from now on, and so is told of each sync of it that fails.
+        look(&db)?;
         let (orders, orders_rx) = channel();
         let (results_tx, results) = channel();
         let thread = std::thread::Builder::new()
             .name("jobq-fold".to_owned())
-            .spawn(move || run(&db, &orders_rx, &results_tx))
+            .spawn(move || run(&db, &durability, &orders_rx, &results_tx))
             .map_err(|source| StoreError::Directory {
                 path: dir.to_owned(),
                 source,
@@ -96,9 +100,19 @@ impl Drop for Folder {
     }
 }
 
-fn run(db: &Connection, orders: &Receiver<()>, results: &Sender<Result<(), StoreError>>) {
+fn run(
+    db: &Connection,
+    durability: &Durability,
+    orders: &Receiver<()>,
+    results: &Sender<Result<(), StoreError>>,
+) {
     while orders.recv().is_ok() {
+        let folded = if durability.has_ended() {
+            Err(StoreError::Closed)
+        } else {
+            fold_what_can_be(db)
+        };
         // Nobody listens if the writer has ended.
-        let _ = results.send(fold_what_can_be(db));
+        let _ = results.send(folded);
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! A log that was folded into the database as a whole is written from its start again, so that commits need no new
 //! room. Each page by which the database grew was in the log before, so such a fold costs less room than it gives back.
-//! A fold that stops half-way costs room and gives back none. So it is done whole or not at all, and before the log
-//! takes the room that is needed for it.
+//! A fold that stops half-way costs room and gives back none. So where room is short it is done whole or not at all, and
+//! before the log takes the room that is needed for it. Where there is plenty it is done beside the writer, in parts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::durability::Durability;
 use super::fold::Folder;
 use super::reserve::Reserve;
 use super::schema::{self, BUSY_TIMEOUT, LOG_KEPT};
@@ -43,7 +45,7 @@ const FOLD_WAIT: Duration = Duration::from_millis(500);
 /// The log of the writer's connection.
 pub(super) struct Log<'db> {
     db: &'db Connection,
-    dir: PathBuf,
+    durability: Arc<Durability>,
     database: PathBuf,
     file: PathBuf,
     page_bytes: u64,
@@ -55,18 +57,21 @@ pub(super) struct Log<'db> {
     dirty: bool,
     /// Whether it was last kept from being folded for want of room.
     is_kept: bool,
-    /// There from when the log was first full on.
-    folder: Option<Folder>,
+    folder: Folder,
     /// Most of the log was folded beside the writer, and the rest is to be.
     is_catching_up: bool,
 }
 
 impl<'db> Log<'db> {
-    /// The log of the database in `dir`.
-    pub(super) fn new(db: &'db Connection, dir: &Path) -> Result<Self, StoreError> {
+    /// The log of the database in `dir`, which is folded until `durability` ends.
+    pub(super) fn new(
+        db: &'db Connection,
+        dir: &Path,
+        durability: &Arc<Durability>,
+    ) -> Result<Self, StoreError> {
         let mut log = Self {
             db,
-            dir: dir.to_owned(),
+            durability: Arc::clone(durability),
             database: dir.join(schema::FILE),
             file: suspect::log(dir),
             page_bytes: page_bytes(db)?,
@@ -74,7 +79,7 @@ impl<'db> Log<'db> {
             unfolded: 0,
             dirty: true,
             is_kept: false,
-            folder: None,
+            folder: Folder::start(dir, Arc::clone(durability))?,
             is_catching_up: false,
         };
         log.checkpoint("NOOP")?;
@@ -95,7 +100,7 @@ impl<'db> Log<'db> {
         self.unfolded
     }
 
-    /// Something was committed and reported: a good moment to fold the log if it is full, or if the next commit may
+    /// Something was committed, and is reported or soon will be: a good moment to fold the log if it is full, or if the next commit may
     /// take the room for that.
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
@@ -121,22 +126,14 @@ impl<'db> Log<'db> {
         if !reserve.has_room_for(self.growth()?.saturating_add(MOST_UNFOLDED)) {
             return self.fold(reserve);
         }
-        if self.folder.is_none() {
-            self.folder = Some(Folder::start(&self.dir)?);
-        }
-        if let Some(folder) = &mut self.folder {
-            folder.begin();
-            self.is_catching_up = true;
-        }
+        self.folder.begin();
+        self.is_catching_up = true;
         Ok(())
     }
 
     /// Whether the log is being folded beside the writer.
     fn is_folding(&mut self, reserve: &mut Reserve) -> Result<bool, StoreError> {
-        let Some(folder) = &mut self.folder else {
-            return Ok(false);
-        };
-        match folder.is_folding() {
+        match self.folder.is_folding() {
             Err(error) if reserve.ran_short(&error) => Ok(false),
             is_folding => is_folding,
         }
@@ -145,11 +142,13 @@ impl<'db> Log<'db> {
     /// Copies the log into the database, as far as readers allow, if there is room for all of it; the next commit then
     /// writes it from its start.
     pub(super) fn fold(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
-        if let Some(folder) = &mut self.folder {
-            match folder.wait() {
-                Err(error) if reserve.ran_short(&error) => {}
-                folded => folded?,
-            }
+        match self.folder.wait() {
+            Err(error) if reserve.ran_short(&error) => {}
+            folded => folded?,
+        }
+        if self.durability.has_ended() {
+            // A sync has failed: what the system has in memory of the log is not to get into the database.
+            return Err(StoreError::Closed);
         }
         self.is_catching_up = false;
         // What is in the log is safe there, and is tried again.
@@ -243,6 +242,11 @@ fn checkpoint(db: &Connection, mode: &str) -> Result<Folding, StoreError> {
     })
 }
 
+/// Looks how far the log is folded.
+pub(super) fn look(db: &Connection) -> Result<(), StoreError> {
+    checkpoint(db, "NOOP").map(drop)
+}
+
 /// Folds what is in the log now, as far as readers allow.
 pub(super) fn fold_what_can_be(db: &Connection) -> Result<(), StoreError> {
     checkpoint(db, "PASSIVE").map(drop)
@@ -317,7 +321,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let db = database(dir.path());
         fill(&db);
-        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
         let size = || file_bytes(&dir.path().join(schema::FILE));
         let (before, growth) = (size(), log.growth().expect("it is read"));
         assert!(growth > FILLER, "{growth}");
@@ -341,7 +345,7 @@ mod tests {
         let db = database(dir.path());
         fill(&db);
         let mut roomy = Reserve::new(dir.path(), 0);
-        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
         let mut commit = |bytes: i64| {
             db.execute("UPDATE filler SET y = randomblob(?)", [bytes])
                 .expect("it is changed");
@@ -368,7 +372,7 @@ mod tests {
         let db = database(dir.path());
         fill(&db);
         let mut roomy = Reserve::new(dir.path(), 0);
-        let mut log = Log::new(&db, dir.path()).expect("it is read");
+        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
         log.committed(&mut roomy).expect("it waits for more");
         assert!(log.unfolded() > 0);
         log.fold(&mut roomy).expect("it is folded");

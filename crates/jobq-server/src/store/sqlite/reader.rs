@@ -34,7 +34,7 @@ pub(super) struct Question {
     answer: oneshot::Sender<Result<ReadAnswer, StoreError>>,
 }
 
-/// Answers from what is durable in the database, and nothing else. When the store closes, it answers [`StoreError::Closed`].
+/// Answers from the database, and tells nothing that is not durable. When the store closes, it answers [`StoreError::Closed`].
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
     orders: mpsc::WeakSender<Question>,

@@ -117,17 +117,15 @@ impl Syncer {
                 return Err(StoreError::Closed);
             }
         }
-        let disk = lock(&self.disk);
-        disk.durability.end();
-        if disk.failed {
-            Err(StoreError::Closed)
-        } else {
-            Ok(())
+        match lock(&self.disk).failed {
+            true => Err(StoreError::Closed),
+            false => Ok(()),
         }
     }
 }
 
 fn run(disk: &Mutex<Disk>, waiting: &mpsc::Receiver<Vec<StoreEvent>>, handed_over: &AtomicU64) {
+    let _end = EndInPanic::of(&lock(disk));
     while let Ok(first) = waiting.recv() {
         let mut events = first;
         let mut count = 1;
@@ -139,6 +137,30 @@ fn run(disk: &Mutex<Disk>, waiting: &mpsc::Receiver<Vec<StoreEvent>>, handed_ove
             return;
         }
         handed_over.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+/// Says that the store is gone when a panic drops this.
+struct EndInPanic {
+    durability: Arc<Durability>,
+    events: Events,
+}
+
+impl EndInPanic {
+    fn of(disk: &Disk) -> Self {
+        Self {
+            durability: Arc::clone(&disk.durability),
+            events: disk.events.clone(),
+        }
+    }
+}
+
+impl Drop for EndInPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.events.send(Err(StoreError::Closed));
+            self.durability.end();
+        }
     }
 }
 
@@ -157,8 +179,9 @@ impl Disk {
             self.failed = true;
             tracing::error!(%error, "the store failed and takes nothing more");
             suspect::mark(&self.dir, &error);
-            self.durability.end();
+            // Before readers are turned away, so that whoever serves finds the reason.
             self.events.send(Err(error));
+            self.durability.end();
             return Err(StoreError::Closed);
         }
         for event in events {

@@ -118,11 +118,11 @@ impl Writer {
     /// # Errors
     /// When closing failed, or was not asked for.
     pub(super) fn run(mut self) -> Result<(), StoreError> {
-        let written = self.write();
-        self.durability.end();
-        if let Err(error) = written {
+        // After the report of an error, so that whoever serves finds the reason when readers are turned away.
+        let _end = self.durability.end_on_drop();
+        if let Err(error) = self.write() {
             if matches!(error, StoreError::Closed) {
-                // A sync failed, and that was reported.
+                // A sync failed, or another thread of the store panicked; either was reported.
                 return Err(error);
             }
             tracing::error!(%error, "the store failed and takes nothing more");
@@ -158,7 +158,7 @@ impl Writer {
         };
         let mut writing = Writing {
             applier: room.applier(db, *last_batch)?,
-            log: Log::new(db, dir)?,
+            log: Log::new(db, dir, durability)?,
             syncer,
             tasks,
             room,

@@ -100,7 +100,7 @@ fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_sa
     let mut syncer = syncer(dir.path(), watermark, &durability, &reports_tx);
     let mut writing = Writing {
         applier: Applier::new(&db, 0, Arc::clone(&durability)).expect("it is prepared"),
-        log: Log::new(&db, dir.path()).expect("there is a log"),
+        log: Log::new(&db, dir.path(), &durability).expect("there is a log"),
         syncer: &mut syncer,
         tasks: &tasks_rx,
         room: Room {
