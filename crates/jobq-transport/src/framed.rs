@@ -44,6 +44,8 @@ pub(crate) struct MessageReader<R, M> {
     framed: tokio_serde::Framed<FramedRead<R, FrameCodec>, M, M, Cbor>,
     /// The end, if it was found behind messages that were handed out first.
     end: Option<StreamEnd>,
+    /// Whether much has come last, and room is reserved for more.
+    is_busy: bool,
 }
 
 impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
@@ -52,6 +54,7 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         Self {
             framed: tokio_serde::Framed::new(frames, Cbor),
             end: None,
+            is_busy: false,
         }
     }
 
@@ -126,14 +129,22 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
             self.end = Some(end);
             break;
         }
+        self.reserve(bytes >= MUCH);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reserves room for what comes next, by how much has come last. A buffer's own word is what is left of its room, so
+    /// whether it was made for much is noted here.
+    fn reserve(&mut self, is_busy: bool) {
         let buffer = self.framed.get_mut().read_buffer_mut();
-        if bytes >= MUCH {
+        if is_busy {
             give_back(buffer, KEEP_CAPACITY, BUSY_CAPACITY);
             buffer.reserve(BUSY_CAPACITY);
-        } else {
-            give_back(buffer, BUSY_CAPACITY - 1, QUIET_CAPACITY);
+            self.is_busy = true;
+        } else if self.is_busy && buffer.is_empty() {
+            *buffer = BytesMut::with_capacity(QUIET_CAPACITY);
+            self.is_busy = false;
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Whether a frame has begun and not ended.
@@ -265,8 +276,10 @@ mod tests {
                     .await
                     .unwrap_or_else(|_| panic!("they come whole"));
             }
-            let capacity = reader.framed.get_ref().read_buffer().capacity();
-            assert_eq!(capacity >= BUSY_CAPACITY, is_busy, "{capacity} after {beats}");
+            let buffer = reader.framed.get_mut().read_buffer_mut();
+            // All of its room, and not what is left of that.
+            let has_room = buffer.try_reclaim(BUSY_CAPACITY);
+            assert_eq!(has_room, is_busy, "{} after {beats}", buffer.capacity());
         }
     }
 }
