@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -34,6 +34,13 @@ use crate::worker::{Worker, assert_name};
 
 /// Handlers that are begun in one go, before those that run get their turn. A task queue of tokio holds this many.
 const CALLS_AT_ONCE: usize = 256;
+
+/// Those that end without a wait are begun for so long in one go, or timers and sockets of the same runtime would wait for
+/// all of them.
+const CALLS_TIME: Duration = Duration::from_millis(1);
+
+/// Handlers between two looks at the time.
+const LOOK_EVERY: usize = 8;
 
 /// How far runs have come is told ten times a second at most: nobody sees more.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -463,6 +470,7 @@ pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
         }
         link.calls.take(&mut calls);
         let mut begun = 0;
+        let mut since = Instant::now();
         for Call { name, job, ending } in calls.drain(..) {
             // One that was cancelled on its way here is not called; `ending` says so when it is dropped.
             if !ending.run().is_cancelled()
@@ -471,8 +479,10 @@ pub(crate) async fn dispatch(handlers: Vec<Arc<dyn Handler>>, link: Arc<Link>) {
                 begin(run, one_thread);
             }
             begun += 1;
-            if begun % CALLS_AT_ONCE == 0 {
+            let is_long = begun % LOOK_EVERY == 0 && since.elapsed() > CALLS_TIME;
+            if begun % CALLS_AT_ONCE == 0 || is_long {
                 yield_now().await;
+                since = Instant::now();
             }
         }
     }
@@ -488,7 +498,10 @@ fn begin(mut run: BoxFuture<'static, ()>, one_thread: bool) {
     };
     // A panic that its handler's own guard lets through is one of dropping what the handler leaves. As in a task, it
     // ends this run alone.
-    if let Ok(Some(run)) = catch_unwind(AssertUnwindSafe(first_poll)) {
-        tokio::spawn(run);
+    match catch_unwind(AssertUnwindSafe(first_poll)) {
+        Ok(Some(run)) => drop(tokio::spawn(run)),
+        Ok(None) => {}
+        // Dropping it could panic once more.
+        Err(payload) => std::mem::forget(payload),
     }
 }
