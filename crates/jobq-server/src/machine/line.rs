@@ -141,6 +141,10 @@ impl Line {
 
     /// Puts another line's jobs into this one.
     pub(super) fn merge(&mut self, mut other: Line) {
+        if self.first().is_none() {
+            *self = other;
+            return;
+        }
         let mut own = std::mem::take(self);
         loop {
             let from = match (own.first(), other.first()) {
