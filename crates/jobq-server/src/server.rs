@@ -1,6 +1,7 @@
 //! A server, from its parts to its end.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use jobq_proto::JobId;
 use jobq_transport::{
@@ -17,10 +18,13 @@ use crate::driver::{Driver, ServeError, Stop};
 use crate::expiry;
 use crate::lock::DataDir;
 use crate::machine::{Config, Machine};
-use crate::store::{Birth, MemoryStore, SqliteSettings, SqliteStore, Store, StoreError};
+use crate::store::{Birth, LiveJob, MemoryStore, SqliteSettings, SqliteStore, Store, StoreError};
 
 /// Live jobs read from the store at a time, at the start.
 const LOAD_JOBS: usize = 10_000;
+
+/// Pages of them that are read while the machine takes in those before, so that neither waits for the other for long.
+const PAGES_AHEAD: usize = 4;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -277,14 +281,31 @@ impl Server {
 
 /// Takes the live jobs of a store into a machine; says how many there are.
 fn load<S: Store>(machine: &mut Machine, store: &mut S) -> Result<usize, StoreError> {
+    let (pages_tx, pages) = sync_channel(PAGES_AHEAD);
+    // On two threads: reading takes most of a long queue's start.
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_live(store, &pages_tx));
+        let mut count = 0;
+        for page in pages {
+            count += page.len();
+            machine.load(page);
+        }
+        let read = reading.join();
+        read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(count)
+    })
+}
+
+/// Reads all live jobs, a page after the other.
+fn read_live<S: Store>(store: &mut S, pages: &SyncSender<Vec<LiveJob>>) -> Result<(), StoreError> {
     let mut after = JobId(0);
-    let mut count = 0;
     loop {
         let page = store.live(after, LOAD_JOBS)?;
-        let Some(last) = page.last() else { return Ok(count) };
+        let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
-        count += page.len();
-        machine.load(page);
+        if pages.send(page).is_err() {
+            return Ok(()); // Whoever loads them panicked.
+        }
     }
 }
 
