@@ -100,8 +100,8 @@ impl<'db> Log<'db> {
         self.unfolded
     }
 
-    /// Something was committed, and is reported or soon will be: a good moment to fold the log if it is full, or if the next commit may
-    /// take the room for that.
+    /// Something was committed, and is reported or soon will be: a good moment to fold the log if it is full, or if the
+    /// next commit may take the room for that.
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
         self.checkpoint("NOOP")?;

@@ -94,7 +94,8 @@ impl Syncer {
         thread.commits.send(events).map_err(|_| StoreError::Closed)
     }
 
-    /// The same before it returns, where nothing else is being synced: that spares a change of threads.
+    /// Makes what was committed durable and reports these events of it before it returns, which spares a change of
+    /// threads; where something else is being synced, it hands over.
     ///
     /// # Errors
     /// As [`Self::hand_over`].
