@@ -59,7 +59,7 @@ pub struct Client {
 struct Handle {
     /// Holds no more than `submit_permits` allow.
     submits: mpsc::UnboundedSender<SubmitCommand>,
-    /// Spent by each batch, and given back by the task when it has room for more.
+    /// Spent by each job, and given back by the task when it has room for more.
     submit_permits: Arc<Semaphore>,
     /// Holds no more than `ask_permits` allow.
     asks: mpsc::UnboundedSender<AskCommand>,

@@ -148,7 +148,7 @@ impl ClientBuilder {
             refusal: Mutex::default(),
         });
         let (submits, submitted) = mpsc::unbounded_channel();
-        let submit_permits = Arc::new(Semaphore::new(driver::SUBMITS));
+        let submit_permits = Arc::new(Semaphore::new(driver::WAITING_JOBS));
         let (asks, asked) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::unbounded_channel();
         let driver = Driver::new(

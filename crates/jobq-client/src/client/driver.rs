@@ -10,6 +10,7 @@ use jobq_proto::{ClientMessage, ServerMessage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::State;
+use super::submitter::MAX_BATCH;
 use super::watch::LatestProgress;
 use crate::clock::BootTime;
 use crate::requests::asks::{Asks, Unanswered};
@@ -18,9 +19,10 @@ use crate::requests::watches::{WatchEvent, Watches};
 use crate::requests::{Lane, Terms};
 use crate::session::{Session, SessionError, SessionEvent, chance};
 
-/// Batches of jobs that wait for the window, or for a connection. Who comes after them waits before the task takes
-/// them, so that whatever the task has is watched for its deadline.
-pub(super) const SUBMITS: usize = 4;
+/// Most jobs that are handed to the task while it has no room for more: those that wait for the window, or for a
+/// connection. Who comes after them waits before the task takes them, so that whatever the task has is watched for its
+/// deadline.
+pub(super) const WAITING_JOBS: usize = 4 * MAX_BATCH;
 
 /// Most questions that are unanswered at a time; who comes after them waits.
 pub(super) const ASKS: usize = 1024;
@@ -70,7 +72,7 @@ pub(super) struct Driver {
     submitted: mpsc::UnboundedReceiver<SubmitCommand>,
     submit_permits: Arc<Semaphore>,
     /// Permits to be given back when there is room.
-    submits_taken: usize,
+    jobs_taken: usize,
     asked: mpsc::UnboundedReceiver<AskCommand>,
     commanded: mpsc::UnboundedReceiver<Command>,
     submits: Submits<oneshot::Sender<SubmitAnswer>>,
@@ -108,7 +110,7 @@ impl Driver {
             state,
             submitted,
             submit_permits,
-            submits_taken: 0,
+            jobs_taken: 0,
             asked,
             commanded,
             submits: Submits::new(),
@@ -242,8 +244,7 @@ impl Driver {
         self.take_submits();
         let sent = self.transmit(now);
         if self.submits.has_room() {
-            self.submit_permits
-                .add_permits(std::mem::take(&mut self.submits_taken));
+            self.submit_permits.add_permits(std::mem::take(&mut self.jobs_taken));
         }
         self.say_refusal();
         self.answer();
@@ -271,7 +272,7 @@ impl Driver {
     }
 
     fn take(&mut self, command: SubmitCommand) {
-        self.submits_taken += 1;
+        self.jobs_taken += command.submit.jobs.len();
         self.submits.push(command.submit, command.answer);
     }
 

@@ -91,9 +91,10 @@ impl Client {
         let limit = self.deadline;
         let deadline = BootTime::now() + limit;
         let permits = &self.handle.submit_permits;
-        let permit = match permits.try_acquire() {
+        let count = u32::try_from(jobs.len()).expect("no batch has more than MAX_BATCH jobs");
+        let permit = match permits.try_acquire_many(count) {
             Ok(permit) => permit,
-            Err(_) => tokio::time::timeout(limit, permits.acquire())
+            Err(_) => tokio::time::timeout(limit, permits.acquire_many(count))
                 .await
                 .map_err(|_| NotTaken::TimedOut)?
                 .map_err(|_| NotTaken::Ended)?,

@@ -13,7 +13,7 @@ use crate::job_request::JobRequest;
 use crate::requests::submits::SubmitAnswer;
 
 /// Most jobs that are handed to the task, and answered, together.
-const BATCH: usize = 1_000;
+pub(super) const MAX_BATCH: usize = 1_000;
 
 /// Of what the client keeps, in windows, a submitter takes so many halves at most: others who submit through the
 /// same client find room, though this one's jobs wait for the server's queue to become shorter.
@@ -116,7 +116,7 @@ impl Submitter {
     /// When the session is over. The jobs' own errors are among the receipts, this one included.
     pub async fn push(&mut self, request: JobRequest) -> Result<(), SubmitError> {
         self.open.push(request.into());
-        if self.open.len() < BATCH {
+        if self.open.len() < MAX_BATCH {
             return Ok(());
         }
         self.flush().await
@@ -128,12 +128,12 @@ impl Submitter {
     /// As [`Submitter::push`].
     pub async fn push_many(&mut self, requests: Vec<JobRequest>) -> Result<(), SubmitError> {
         self.close_batch();
-        if requests.len() <= BATCH {
+        if requests.len() <= MAX_BATCH {
             self.open = requests.into_iter().map(Submission::from).collect();
         } else {
             let mut rest = requests.into_iter().map(Submission::from);
-            while rest.len() > BATCH {
-                self.queue.push_back(rest.by_ref().take(BATCH).collect());
+            while rest.len() > MAX_BATCH {
+                self.queue.push_back(rest.by_ref().take(MAX_BATCH).collect());
             }
             self.open = rest.collect();
         }
