@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use jobq_proto::WireError;
 use jobq_proto::message::Welcome;
+use jobq_proto::{Window, WireError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use ask::RetryReceipt;
@@ -127,6 +127,12 @@ impl Client {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// How much may be unacknowledged, as the server last said.
+    fn window(&self) -> Window {
+        let welcome = self.handle.state.welcome.read();
+        welcome.unwrap_or_else(PoisonError::into_inner).window
     }
 
     /// Why the server takes some jobs of this client, or of its clones, not now, while they are repeated: its queue is

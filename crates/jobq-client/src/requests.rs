@@ -7,6 +7,7 @@
 
 pub(crate) mod asks;
 pub(crate) mod parts;
+mod rising_map;
 pub(crate) mod submits;
 pub(crate) mod watches;
 
@@ -63,6 +64,11 @@ impl Lane {
             1 => Lane::Asks,
             _ => Lane::Watches,
         }
+    }
+
+    /// How many numbers of this lane come before a number of it; none for a number of another lane.
+    fn place(self, request: u64) -> Option<u64> {
+        (Self::of(request) == self).then_some(request / Self::COUNT)
     }
 }
 

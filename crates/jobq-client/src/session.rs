@@ -213,7 +213,7 @@ impl Session {
     /// [`NotConnected`] before [`SessionEvent::Connected`] and after [`SessionEvent::Disconnected`]; the message is
     /// gone. Also when the connection cannot take it, which ends the connection: the next [`Session::recv`] says
     /// so.
-    pub fn send(&mut self, message: ServerMessage) -> Result<(), NotConnected> {
+    pub fn send(&mut self, message: &ServerMessage) -> Result<(), NotConnected> {
         match &mut self.link {
             Link::Open(dealer) if self.conversation.is_open() && self.unsent.is_none() => {
                 dealer.send(message).map_err(|source| {
@@ -256,7 +256,7 @@ impl Session {
             return;
         };
         if self.conversation.is_open()
-            && let Err(error) = dealer.send(ServerMessage::Goodbye(Goodbye {}))
+            && let Err(error) = dealer.send(&ServerMessage::Goodbye(Goodbye {}))
         {
             tracing::debug!(%error, "the connection was gone before the goodbye");
         }
@@ -305,7 +305,7 @@ impl Session {
         match result {
             Ok(mut dealer) => {
                 let hello = self.conversation.handle_connected(BootTime::now());
-                match dealer.send(hello) {
+                match dealer.send(&hello) {
                     Ok(()) => {
                         dealer.flush();
                         self.link = Link::Open(Box::new(dealer));
@@ -383,7 +383,7 @@ impl Session {
             Some(Due::Dead(error)) => self.lost(error, out),
             Some(Due::Send(message)) => {
                 if let Link::Open(dealer) = &mut self.link {
-                    match dealer.send(message) {
+                    match dealer.send(&message) {
                         Ok(()) => dealer.flush(),
                         Err(source) => self.lost(self.unsendable(source), out),
                     }

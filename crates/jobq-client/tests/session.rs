@@ -39,7 +39,7 @@ async fn a_worker_shows_its_session_when_it_comes_back() {
         SessionEvent::Disconnected { .. }
     ));
     assert!(!session.is_connected());
-    assert!(session.send(ServerMessage::Holding(Holding::default())).is_err());
+    assert!(session.send(&ServerMessage::Holding(Holding::default())).is_err());
     server.welcome.resumed = true;
     let (event, mut peer) = tokio::join!(next(&mut session, &mut events), server.accept());
     assert!(matches!(event, SessionEvent::Connected { resumed: true, .. }));
@@ -50,7 +50,7 @@ async fn a_worker_shows_its_session_when_it_comes_back() {
     );
     assert_eq!(resume.secret, server.welcome.secret);
     session
-        .send(ServerMessage::Holding(Holding::default()))
+        .send(&ServerMessage::Holding(Holding::default()))
         .expect("it is connected");
     session.flush();
     assert!(matches!(peer.read().await, Some(ServerMessage::Holding(_))));
@@ -123,7 +123,7 @@ async fn a_recv_that_is_dropped_loses_nothing() {
             .count();
     }
     session
-        .send(ServerMessage::Credit(Credit {
+        .send(&ServerMessage::Credit(Credit {
             names: Vec::new(),
             jobs: Some(0),
             bytes: None,

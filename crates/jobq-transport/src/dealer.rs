@@ -33,7 +33,7 @@ pub trait Dealer: Send {
     ///
     /// # Errors
     /// [`SendError::Full`] when the server does not read, [`SendError::Closed`] when the connection is over.
-    fn send(&mut self, message: ServerMessage) -> Result<(), SendError>;
+    fn send(&mut self, message: &ServerMessage) -> Result<(), SendError>;
 
     /// Writes as much as the stream takes at once. Never waits; an error comes out of the next
     /// [`recv`](Dealer::recv).
@@ -121,7 +121,7 @@ impl<Io: ByteStream> Dealer for StreamDealer<Io> {
         poll_fn(|cx| self.poll_recv(cx, out, limit)).await
     }
 
-    fn send(&mut self, message: ServerMessage) -> Result<(), SendError> {
+    fn send(&mut self, message: &ServerMessage) -> Result<(), SendError> {
         if self.ended || self.write_error.is_some() {
             return Err(SendError::Closed);
         }

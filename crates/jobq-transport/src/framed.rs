@@ -195,9 +195,9 @@ impl<W: AsyncWrite + Unpin, M: Message + Unpin> MessageWriter<W, M> {
 
     /// Encodes a message into the buffer. It writes nothing, and the buffer has no limit of its own: whoever calls
     /// it bounds what is buffered.
-    pub(crate) fn feed(&mut self, message: M) -> Result<(), StreamError> {
+    pub(crate) fn feed(&mut self, message: &M) -> Result<(), StreamError> {
         self.unflushed = true;
-        Pin::new(&mut self.frames).start_send(&message)
+        Pin::new(&mut self.frames).start_send(message)
     }
 
     /// Bytes in the buffer.

@@ -86,7 +86,7 @@ impl Shell {
         self.engine.machine.handle_timeout(now);
 
         while let Some(message) = self.engine.machine.poll_transmit(now) {
-            if self.session.send(message).is_err() {
+            if self.session.send(&message).is_err() {
                 // The session reports the end of the connection, and after the next one all of it is said again.
                 break;
             }

@@ -17,7 +17,7 @@ use crate::requests::asks::{Asks, Unanswered};
 use crate::requests::submits::{Submit, SubmitAnswer, Submits};
 use crate::requests::watches::{WatchEvent, Watches};
 use crate::requests::{Lane, Terms};
-use crate::session::{Session, SessionError, SessionEvent, chance};
+use crate::session::{NotConnected, Session, SessionError, SessionEvent, chance};
 
 /// Most jobs that are handed to the task while it has no room for more: those that wait for the window, or for a
 /// connection. Who comes after them waits before the task takes them, so that whatever the task has is watched for its
@@ -244,7 +244,8 @@ impl Driver {
         self.take_submits();
         let sent = self.transmit(now);
         if self.submits.has_room() {
-            self.submit_permits.add_permits(std::mem::take(&mut self.jobs_taken));
+            self.submit_permits
+                .add_permits(std::mem::take(&mut self.jobs_taken));
         }
         self.say_refusal();
         self.answer();
@@ -279,19 +280,25 @@ impl Driver {
     /// What cannot be sent is sent again on the next connection: the session ends this one.
     fn transmit(&mut self, now: BootTime) -> bool {
         let mut sent = false;
-        while let Some(message) = self
-            .submits
-            .poll_transmit(now)
-            .or_else(|| self.asks.poll_transmit())
-            .or_else(|| self.watches.poll_transmit())
-        {
-            if let Err(error) = self.session.send(message) {
+        while let Some(result) = self.transmit_next(now) {
+            if let Err(error) = result {
                 tracing::debug!(%error, "a request has to wait for the next connection");
                 break;
             }
             sent = true;
         }
         sent
+    }
+
+    fn transmit_next(&mut self, now: BootTime) -> Option<Result<(), NotConnected>> {
+        if let Some(result) = self.submits.transmit(now, |request| self.session.send(request)) {
+            return Some(result);
+        }
+        let message = self
+            .asks
+            .poll_transmit()
+            .or_else(|| self.watches.poll_transmit())?;
+        Some(self.session.send(&message))
     }
 
     /// Whoever does not wait any more is not told.

@@ -225,7 +225,7 @@ impl Submitter {
 
     /// Waits until the next batch does not go beyond this submitter's share of what the client keeps.
     async fn make_room(&mut self) -> Result<(), SubmitError> {
-        let window = self.client.welcome().window;
+        let window = self.client.window();
         let most = |window: u64| (window / 2).saturating_mul(HALF_WINDOWS);
         loop {
             self.take_answered();

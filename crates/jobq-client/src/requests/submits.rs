@@ -1,19 +1,22 @@
 //! Jobs on their way to the server, until each is acknowledged, refused, or out of time.
 
 mod batch;
+mod deadlines;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use jobq_proto::message::{Acknowledged, Receipt, Request, Submission};
+use jobq_proto::message::{Acknowledged, Receipt, Submission};
 use jobq_proto::{ErrorCode, ServerMessage, WireError};
 
+use super::rising_map::RisingMap;
 use super::{Lane, Numbers, Terms, refusal_wait};
 use crate::clock::BootTime;
 use batch::{Batch, Ranges, Room};
+use deadlines::Deadlines;
 use stream::{Flow, Stream};
 
 /// Most windows' worth of jobs that are kept here at a time: one on the wire, one that waits to be repeated.
@@ -48,24 +51,24 @@ pub struct SubmitAnswer {
 
 /// The jobs of one client that are not acknowledged. `T` stands for whoever waits for an answer.
 ///
-/// Jobs are given with [`Submits::push`] as long as [`Submits::has_room`]; what [`Submits::poll_transmit`] gives is
+/// Jobs are given with [`Submits::push`] as long as [`Submits::has_room`]; what [`Submits::transmit`] shows is
 /// to be sent at once, and in that order. Requests are cut from the batches by the server's limits and by what its
 /// window has left; after a reconnect whatever is unanswered is sent again. A batch is answered when all its jobs are,
 /// at its deadline, or, while the server refuses its stream, at the deadline of the stream's first.
 #[derive(Debug)]
 pub struct Submits<T> {
-    batches: BTreeMap<u64, Batch<T>>,
+    batches: RisingMap<Batch<T>>,
     /// Those with batches.
-    streams: BTreeMap<u64, Stream>,
+    streams: RisingMap<Stream>,
     /// Batches with jobs to send now, in the order in which they came.
-    ready: BTreeSet<u64>,
+    ready: RisingMap<()>,
     /// Streams that were refused for a passing reason, and when to try them again.
     delayed: BTreeSet<(BootTime, u64)>,
     /// Streams whose jobs the server does not take, as far as is known.
     refused: BTreeSet<u64>,
-    deadlines: BTreeSet<(BootTime, u64)>,
-    /// Requests that the server has not answered on this connection.
-    parts: BTreeMap<u64, Part>,
+    deadlines: Deadlines,
+    /// Requests that the server has not answered on this connection, by their places in the lane.
+    parts: RisingMap<Part>,
     numbers: Numbers,
     next_batch: u64,
     /// What the unanswered requests take of the window.
@@ -95,13 +98,13 @@ impl<T> Submits<T> {
     /// No jobs, and no connection.
     pub fn new() -> Self {
         Self {
-            batches: BTreeMap::new(),
-            streams: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            batches: RisingMap::default(),
+            streams: RisingMap::default(),
+            ready: RisingMap::default(),
             delayed: BTreeSet::new(),
             refused: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
-            parts: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            parts: RisingMap::default(),
             numbers: Numbers::new(Lane::Submits),
             next_batch: 0,
             used: Room::default(),
@@ -122,18 +125,18 @@ impl<T> Submits<T> {
 
     /// The reason for which the server does not take some of the jobs at the moment, if they are to be repeated.
     pub fn refusal(&self) -> Option<&WireError> {
-        self.streams.get(self.refused.first()?)?.refusal()
+        self.streams.get(*self.refused.first()?)?.refusal()
     }
 
     /// Takes jobs, whose answer will come with `token`.
     pub fn push(&mut self, submit: Submit, token: T) {
         let id = self.next_batch;
         self.next_batch += 1;
-        self.deadlines.insert((submit.deadline, id));
-        let stream = self.streams.entry(submit.stream).or_default();
-        stream.batches.insert(id);
+        self.deadlines.insert(submit.deadline, id);
+        let stream = self.streams.get_or_insert_default(submit.stream);
+        stream.batches.insert(id, ());
         if stream.is_open() {
-            self.ready.insert(id);
+            self.ready.insert(id, ());
         }
         let batch = Batch::new(submit, token);
         self.kept.add(batch.room());
@@ -153,7 +156,7 @@ impl<T> Submits<T> {
                     .first_sent
                     .is_some_and(|sent| now.since(sent) >= terms.uuid_window)
             })
-            .map(|(&id, _)| id)
+            .map(|(id, _)| id)
             .collect();
         for id in forgotten {
             self.finish(id);
@@ -164,8 +167,8 @@ impl<T> Submits<T> {
     pub fn handle_disconnected(&mut self) {
         self.terms = None;
         self.used = Room::default();
-        for (_, part) in std::mem::take(&mut self.parts) {
-            if let Some(batch) = self.batches.get_mut(&part.batch) {
+        while let Some((_, part)) = self.parts.pop_first() {
+            if let Some(batch) = self.batches.get_mut(part.batch) {
                 batch.lost(part.ranges);
             }
         }
@@ -185,7 +188,7 @@ impl<T> Submits<T> {
             return;
         };
         if error.code == ErrorCode::WindowExceeded
-            && let Some(batch) = self.batches.get_mut(&part.batch)
+            && let Some(batch) = self.batches.get_mut(part.batch)
         {
             batch.refused(part.ranges, error);
             return self.delay(now, chance, part.stream, request, error.clone());
@@ -198,18 +201,18 @@ impl<T> Submits<T> {
     /// Repeats nothing of a stream any more, and sends no more of one that the server refuses: that is answered as it
     /// stands.
     pub fn give_up(&mut self, stream: u64) {
-        let Some(given_up) = self.streams.get(&stream) else {
+        let Some(given_up) = self.streams.get(stream) else {
             return;
         };
         let refused = !given_up.is_open();
-        for id in given_up.batches.clone() {
-            let Some(batch) = self.batches.get_mut(&id) else {
+        for id in given_up.ids() {
+            let Some(batch) = self.batches.get_mut(id) else {
                 continue;
             };
             batch.repeat = false;
             if refused {
                 batch.give_up();
-                self.ready.remove(&id);
+                self.ready.remove(id);
             }
             if batch.is_done() {
                 self.finish(id);
@@ -223,13 +226,18 @@ impl<T> Submits<T> {
 
     /// When [`Submits::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> BootTime {
-        let first = |times: &BTreeSet<(BootTime, u64)>| times.first().map_or(BootTime::NEVER, |&(at, _)| at);
-        first(&self.deadlines).min(first(&self.delayed))
+        let first = [self.deadlines.first(), self.delayed.first().copied()];
+        first
+            .into_iter()
+            .flatten()
+            .map(|(at, _)| at)
+            .min()
+            .unwrap_or(BootTime::NEVER)
     }
 
     /// Answers what is out of time, and has repeated what has waited for long enough.
     pub fn handle_timeout(&mut self, now: BootTime) {
-        while let Some(&(at, id)) = self.deadlines.first()
+        while let Some((at, id)) = self.deadlines.first()
             && at <= now
         {
             self.handle_deadline(now, id);
@@ -244,22 +252,22 @@ impl<T> Submits<T> {
 
     /// The time of a batch is over, unless jobs of its stream are answered all the while.
     fn handle_deadline(&mut self, now: BootTime, id: u64) {
-        let Some(batch) = self.batches.get_mut(&id) else {
+        let Some(batch) = self.batches.get_mut(id) else {
             return;
         };
-        let Some(stream) = self.streams.get(&batch.stream) else {
+        let Some(stream) = self.streams.get(batch.stream) else {
             return;
         };
         let patient = stream.last_answer.map(|last| last + batch.patience);
         if let Some(later) = patient.filter(|&patient| patient > now) {
-            self.deadlines.remove(&(batch.deadline, id));
+            self.deadlines.remove(batch.deadline, id);
             batch.deadline = later;
-            self.deadlines.insert((later, id));
+            self.deadlines.insert(later, id);
         } else if stream.is_open() {
             self.finish(id);
         } else {
             // They all wait for the same thing, and would otherwise be taken with a gap before them.
-            for id in stream.batches.clone() {
+            for id in stream.ids() {
                 self.finish(id);
             }
         }
@@ -267,16 +275,21 @@ impl<T> Submits<T> {
 
     /// The session is over: nothing is answered any more.
     pub fn handle_over(&mut self) {
-        while let Some((&id, _)) = self.batches.first_key_value() {
+        while let Some((id, _)) = self.batches.first() {
             self.finish(id);
         }
     }
 
-    /// The next request to send, if there is one and the window has room for it.
+    /// As [`Submits::transmit`], with a copy of the request.
     pub fn poll_transmit(&mut self, now: BootTime) -> Option<ServerMessage> {
+        self.transmit(now, ServerMessage::clone)
+    }
+
+    /// Shows the next request to `send`, if there is one and the window has room for it, and returns what that returns.
+    pub fn transmit<R>(&mut self, now: BootTime, send: impl FnOnce(&ServerMessage) -> R) -> Option<R> {
         let terms = self.terms?;
-        while let Some(&id) = self.ready.first() {
-            let Some(batch) = self.batches.get_mut(&id) else {
+        while let Some((id, ())) = self.ready.first() {
+            let Some(batch) = self.batches.get_mut(id) else {
                 self.ready.pop_first();
                 continue;
             };
@@ -290,23 +303,24 @@ impl<T> Submits<T> {
                 self.pass(id);
                 continue;
             };
-            let jobs = batch.send(now, &cut.ranges);
             let request = self.numbers.take();
+            let sent = batch.send(now, request, &cut.ranges, send);
             let stream = batch.stream;
             self.used.add(cut.room);
-            let (ranges, room) = (cut.ranges, cut.room);
             let part = Part {
                 batch: id,
                 stream,
-                ranges,
-                room,
+                ranges: cut.ranges,
+                room: cut.room,
             };
-            self.parts.insert(request, part);
-            let tries = self.streams.get_mut(&stream).is_some_and(|s| s.sends(request));
+            if let Some(place) = Lane::Submits.place(request) {
+                self.parts.insert(place, part);
+            }
+            let tries = self.streams.get_mut(stream).is_some_and(|s| s.sends(request));
             if drained || tries {
                 self.ready.pop_first();
             }
-            return Some(ServerMessage::Request(Request { request, jobs }));
+            return Some(sent);
         }
         None
     }
@@ -318,21 +332,21 @@ impl<T> Submits<T> {
 
     /// A batch has nothing more to send.
     fn pass(&mut self, id: u64) {
-        self.ready.remove(&id);
-        let Some(batch) = self.batches.get(&id) else {
+        self.ready.remove(id);
+        let Some(batch) = self.batches.get(id) else {
             return;
         };
         let stream = batch.stream;
         if batch.is_done() {
             self.finish(id);
         }
-        if self.streams.get(&stream).is_some_and(|stream| !stream.is_open()) {
+        if self.streams.get(stream).is_some_and(|stream| !stream.is_open()) {
             self.try_again(stream);
         }
     }
 
     fn take_part(&mut self, request: u64) -> Option<Part> {
-        let part = self.parts.remove(&request)?;
+        let part = self.parts.remove(Lane::Submits.place(request)?)?;
         self.used.subtract(part.room);
         Some(part)
     }
@@ -345,12 +359,12 @@ impl<T> Submits<T> {
         part: Part,
         receipts: Vec<Receipt>,
     ) {
-        let Some(batch) = self.batches.get_mut(&part.batch) else {
+        let Some(batch) = self.batches.get_mut(part.batch) else {
             return self.taken(part.stream, request);
         };
         let taken = batch.answered(part.ranges, receipts);
         let done = batch.is_done();
-        if let Some(stream) = self.streams.get_mut(&part.stream)
+        if let Some(stream) = self.streams.get_mut(part.stream)
             && taken.any
         {
             stream.last_answer = Some(now);
@@ -368,19 +382,19 @@ impl<T> Submits<T> {
     /// Nothing of a request is to be repeated.
     fn taken(&mut self, stream: u64, request: u64) {
         let decides = |stream: &Stream| !stream.is_open() && stream.decides(request);
-        if self.streams.get(&stream).is_some_and(decides) {
+        if self.streams.get(stream).is_some_and(decides) {
             self.open(stream);
         }
     }
 
     /// The server does not take the stream's jobs now.
     fn delay(&mut self, now: BootTime, chance: u32, id: u64, request: u64, error: WireError) {
-        let Some(stream) = self.streams.get_mut(&id).filter(|s| s.decides(request)) else {
+        let Some(stream) = self.streams.get_mut(id).filter(|s| s.decides(request)) else {
             return;
         };
         let until = now + refusal_wait(&error, stream.refusals, chance);
         stream.refusals = stream.refusals.saturating_add(1);
-        for batch in &stream.batches {
+        for batch in stream.batches.keys() {
             self.ready.remove(batch);
         }
         stream.flow = Flow::Waiting(until, error);
@@ -390,35 +404,31 @@ impl<T> Submits<T> {
 
     /// The time has come to try a refused stream again, by its first jobs.
     fn try_again(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
         let batches = &self.batches;
-        let has_jobs = |id: &&u64| batches.get(id).is_some_and(|batch| !batch.todo.is_empty());
-        let Some(&first) = stream.batches.iter().find(has_jobs) else {
+        let has_jobs = |&id: &u64| batches.get(id).is_some_and(|batch| !batch.todo.is_empty());
+        let Some(first) = stream.batches.keys().find(has_jobs) else {
             return self.open(id);
         };
         stream.come_due();
-        self.ready.insert(first);
+        self.ready.insert(first, ());
     }
 
     /// The server takes the stream's jobs, as far as is known.
     fn open(&mut self, id: u64) {
         self.refused.remove(&id);
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
         if let Flow::Waiting(until, _) = std::mem::take(&mut stream.flow) {
             self.delayed.remove(&(until, id));
         }
         stream.refusals = 0;
-        for batch in &stream.batches {
-            if self
-                .batches
-                .get(batch)
-                .is_some_and(|batch| !batch.todo.is_empty())
-            {
-                self.ready.insert(*batch);
+        for id in stream.batches.keys() {
+            if self.batches.get(id).is_some_and(|batch| !batch.todo.is_empty()) {
+                self.ready.insert(id, ());
             }
         }
     }
@@ -428,26 +438,30 @@ impl<T> Submits<T> {
         for id in std::mem::take(&mut self.refused) {
             self.open(id);
         }
-        let unsent = self.batches.iter().filter(|(_, batch)| !batch.todo.is_empty());
-        self.ready = unsent.map(|(&id, _)| id).collect();
+        self.ready = RisingMap::default();
+        for (id, batch) in self.batches.iter() {
+            if !batch.todo.is_empty() {
+                self.ready.insert(id, ());
+            }
+        }
     }
 
     /// Answers a batch as it stands. What is unanswered on the wire keeps its place in the window.
     fn finish(&mut self, id: u64) {
-        let Some(batch) = self.batches.remove(&id) else {
+        let Some(batch) = self.batches.remove(id) else {
             return;
         };
         self.kept.subtract(batch.room());
-        self.deadlines.remove(&(batch.deadline, id));
-        self.ready.remove(&id);
-        if let Some(stream) = self.streams.get_mut(&batch.stream) {
-            stream.batches.remove(&id);
+        self.deadlines.remove(batch.deadline, id);
+        self.ready.remove(id);
+        if let Some(stream) = self.streams.get_mut(batch.stream) {
+            stream.batches.remove(id);
             if stream.batches.is_empty() {
                 if let Flow::Waiting(until, _) = stream.flow {
                     self.delayed.remove(&(until, batch.stream));
                 }
                 self.refused.remove(&batch.stream);
-                self.streams.remove(&batch.stream);
+                self.streams.remove(batch.stream);
             }
         }
         self.answers.push_back(batch.into_answer());

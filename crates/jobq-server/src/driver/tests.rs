@@ -286,12 +286,12 @@ impl Peer {
             resume,
             ..Hello::new("")
         };
-        dealer.send(ServerMessage::Hello(hello)).expect("there is room");
+        dealer.send(&ServerMessage::Hello(hello)).expect("there is room");
         dealer
     }
 
     fn say(&mut self, message: ServerMessage) {
-        self.dealer.send(message).expect("there is room");
+        self.dealer.send(&message).expect("there is room");
         self.dealer.flush();
     }
 

@@ -46,11 +46,12 @@ async fn write_batch<W: AsyncWrite + Unpin>(
     while let Some((message, bytes)) = batch.pop_front() {
         if bytes > LONG {
             let step = steps.begin().await;
-            writer.feed(message)?;
+            writer.feed(&message)?;
+            drop(message);
             // Not until it is written: the peer may not read.
             step.over().await;
         } else {
-            writer.feed(message)?;
+            writer.feed(&message)?;
         }
         weight += bytes;
         if batch.is_empty() || writer.buffered() >= WRITE_AT {

@@ -53,7 +53,7 @@ async fn a_peer_gets_through_after(steps: Vec<Step>, config: RouterConfig) {
     let mut router = StreamRouter::new(config);
     router.listen(Scripted(steps));
     let mut dealer = StreamDealer::new(ours, MAX_FRAME);
-    dealer.send(hello()).unwrap();
+    dealer.send(&hello()).unwrap();
     dealer.flush();
     let mut events = Vec::new();
     while events.len() < 2 {

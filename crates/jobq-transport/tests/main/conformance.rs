@@ -71,7 +71,7 @@ async fn messages_arrive_in_order_both_ways(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let (mut dealer, peer) = fixture.peer().await;
     for seq in 0..MESSAGES {
-        dealer.send(beat(seq)).unwrap();
+        dealer.send(&beat(seq)).unwrap();
         fixture.router.send(peer, beat_back(seq)).unwrap();
     }
     fixture.router.flush();
@@ -98,7 +98,7 @@ async fn frames_of_the_greatest_length_pass(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let (mut dealer, peer) = fixture.peer().await;
     let params = MAX_FRAME - 1_000;
-    dealer.send(request(params)).unwrap();
+    dealer.send(&request(params)).unwrap();
     fixture.router.send(peer, order(params)).unwrap();
     fixture.router.flush();
     let received = receive(&mut dealer).await;
@@ -115,12 +115,12 @@ async fn frames_of_the_greatest_length_pass(kind: Kind) {
 async fn nothing_is_delivered_beyond_the_first_message_before_admission(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let (mut early, first) = fixture.newcomer().await;
-    early.send(beat(1)).unwrap();
-    early.send(request(100_000)).unwrap();
+    early.send(&beat(1)).unwrap();
+    early.send(&request(100_000)).unwrap();
     early.flush();
     // That a later peer is heard shows that the early one could have been.
     let (mut later, second) = fixture.peer().await;
-    later.send(beat(2)).unwrap();
+    later.send(&beat(2)).unwrap();
     later.flush();
     assert_eq!(fixture.message().await, (second, beat(2)));
 
@@ -135,7 +135,7 @@ async fn nothing_is_delivered_beyond_the_first_message_before_admission(kind: Ki
 async fn a_first_frame_that_is_too_long_is_refused(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let mut dealer = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
-    dealer.send(hello_of(&"x".repeat(MAX_FIRST_FRAME + 1))).unwrap();
+    dealer.send(&hello_of(&"x".repeat(MAX_FIRST_FRAME + 1))).unwrap();
     dealer.flush();
     let peer = fixture.opened().await;
     let (closed, why) = fixture.closed().await;
@@ -157,7 +157,7 @@ async fn a_long_first_frame_waits_until_there_is_room_for_it(kind: Kind) {
     slow.write_all(&[0; 100]).await.unwrap();
     let slow_peer = fixture.opened().await;
     let mut long = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
-    long.send(hello_of(&"x".repeat(9_000))).unwrap();
+    long.send(&hello_of(&"x".repeat(9_000))).unwrap();
     let long_peer = {
         let opened = fixture.opened();
         tokio::select! {
@@ -166,7 +166,7 @@ async fn a_long_first_frame_waits_until_there_is_room_for_it(kind: Kind) {
         }
     };
     let mut short = fixture.endpoint.connect(MAX_FRAME).await.unwrap();
-    short.send(hello()).unwrap();
+    short.send(&hello()).unwrap();
     let heard = async {
         let short_peer = fixture.opened().await;
         // The short one is heard first, and the long one when the slow one has made room.
@@ -293,9 +293,9 @@ async fn a_flood_from_one_peer_does_not_hide_another(kind: Kind) {
     let (mut loud, loud_peer) = fixture.peer().await;
     let (mut quiet, quiet_peer) = fixture.peer().await;
     for seq in 0..FLOOD {
-        loud.send(beat(seq)).unwrap();
+        loud.send(&beat(seq)).unwrap();
     }
-    quiet.send(beat(0)).unwrap();
+    quiet.send(&beat(0)).unwrap();
     quiet.flush();
     // The loud peer goes on writing for as long as it can.
     let flood = tokio::spawn(async move {
@@ -335,7 +335,7 @@ async fn a_peer_that_does_not_read_is_cut_off_and_no_other_is(kind: Kind) {
     fixture.router.send(other_peer, beat_back(2)).unwrap();
     fixture.router.flush();
     assert_eq!(receive(&mut other).await.unwrap(), [beat_back(2)]);
-    other.send(beat(3)).unwrap();
+    other.send(&beat(3)).unwrap();
     other.flush();
     assert_eq!(fixture.message().await, (other_peer, beat(3)));
 }
@@ -370,7 +370,7 @@ async fn last_words_arrive_behind_what_was_queued(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let (mut dealer, peer) = fixture.peer().await;
     // What the peer has said and nobody has read would reset the connection, if it were just dropped.
-    dealer.send(request(50_000)).unwrap();
+    dealer.send(&request(50_000)).unwrap();
     dealer.flush();
     let last = ClientMessage::Error(ErrorMessage {
         error: WireError::new(
@@ -395,7 +395,7 @@ async fn nothing_is_delivered_from_a_peer_that_was_closed(kind: Kind) {
     let mut fixture = Fixture::new(kind).await;
     let (mut dealer, peer) = fixture.peer().await;
     for seq in 0..100 {
-        dealer.send(beat(seq)).unwrap();
+        dealer.send(&beat(seq)).unwrap();
     }
     dealer.flush();
     assert_eq!(
@@ -418,7 +418,7 @@ async fn receiving_can_be_cancelled_without_losing_a_message(kind: Kind) {
     while sent.len() < MESSAGES as usize || received.len() < MESSAGES as usize {
         // A few at a time, so that both sides are cancelled in all kinds of places.
         for seq in next..MESSAGES.min(next + 7) {
-            dealer.send(beat(seq)).unwrap();
+            dealer.send(&beat(seq)).unwrap();
             fixture.router.send(peer, beat_back(seq)).unwrap();
         }
         next = MESSAGES.min(next + 7);
@@ -484,7 +484,7 @@ async fn newcomers_over_the_limit_are_told_so(kind: Kind) {
 
     fixture.router.admit(first_peer, MAX_FRAME);
     // Whatever it says now shows that the admission has been seen.
-    first.send(beat(1)).unwrap();
+    first.send(&beat(1)).unwrap();
     first.flush();
     assert_eq!(fixture.message().await, (first_peer, beat(1)));
     fixture.peer().await;
@@ -559,7 +559,7 @@ async fn a_dropped_router_closes_its_connections(kind: Kind) {
         matches!(end, TransportError::Closed | TransportError::Io(_)),
         "{end}"
     );
-    assert_eq!(dealer.send(beat(1)), Err(SendError::Closed));
+    assert_eq!(dealer.send(&beat(1)), Err(SendError::Closed));
 }
 
 async fn a_dealer_that_closes_has_written_everything(kind: Kind) {
@@ -570,7 +570,7 @@ async fn a_dealer_that_closes_has_written_everything(kind: Kind) {
     fixture.router.send(peer, order(200_000)).unwrap();
     fixture.router.flush();
     for _ in 0..REQUESTS {
-        dealer.send(request(100_000)).unwrap();
+        dealer.send(&request(100_000)).unwrap();
     }
     let serve = async {
         for _ in 0..REQUESTS {

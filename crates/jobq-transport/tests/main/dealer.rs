@@ -63,7 +63,7 @@ async fn what_a_stream_keeps_back_is_passed_on_while_answers_are_waited_for() {
         is_ready: false,
     };
     let mut dealer = StreamDealer::new(stream, MAX_FIRST_FRAME);
-    dealer.send(beat(1)).unwrap();
+    dealer.send(&beat(1)).unwrap();
     dealer.flush();
     assert_eq!(dealer.queued_bytes(), 0, "the stream has taken it");
     let (mut length, mut answers) = ([0; 4], Vec::new());

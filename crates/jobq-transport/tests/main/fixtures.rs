@@ -82,7 +82,7 @@ impl Fixture {
     /// A peer that has said Hello, and that the router has not admitted.
     pub(crate) async fn newcomer(&mut self) -> (EndpointDealer, PeerId) {
         let mut dealer = self.endpoint.connect(MAX_FRAME).await.unwrap();
-        dealer.send(hello()).unwrap();
+        dealer.send(&hello()).unwrap();
         dealer.flush();
         let peer = self.opened().await;
         assert_eq!(self.message().await, (peer, hello()));

@@ -46,7 +46,7 @@ async fn a_newcomer_takes_the_place_of_the_one_that_has_been_silent_the_longest(
             silent.push((new, opened.expect("it has come")));
         }
         fixture.router.admit(known_peer, MAX_FRAME);
-        known.send(beat(1)).unwrap();
+        known.send(&beat(1)).unwrap();
         known.flush();
         assert_eq!(
             fixture.message().await,
@@ -73,7 +73,7 @@ async fn who_says_little_waits_for_no_more_than_a_part_of_what_the_others_have_s
         let mut loud = tokio::task::JoinSet::new();
         for mut dealer in dealers {
             for _ in 0..LOUD {
-                dealer.send(request(60_000)).unwrap();
+                dealer.send(&request(60_000)).unwrap();
             }
             dealer.flush();
             loud.spawn(async move { receive(&mut dealer).await.is_ok() });
@@ -83,7 +83,7 @@ async fn who_says_little_waits_for_no_more_than_a_part_of_what_the_others_have_s
         for _ in 0..1_000 {
             tokio::task::yield_now().await; // The others are read meanwhile.
         }
-        quiet.send(beat(1)).unwrap();
+        quiet.send(&beat(1)).unwrap();
         quiet.flush();
         let mut before = 0;
         while !events
@@ -105,10 +105,10 @@ async fn what_takes_long_is_heard_however_much_others_say_that_is_brief() {
         let mut fixture = Fixture::new(kind).await;
         let (mut chatty, _) = fixture.peer().await;
         let (mut loud, loud_peer) = fixture.peer().await;
-        loud.send(request(60_000)).unwrap();
+        loud.send(&request(60_000)).unwrap();
         loud.flush();
         for seq in 1..=BEATS {
-            chatty.send(beat(seq)).unwrap();
+            chatty.send(&beat(seq)).unwrap();
         }
         chatty.flush();
         for _ in 0..1_000 {
@@ -188,7 +188,7 @@ async fn a_frame_that_does_not_end_in_time_costs_its_peer_the_connection_and_nob
             assert!(matches!(why, Closed::Protocol(error) if error.code == ErrorCode::FrameTimeout));
             assert_eq!(read_refusal(&mut slow).await.0, ErrorCode::FrameTimeout);
 
-            quiet.send(beat(2)).unwrap();
+            quiet.send(&beat(2)).unwrap();
             quiet.flush();
             assert_eq!(
                 fixture.message().await,
@@ -253,11 +253,11 @@ async fn a_long_frame_waits_for_room_and_short_ones_do_not() {
 
         let (mut long, long_peer) = fixture.peer().await;
         let (mut short, short_peer) = fixture.peer().await;
-        long.send(request(120_000)).unwrap();
+        long.send(&request(120_000)).unwrap();
         let mut seen = Vec::new();
         let talk = async {
             for seq in 0..20 {
-                short.send(beat(seq)).unwrap();
+                short.send(&beat(seq)).unwrap();
                 short.flush();
                 assert_eq!(fixture.message().await, (short_peer, beat(seq)));
             }

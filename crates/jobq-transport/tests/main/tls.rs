@@ -69,7 +69,7 @@ impl Scene {
     /// A client with these settings that has been admitted.
     async fn peer(&mut self, settings: ClientTls) -> (EndpointDealer, PeerId, PeerInfo) {
         let mut dealer = self.endpoint(settings).connect(MAX_FRAME).await.unwrap();
-        dealer.send(hello()).unwrap();
+        dealer.send(&hello()).unwrap();
         dealer.flush();
         let mut events = Vec::new();
         while events.len() < 2 {
@@ -90,7 +90,7 @@ impl Scene {
     async fn failure(&self, settings: ClientTls) -> TlsFailure {
         let error = match self.endpoint(settings).connect(MAX_FRAME).await {
             Ok(mut dealer) => {
-                dealer.send(hello()).unwrap();
+                dealer.send(&hello()).unwrap();
                 receive(&mut dealer).await.unwrap_err()
             }
             Err(error) => {
@@ -238,7 +238,7 @@ async fn new_certificates_are_for_new_connections_and_disturb_none_that_there_ar
     let next = ClientTls::new().ca(successor.write(scene.folder.path(), "next"));
     let (mut new, new_peer, _) = scene.peer(client.identity(next)).await;
     for (dealer, peer, number) in [(&mut old, old_peer, 1), (&mut new, new_peer, 2)] {
-        dealer.send(beat(number)).unwrap();
+        dealer.send(&beat(number)).unwrap();
         dealer.flush();
         let mut events = Vec::new();
         within(scene.router.recv(&mut events, 1)).await.unwrap();
@@ -384,7 +384,7 @@ async fn a_plain_client_on_a_tls_port_is_told_to_speak_tls() {
         .connect(MAX_FRAME)
         .await
         .unwrap();
-    plain.send(hello()).unwrap();
+    plain.send(&hello()).unwrap();
     let (said, end) = receive_all(&mut plain).await;
     let [last] = <[_; 1]>::try_from(said).unwrap();
     let (code, message) = crate::fixtures::refusal(last);

@@ -146,6 +146,9 @@ impl Sender {
 
     /// Receipts come in the order of the jobs.
     fn take(&mut self, receipts: Vec<Result<Receipt, SubmitError>>) -> anyhow::Result<()> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
         let now = Instant::now();
         let mut left = receipts.len();
         for receipt in receipts {

@@ -1,12 +1,12 @@
 //! One batch of jobs: what of it is to be sent, what is on its way, and what has been answered.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use jobq_proto::limits::MAX_NAME;
-use jobq_proto::message::{Receipt, Submission};
-use jobq_proto::{ErrorCode, JobName, Limits, Username, WireError, WireSize};
+use jobq_proto::message::{Receipt, Request, Submission};
+use jobq_proto::{ErrorCode, JobName, Limits, ServerMessage, Username, WireError, WireSize};
+use smallvec::{SmallVec, smallvec};
 
 use super::{Submit, SubmitAnswer};
 use crate::clock::BootTime;
@@ -39,7 +39,7 @@ impl Room {
 }
 
 /// Some jobs of a batch, by their indices: one range, or several where some in between have been answered.
-pub(super) type Ranges = Vec<Range<usize>>;
+pub(super) type Ranges = SmallVec<[Range<usize>; 1]>;
 
 /// The next request of a batch.
 pub(super) struct Cut {
@@ -63,7 +63,7 @@ pub(super) struct Batch<T> {
     /// Empty, or one for each job; one with neither id nor error is unanswered.
     receipts: Vec<Receipt>,
     /// What is to be sent, in order.
-    pub(super) todo: VecDeque<Range<usize>>,
+    pub(super) todo: Ranges,
     /// Jobs whose answer is not final.
     open: usize,
     /// Jobs on the wire.
@@ -93,7 +93,7 @@ impl<T> Batch<T> {
             bytes: submit.jobs.iter().map(params_len).sum(),
             jobs: submit.jobs,
             receipts: Vec::new(),
-            todo: VecDeque::from([all]),
+            todo: smallvec![all],
             reached: 0,
             first_sent: None,
             deadline: submit.deadline,
@@ -142,16 +142,36 @@ impl<T> Batch<T> {
         None
     }
 
-    /// The jobs of a request that is about to leave.
-    pub(super) fn send(&mut self, now: BootTime, ranges: &[Range<usize>]) -> Vec<Submission> {
-        let mut jobs = Vec::with_capacity(ranges.iter().map(Range::len).sum());
-        for range in ranges {
-            jobs.extend_from_slice(&self.jobs[range.clone()]);
-        }
+    /// Shows `send` the request of some jobs. Where they are all, as in small batches, they are lent to it and not cloned.
+    pub(super) fn send<R>(
+        &mut self,
+        now: BootTime,
+        request: u64,
+        ranges: &[Range<usize>],
+        send: impl FnOnce(&ServerMessage) -> R,
+    ) -> R {
+        let count: usize = ranges.iter().map(Range::len).sum();
         self.first_sent.get_or_insert(now);
-        self.flying += jobs.len();
+        self.flying += count;
         self.reached = self.reached.max(ranges.last().map_or(0, |range| range.end));
-        jobs
+        let are_all = count == self.jobs.len();
+        let jobs = if are_all {
+            std::mem::take(&mut self.jobs)
+        } else {
+            let mut jobs = Vec::with_capacity(count);
+            for range in ranges {
+                jobs.extend_from_slice(&self.jobs[range.clone()]);
+            }
+            jobs
+        };
+        let message = ServerMessage::Request(Request { request, jobs });
+        let sent = send(&message);
+        if let ServerMessage::Request(Request { jobs, .. }) = message
+            && are_all
+        {
+            self.jobs = jobs;
+        }
+        sent
     }
 
     /// The connection on which these were sent is gone.
@@ -323,7 +343,7 @@ impl<T> Batch<T> {
     }
 
     fn answer_unsendable(&mut self, error: WireError) {
-        if let Some(start) = self.todo.front().map(|todo| todo.start) {
+        if let Some(start) = self.todo.first().map(|todo| todo.start) {
             self.allocate();
             self.receipts[start] = Receipt::refused(error);
             self.open -= 1;
@@ -333,10 +353,10 @@ impl<T> Batch<T> {
 
     /// Takes what comes before `to` off the first range that is to be sent.
     fn take_front(&mut self, to: usize) {
-        if let Some(front) = self.todo.front_mut() {
+        if let Some(front) = self.todo.first_mut() {
             front.start = to;
             if front.start >= front.end {
-                self.todo.pop_front();
+                self.todo.remove(0);
             }
         }
     }

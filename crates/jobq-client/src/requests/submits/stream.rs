@@ -1,10 +1,9 @@
 //! The streams that jobs come in: what is refused for a passing reason holds up what comes after it.
 
-use std::collections::BTreeSet;
-
 use jobq_proto::WireError;
 
 use crate::clock::BootTime;
+use crate::requests::rising_map::RisingMap;
 
 /// The batches of one stream that are not answered, and whether the server takes them.
 ///
@@ -14,7 +13,7 @@ use crate::clock::BootTime;
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     /// In their order.
-    pub(super) batches: BTreeSet<u64>,
+    pub(super) batches: RisingMap<()>,
     pub(super) flow: Flow,
     /// In a row, with nothing taken in between.
     pub(super) refusals: u32,
@@ -37,6 +36,11 @@ pub(super) enum Flow {
 }
 
 impl Stream {
+    /// The numbers of its batches, for whoever is about to change them.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.batches.keys().collect()
+    }
+
     /// The reason for which the server does not take its jobs.
     pub(super) fn refusal(&self) -> Option<&WireError> {
         match &self.flow {

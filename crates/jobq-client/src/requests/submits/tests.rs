@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobq_proto::message::Request;
 use jobq_proto::{Limits, Window, WireSize};
 use uuid::Uuid;
 

@@ -176,7 +176,7 @@ async fn connect(endpoint: Endpoint, is_worker: bool) -> anyhow::Result<Session>
         // What every worker says first.
         let held = ServerMessage::Holding(Holding { runs: Vec::new() });
         session
-            .send(held)
+            .send(&held)
             .context("failed to say that an idle worker holds nothing")?;
         session.flush();
     }
