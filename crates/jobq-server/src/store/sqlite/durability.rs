@@ -19,6 +19,8 @@ struct Progress {
     durable: u64,
     /// Nothing becomes durable any more.
     ended: bool,
+    /// How many wait for a change; while nobody does, none is announced, which takes a system call.
+    waiting: usize,
 }
 
 impl Durability {
@@ -29,6 +31,7 @@ impl Durability {
                 visible: last_batch,
                 durable: last_batch,
                 ended: false,
+                waiting: 0,
             }),
             changed: Condvar::new(),
         }
@@ -72,21 +75,37 @@ impl Durability {
             if progress.ended {
                 return Err(StoreError::Closed);
             }
+            progress.waiting += 1;
             progress = self
                 .changed
                 .wait(progress)
                 .unwrap_or_else(PoisonError::into_inner);
+            progress.waiting -= 1;
         }
         Ok(())
     }
 
+    /// Waits until somebody waits.
+    #[cfg(test)]
+    pub(super) fn wait_for_waiting(&self) {
+        let begun = std::time::Instant::now();
+        while self.lock().waiting == 0 {
+            assert!(begun.elapsed().as_secs() < 60, "nobody waits");
+            std::thread::yield_now();
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
+        let mut progress = self.lock();
+        change(&mut progress);
+        if progress.waiting > 0 {
+            drop(progress);
+            self.changed.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
-        // Three numbers cannot be left half-way.
+        // Four numbers cannot be left half-way.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,6 +143,7 @@ mod tests {
         assert!(durability.wait().is_ok(), "all of it is there");
         durability.set_visible(5);
         let ended = waiting(&durability);
+        durability.wait_for_waiting();
         durability.set_durable(4);
         assert!(ended.try_recv().is_err(), "5 may have been seen");
         durability.set_durable(5);
@@ -135,11 +155,13 @@ mod tests {
         let durability = Arc::new(Durability::new(3));
         durability.set_visible(4);
         let ended = waiting(&durability);
+        durability.wait_for_waiting();
         durability.set_visible(3);
         assert!(ends(&ended).is_ok());
 
         durability.set_visible(4);
         let ended = waiting(&durability);
+        durability.wait_for_waiting();
         drop(durability.end_on_drop());
         assert!(matches!(ends(&ended), Err(StoreError::Closed)));
     }

@@ -367,6 +367,27 @@ mod tests {
     }
 
     #[test]
+    fn a_log_whose_sync_has_failed_is_folded_by_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut roomy = Reserve::new(dir.path(), 0);
+        let durability = Arc::new(Durability::new(0));
+        let mut log = Log::new(&db, dir.path(), &durability).expect("it is read");
+        let before = file_bytes(&dir.path().join(schema::FILE));
+        durability.end();
+
+        let folded = log.fold(&mut roomy);
+        assert!(matches!(folded, Err(StoreError::Closed)), "{folded:?}");
+        // Nor beside the writer, where it is full.
+        let beside = log.fold_beside(&mut roomy).and_then(|()| log.folder.wait());
+        assert!(matches!(beside, Err(StoreError::Closed)), "{beside:?}");
+        drop(log);
+        drop(db);
+        assert_eq!(file_bytes(&dir.path().join(schema::FILE)), before);
+    }
+
+    #[test]
     fn where_there_is_little_room_the_log_is_folded_before_it_grows() {
         let dir = tempfile::tempdir().expect("a directory");
         let db = database(dir.path());

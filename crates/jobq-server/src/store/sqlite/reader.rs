@@ -182,3 +182,111 @@ fn kind(read: &Read) -> &'static str {
         Read::BackupPart { .. } => "backup_part",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jobq_proto::JobId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::access::NamePatterns;
+    use crate::store::sqlite::open::{self, Opened};
+    use crate::store::sqlite::reserve::Reserve;
+    use crate::store::sqlite::sync::testing::end_of;
+    use crate::store::sqlite::{SqliteSettings, schema};
+    use crate::store::{Birth, Query, Select};
+    use crate::time::Wall;
+
+    /// Readers of an empty database, of which more is visible than is durable.
+    fn readers(dir: &Path, durability: &Arc<Durability>) -> Readers {
+        let birth = Birth {
+            identity: Uuid::nil(),
+            now: Wall(1_000),
+        };
+        let Opened { db, .. } =
+            open::open(dir, birth, SqliteSettings::BARE, &Reserve::new(dir, 0)).expect("it opens");
+        drop(db);
+        durability.set_visible(1);
+        let connect = || schema::open_reader(dir).expect("it opens");
+        Readers::start(dir, connect(), connect(), durability).expect("threads are started")
+    }
+
+    /// Asks on a thread of its own.
+    fn asked(readers: &Readers, read: Read) -> JoinHandle<Result<ReadAnswer, StoreError>> {
+        let reader = readers.handle();
+        std::thread::spawn(move || {
+            let executor = tokio::runtime::Builder::new_current_thread().build();
+            executor.expect("a runtime").block_on(reader.read(read))
+        })
+    }
+
+    fn answer(asked: JoinHandle<Result<ReadAnswer, StoreError>>) -> Result<ReadAnswer, StoreError> {
+        end_of(asked).expect("it does not panic")
+    }
+
+    /// What tells of changes, a kind for each thread and one more.
+    fn telling() -> [Read; 3] {
+        let ids = vec![JobId(1)];
+        let query = Query {
+            select: Select::Ids(ids.clone()),
+            only: NamePatterns::all(),
+            params: false,
+            result: false,
+            runs: false,
+            max_bytes: 1_000,
+            now: Wall(1_000),
+            max_attempts: 20,
+            patience: Duration::from_secs(60),
+        };
+        [
+            Read::States { ids, result_bytes: 0 },
+            Read::Runs(Vec::new()),
+            Read::Query(query),
+        ]
+    }
+
+    #[test]
+    fn what_may_not_be_on_the_disk_yet_is_told_when_it_is() {
+        for read in telling() {
+            let dir = tempfile::tempdir().expect("a directory");
+            let durability = Arc::new(Durability::new(0));
+            let readers = readers(dir.path(), &durability);
+            let what = kind(&read);
+            let question = asked(&readers, read);
+            durability.wait_for_waiting();
+            assert!(!question.is_finished(), "{what}");
+            durability.set_durable(1);
+            answer(question).expect("it is told");
+            readers.stop();
+        }
+    }
+
+    #[test]
+    fn what_never_gets_to_the_disk_is_not_told_and_keeps_nobody_waiting() {
+        for read in telling() {
+            let dir = tempfile::tempdir().expect("a directory");
+            let durability = Arc::new(Durability::new(0));
+            let readers = readers(dir.path(), &durability);
+            let what = kind(&read);
+            let question = asked(&readers, read);
+            durability.wait_for_waiting();
+            durability.end();
+            let answer = answer(question);
+            assert!(matches!(answer, Err(StoreError::Closed)), "{what}: {answer:?}");
+            readers.stop();
+        }
+    }
+
+    #[test]
+    fn records_which_never_change_wait_for_no_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let durability = Arc::new(Durability::new(0));
+        let readers = readers(dir.path(), &durability);
+        let found = answer(asked(&readers, Read::Records(vec![JobId(1)])));
+        assert!(
+            matches!(&found, Ok(ReadAnswer::Records(records)) if matches!(records[..], [None])),
+            "{found:?}"
+        );
+        readers.stop();
+    }
+}

@@ -8,6 +8,7 @@
 //! drops none.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -32,10 +33,22 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
+/// What can be made durable: the log's file, or what a test has in its place.
+pub(super) trait SyncData: Send {
+    /// Waits until all that was written to it is on the disk.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+impl SyncData for File {
+    fn sync_data(&self) -> io::Result<()> {
+        Self::sync_data(self)
+    }
+}
+
 /// What a sync needs.
 struct Disk {
     dir: PathBuf,
-    log: File,
+    log: Box<dyn SyncData>,
     watermark: Watermark,
     durability: Arc<Durability>,
     events: Events,
@@ -55,13 +68,21 @@ impl Syncer {
         events: Events,
     ) -> Result<Self, StoreError> {
         let path = suspect::log(dir);
-        let unusable = |source| StoreError::File {
-            path: path.clone(),
-            source,
-        };
+        let log = File::open(&path).map_err(|source| StoreError::File { path, source })?;
+        Self::of(Box::new(log), dir, watermark, durability, events)
+    }
+
+    /// As [`Self::start`], for this log.
+    fn of(
+        log: Box<dyn SyncData>,
+        dir: &Path,
+        watermark: Watermark,
+        durability: Arc<Durability>,
+        events: Events,
+    ) -> Result<Self, StoreError> {
         let disk = Arc::new(Mutex::new(Disk {
             dir: dir.to_owned(),
-            log: File::open(&path).map_err(unusable)?,
+            log,
             watermark,
             durability,
             events,
@@ -75,7 +96,10 @@ impl Syncer {
                 let (disk, handed_over) = (Arc::clone(&disk), Arc::clone(&handed_over));
                 move || run(&disk, &waiting, &handed_over)
             })
-            .map_err(unusable)?;
+            .map_err(|source| StoreError::Directory {
+                path: dir.to_owned(),
+                source,
+            })?;
         Ok(Self {
             disk,
             handed_over,
@@ -206,3 +230,8 @@ fn lock(disk: &Mutex<Disk>) -> std::sync::MutexGuard<'_, Disk> {
     // A sync that panicked has ended its thread, and `finish` says so.
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

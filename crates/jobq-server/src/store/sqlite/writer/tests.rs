@@ -1,14 +1,16 @@
 //! The writer with a store of its own, on tasks that are made up here.
 
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use jobq_proto::{JobId, Priority};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use super::*;
 use crate::store::sqlite::open::{self, Opened};
+use crate::store::sqlite::sync::testing::{Platter, SyncEnd, end_of};
 use crate::store::sqlite::watermark::Watermark;
 use crate::store::{
     BackupFailureKind, Birth, Change, InsertOutcome, JobRecord, Policy, SessionId, SessionRecord,
@@ -243,4 +245,135 @@ fn a_batch_that_is_stuck_is_tried_without_its_jobs_until_it_is_through_and_says_
     assert_eq!(next(), StoreEvent::Space(Space::Enough));
     tasks.send(Task::Close).expect("it listens");
     assert!(writing.join().expect("it does not panic").is_ok());
+}
+
+/// A writer that runs, on a log that is synced as the test says.
+struct Running {
+    dir: tempfile::TempDir,
+    platter: Platter,
+    durability: Arc<Durability>,
+    tasks: std::sync::mpsc::Sender<Task>,
+    reports: UnboundedReceiver<Result<StoreEvent, StoreError>>,
+    writing: JoinHandle<Result<(), StoreError>>,
+}
+
+impl Running {
+    /// Starts a writer with so many batches waiting.
+    fn start(batches: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let birth = Birth {
+            identity: Uuid::nil(),
+            now: Wall(1_000),
+        };
+        let reserve = Reserve::new(dir.path(), 0);
+        let Opened { db, watermark, .. } =
+            open::open(dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+        let (events, reports) = unbounded_channel();
+        let (tasks, tasks_rx) = std::sync::mpsc::channel();
+        let reports_tx = Reports::new(events);
+        let durability = Arc::new(Durability::new(0));
+        let (platter, syncer) =
+            Syncer::start_held(dir.path(), watermark, &durability, reports_tx.events().clone());
+        let writer = Writer {
+            dir: dir.path().to_owned(),
+            db,
+            syncer,
+            durability: Arc::clone(&durability),
+            last_batch: 0,
+            tasks: tasks_rx,
+            reports: reports_tx,
+            stop: Arc::default(),
+            reserve,
+        };
+        for number in 1..=batches {
+            tasks
+                .send(Task::Batch(job_batch(number)))
+                .expect("it will listen");
+        }
+        Self {
+            dir,
+            platter,
+            durability,
+            tasks,
+            reports,
+            writing: std::thread::spawn(move || writer.run()),
+        }
+    }
+
+    fn database_bytes(&self) -> u64 {
+        let database = self.dir.path().join("jobq.db").metadata();
+        database.expect("there is a database").len()
+    }
+}
+
+/// More than one transaction takes, so that the writer goes on while the first one is synced.
+const MORE_THAN_A_GROUP: u64 = GROUP as u64 + 1;
+
+#[test]
+fn a_writer_whose_sync_fails_leaves_its_log_beside_the_database_when_it_is_closed() {
+    let mut running = Running::start(MORE_THAN_A_GROUP);
+    let before = running.database_bytes();
+    running.platter.begun();
+    running.platter.handed_over(2);
+    running.tasks.send(Task::Close).expect("it listens");
+    running.platter.end(SyncEnd::Failed);
+
+    let ended = end_of(running.writing).expect("it does not panic");
+    assert!(matches!(ended, Err(StoreError::Closed)), "{ended:?}");
+    let reasons: Vec<_> = std::iter::from_fn(|| running.reports.blocking_recv()).collect();
+    assert!(
+        matches!(&reasons[..], [Err(StoreError::Sync { .. })]),
+        "{reasons:?}"
+    );
+    let database = running.dir.path().join("jobq.db");
+    assert_eq!(database.metadata().expect("it is there").len(), before);
+    assert!(suspect::log(running.dir.path()).exists());
+
+    // The next start makes good what the log has: all that was committed, and none of it was acknowledged.
+    let birth = Birth {
+        identity: Uuid::nil(),
+        now: Wall(2_000),
+    };
+    let reserve = Reserve::new(running.dir.path(), 0);
+    let opened = open::open(running.dir.path(), birth, SqliteSettings::BARE, &reserve).expect("it opens");
+    assert_eq!(opened.recovered.last_batch, MORE_THAN_A_GROUP);
+    assert!(!running.dir.path().join("suspect").exists());
+}
+
+#[test]
+fn a_writer_at_rest_whose_sync_fails_folds_nothing_and_ends() {
+    let mut running = Running::start(MORE_THAN_A_GROUP);
+    let before = running.database_bytes();
+    running.platter.begun();
+    running.platter.handed_over(2);
+    running.platter.end(SyncEnd::Failed);
+    let reason = running.reports.blocking_recv();
+    assert!(matches!(reason, Some(Err(StoreError::Sync { .. }))), "{reason:?}");
+
+    // Nothing comes any more: it would fold the log now, and learns that it must not.
+    let ended = end_of(running.writing).expect("it does not panic");
+    assert!(matches!(ended, Err(StoreError::Closed)), "{ended:?}");
+    let database = running.dir.path().join("jobq.db");
+    assert_eq!(database.metadata().expect("it is there").len(), before);
+    assert!(
+        running.reports.blocking_recv().is_none(),
+        "the reason is told once"
+    );
+}
+
+#[test]
+fn a_writer_that_panics_turns_readers_away() {
+    let mut running = Running::start(1);
+    running.platter.begun();
+    let durability = Arc::clone(&running.durability);
+    let reader = std::thread::spawn(move || durability.wait());
+    running.durability.wait_for_waiting();
+    running.platter.end(SyncEnd::Panicked);
+    assert!(end_of(running.writing).is_err());
+    let waited = end_of(reader).expect("it does not panic itself");
+    assert!(matches!(waited, Err(StoreError::Closed)), "{waited:?}");
+    assert!(
+        running.reports.blocking_recv().is_none(),
+        "the store says that it is closed"
+    );
 }
