@@ -7,17 +7,20 @@ use jobq_proto::message::{
     Acknowledged, Beat, Completed, CompletedRun, Goodbye, HeldRun, Hello, Holding, NameCredit, OrderedJob,
     Request, Resume, RunRef, RunState, SettleOutcome, Started, Submission, Welcome, Work,
 };
-use jobq_proto::{ClientMessage, ErrorCode, ServerMessage};
+use jobq_proto::{ClientMessage, ErrorCode, Fence, JobId, ServerMessage};
 use jobq_transport::memory::{self, MemoryConnector};
 use jobq_transport::{Connector, Dealer, RouterConfig, StreamDealer, StreamRouter};
 use tokio::io::DuplexStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::*;
 use crate::machine::Config;
-use crate::store::{Birth, MemoryDisk, MemoryStore};
+use crate::store::{
+    BackupOrder, Batch, Birth, LiveJob, MemoryDisk, MemoryReader, MemoryStore, Prune, Read, Recovered,
+};
 use crate::time::Wall;
 
 /// How long a peer waits for what has to come, which is no time at all: half of the time-to-live.
@@ -157,6 +160,143 @@ async fn wrong_tokens_are_refused_in_their_time_however_long_the_store_is_stuck(
     server.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_readers_are_turned_away_first_ends_with_the_reason_that_the_store_gives() {
+    let (failing, store) = FailingStore::new();
+    let reason = StoreError::Damaged("a page is not what was written".to_owned());
+    let task = failing.fail_under_a_question(store).await;
+    sleep(TELLS_WITHIN / 2).await; // It leaves its marker.
+    assert!(!task.is_finished(), "the reason is waited for");
+    failing.reason.send(reason).expect("the server waits");
+    let served = soon(task).await.expect("the server does not panic");
+    assert!(
+        matches!(served, Err(ServeError::Store(StoreError::Damaged(_)))),
+        "{served:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_store_never_says_why_it_is_closed_ends_all_the_same() {
+    let (failing, store) = FailingStore::new();
+    let task = failing.fail_under_a_question(store).await;
+    let served = soon(task).await.expect("the server does not panic");
+    assert!(
+        matches!(served, Err(ServeError::Store(StoreError::Closed))),
+        "{served:?}"
+    );
+}
+
+/// What a test has of a [`FailingStore`].
+struct Failing {
+    has_failed: watch::Sender<bool>,
+    reason: oneshot::Sender<StoreError>,
+}
+
+/// A store that fails: its readers turn questions away at once, and it says why when it is told to.
+struct FailingStore {
+    store: MemoryStore,
+    has_failed: watch::Receiver<bool>,
+    reason: oneshot::Receiver<StoreError>,
+}
+
+impl FailingStore {
+    fn new() -> (Failing, Self) {
+        let (has_failed_tx, has_failed) = watch::channel(false);
+        let (reason_tx, reason) = oneshot::channel();
+        let store = Self {
+            store: MemoryStore::open(&empty_disk()),
+            has_failed,
+            reason,
+        };
+        let failing = Failing {
+            has_failed: has_failed_tx,
+            reason: reason_tx,
+        };
+        (failing, store)
+    }
+}
+
+impl Failing {
+    /// Serves from the store, fails it, and has the server ask it something that it has to know.
+    async fn fail_under_a_question(&self, store: FailingStore) -> JoinHandle<Result<(), ServeError>> {
+        let server = TestServer::serve(store.store.disk().clone(), store);
+        let mut worker = soon(server.worker(None)).await;
+        worker.say(ServerMessage::Holding(Holding { runs: Vec::new() }));
+        self.has_failed.send_replace(true);
+        // Whether there ever was such a run the store knows alone.
+        let run = CompletedRun {
+            id: 1,
+            fence: Fence { epoch: 1, seq: 1 },
+            ran: 1_000,
+            result: None,
+        };
+        worker.say(ServerMessage::Completed(Completed { runs: vec![run] }));
+        while worker.dealer.queued_bytes() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        server.task
+    }
+}
+
+impl Store for FailingStore {
+    type Reader = FailingReader;
+
+    fn recovered(&self) -> &Recovered {
+        self.store.recovered()
+    }
+
+    fn live(&mut self, after: JobId, limit: usize) -> Result<Vec<LiveJob>, StoreError> {
+        self.store.live(after, limit)
+    }
+
+    fn reader(&self) -> FailingReader {
+        FailingReader {
+            reader: self.store.reader(),
+            has_failed: self.has_failed.clone(),
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        self.store.commit(batch);
+    }
+
+    fn prune(&mut self, prune: Prune) {
+        self.store.prune(prune);
+    }
+
+    fn back_up(&mut self, order: BackupOrder) {
+        self.store.back_up(order);
+    }
+
+    async fn recv(&mut self) -> Result<StoreEvent, StoreError> {
+        tokio::select! {
+            biased;
+            Ok(reason) = &mut self.reason => Err(reason),
+            event = self.store.recv(), if !*self.has_failed.borrow() => event,
+        }
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+}
+
+/// The reader of a [`FailingStore`].
+#[derive(Clone)]
+struct FailingReader {
+    reader: MemoryReader,
+    has_failed: watch::Receiver<bool>,
+}
+
+impl StoreReader for FailingReader {
+    async fn read(&self, read: Read) -> Result<ReadAnswer, StoreError> {
+        if *self.has_failed.borrow() {
+            return Err(StoreError::Closed);
+        }
+        self.reader.read(read).await
+    }
+}
+
 /// A server on a disk that does as it is told.
 struct TestServer {
     disk: MemoryDisk,
@@ -167,12 +307,13 @@ struct TestServer {
 
 impl TestServer {
     fn start() -> Self {
+        let disk = empty_disk();
+        Self::serve(disk.clone(), MemoryStore::open(&disk))
+    }
+
+    /// Serves what is on `disk` from this store.
+    fn serve<S: Store + 'static>(disk: MemoryDisk, store: S) -> Self {
         let clock = TestClock(Instant::now());
-        let disk = MemoryDisk::new(Birth {
-            identity: Uuid::from_u128(1),
-            now: clock.now().wall,
-        });
-        let store = MemoryStore::open(&disk);
         let config = Config {
             token: Some(TOKEN.to_owned()),
             ..Config::default()
@@ -231,6 +372,13 @@ impl TestServer {
         let served = self.task.await.expect("the server does not panic");
         served.expect("the server ends in order");
     }
+}
+
+fn empty_disk() -> MemoryDisk {
+    MemoryDisk::new(Birth {
+        identity: Uuid::from_u128(1),
+        now: TestClock(Instant::now()).now().wall,
+    })
 }
 
 /// The time of the test's runtime.
