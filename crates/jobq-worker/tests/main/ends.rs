@@ -50,12 +50,14 @@ async fn a_panic_fails_its_job_with_its_message_and_no_other() {
     assert_eq!(peer.completed().await, [(4, Some(encoded(&14)))]);
 }
 
-/// Panics when it is dropped, unless a panic is under way.
-struct PanicsWhenDropped;
+/// Panics so many times when it is dropped, each time with what is left of it, unless a panic is under way.
+struct PanicsWhenDropped(u32);
 
 impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
-        assert!(std::thread::panicking(), "dropped");
+        if self.0 > 0 && !std::thread::panicking() {
+            std::panic::panic_any(Self(self.0 - 1));
+        }
     }
 }
 
@@ -63,25 +65,33 @@ impl Drop for PanicsWhenDropped {
 async fn a_panic_whose_payload_panics_when_it_is_dropped_ends_no_other_run() {
     let (_worker, mut peer) = connect(|runtime| {
         runtime
-            .handler("leave", |_: Job<()>, _: Run| async {
-                if true {
-                    std::panic::panic_any(PanicsWhenDropped);
+            .handler("leave", |job: Job<u32>, _: Run| async move {
+                if job.params > 0 {
+                    std::panic::panic_any(PanicsWhenDropped(job.params));
                 }
                 Ok(())
             })
             .handler("echo", |job: Job<u32>, _: Run| async move { Ok(job.params) })
     })
     .await;
-    peer.order([job(1, "leave", &()), job(2, "echo", &7)]).await;
+    // Whatever catches a panic has a payload to drop, and whatever catches that one has the next.
+    for (id, panics) in [(1, 1), (3, 2), (5, 3)] {
+        ends_no_other_run(&mut peer, id, panics).await;
+    }
+}
+
+async fn ends_no_other_run(peer: &mut Peer, id: u64, panics: u32) {
+    peer.order([job(id, "leave", &panics), job(id + 1, "echo", &7)])
+        .await;
     let (mut completed, mut released) = (Vec::new(), Vec::new());
     while completed.is_empty() || released.is_empty() {
-        match peer.report().await {
+        match within(peer.report()).await {
             ServerMessage::Completed(reported) => completed.extend(reported.runs),
             ServerMessage::Released(reported) => released.extend(reported.runs),
             other => panic!("one run completes and one is released, not {other:?}"),
         }
     }
-    assert_eq!((released[0].id, completed[0].id), (1, 2));
+    assert_eq!((released[0].id, completed[0].id), (id, id + 1), "{panics} panics");
     assert_eq!(completed[0].result, Some(encoded(&7)));
 }
 

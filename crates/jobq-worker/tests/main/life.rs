@@ -1,9 +1,9 @@
 //! How a worker works, comes back, and goes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jobq_proto::message::{HeldRun, RunState};
@@ -373,4 +373,59 @@ async fn an_observer_is_told_what_happens_in_order() {
     for expected in ["connected to played", "started 7 ping 1", "ended 7 Completed"] {
         assert_eq!(within(told.recv()).await.as_deref(), Some(expected));
     }
+}
+
+#[tokio::test]
+async fn handlers_that_wait_for_nothing_leave_others_of_their_runtime_their_turns() {
+    /// As long as handlers may take in one go.
+    const JOB: Duration = Duration::from_millis(1);
+    const JOBS: u64 = 100;
+    /// A few times the handlers between two looks at the time: the neighbour has its turn before or after them.
+    const IN_ONE_GO: u64 = 32;
+    let (mut server, endpoint) = Server::new();
+    let ended = Arc::new(AtomicU64::new(0));
+    let in_one_go = Arc::new(AtomicU64::new(0));
+    let neighbour = {
+        let (ended, in_one_go) = (Arc::clone(&ended), Arc::clone(&in_one_go));
+        move |_: Job<()>, _: Run| {
+            let (ended, in_one_go) = (Arc::clone(&ended), Arc::clone(&in_one_go));
+            async move {
+                let mut seen = 0;
+                while seen < JOBS {
+                    tokio::task::yield_now().await;
+                    let now = ended.load(Ordering::Relaxed);
+                    in_one_go.fetch_max(now - seen, Ordering::Relaxed);
+                    seen = now;
+                }
+                Ok(())
+            }
+        }
+    };
+    let busy = move |_: Job<()>, _: Run| {
+        let begun = Instant::now();
+        while begun.elapsed() < JOB {
+            std::hint::spin_loop();
+        }
+        ended.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Ok(()))
+    };
+    let runtime = Runtime::new(endpoint)
+        .handler("neighbour", neighbour)
+        .handler("busy", busy)
+        .concurrency(u32::try_from(JOBS).expect("they are few") + 1);
+    let _worker = WorkerThread::start(runtime);
+    let (mut peer, _) = server.welcome(false).await;
+    peer.order([job(1, "neighbour", &())]).await;
+    assert_eq!(peer.started().await, [1]);
+    peer.order((0..JOBS).map(|number| job(10 + number, "busy", &())))
+        .await;
+    let mut completed = 0;
+    while completed <= JOBS {
+        completed += within(peer.completed()).await.len() as u64;
+    }
+    let in_one_go = in_one_go.load(Ordering::Relaxed);
+    assert!(
+        (1..=IN_ONE_GO).contains(&in_one_go),
+        "{in_one_go} handlers in one go"
+    );
 }
