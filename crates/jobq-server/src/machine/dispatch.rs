@@ -15,12 +15,15 @@ use super::reads::Purpose;
 use super::scheduled::Until;
 use crate::store::{JobRecord, Policy, Read, SessionId};
 
-/// How far ahead of the head of a line records are read, in jobs. At a million jobs a second it is about as long as
-/// one question to the store takes.
+/// How many jobs records are read ahead of, over all lines that jobs are taken from. At a million jobs a second it is about
+/// as long as one question to the store takes.
 const READ_AHEAD: usize = 2_000;
 
-/// Jobs handed out between two looks at whether to read ahead.
-const LOOK_EVERY: u64 = 64;
+/// How many of these are in each line at least: with fewer, there would be a look at each job.
+const LEAST_AHEAD: usize = 16;
+
+/// Jobs taken from a line between two looks at whether to read ahead, at most.
+const LOOK_EVERY: usize = 64;
 
 impl Machine {
     /// Hands out what can be handed out.
@@ -120,9 +123,7 @@ impl Machine {
     }
 
     fn lease(&mut self, lane: LaneKey, session: SessionId) {
-        if self.last_seq.is_multiple_of(LOOK_EVERY) {
-            self.read_ahead(lane);
-        }
+        self.read_ahead(lane);
         let (priority, waiting) = self.lines.pop(lane).expect("the lane has a head");
         let Waiting {
             due,
@@ -243,23 +244,25 @@ impl Machine {
 
     /// Has the records of the jobs that are next in a line read before their turn comes.
     fn read_ahead(&mut self, lane: LaneKey) {
+        let ahead = (READ_AHEAD / self.lines.ready().max(1)).max(LEAST_AHEAD);
+        if !self.lines.is_look_due(lane, LOOK_EVERY.min(ahead / 4)) {
+            return;
+        }
         let Some(line) = self.lines.head_line(lane) else {
             return;
         };
-        let near_known = line
-            .peek(READ_AHEAD / 2)
-            .is_none_or(|w| self.payloads.knows(w.id));
+        let near_known = line.peek(ahead / 2).is_none_or(|w| self.payloads.knows(w.id));
         if near_known && line.first().is_some_and(|w| self.payloads.knows(w.id)) {
             return;
         }
-        for waiting in line.upcoming(READ_AHEAD) {
+        for waiting in line.upcoming(ahead) {
             self.payloads.read_ahead(waiting.id, waiting.bytes as usize);
         }
     }
 
     /// Makes questions of the records that are wanted.
     pub(super) fn ask_for_payloads(&mut self) {
-        while let Some(ids) = self.payloads.next_wanted() {
+        for ids in self.payloads.take_wanted() {
             self.reads.ask(Read::Records(ids.clone()), Purpose::Orders(ids));
         }
     }

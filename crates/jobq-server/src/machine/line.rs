@@ -46,23 +46,31 @@ impl Waiting {
 /// Jobs in the order `(due, id)`. Almost all arrive in that order; those that come back, or whose time comes later than
 /// their neighbours', stand in a tree beside the others.
 ///
-/// Those that arrived in order stand in three parts: the next, some that are packed, and the latest. A short line has
-/// only the latest, and pays nothing for what a long one saves.
+/// Of those that arrived in order a long line has the first ones apart, most of them packed. A short line has only the
+/// latest, and pays nothing for what a long one saves: there may be many thousands of those.
 #[derive(Default)]
 pub(super) struct Line {
-    /// Not empty while jobs are packed.
-    next: VecDeque<Waiting>,
-    packed: VecDeque<Packed>,
-    /// How many jobs are packed.
-    packed_jobs: usize,
+    /// Those before the latest, if there are any.
+    earlier: Option<Box<Earlier>>,
     /// Fewer than two blocks.
     latest: VecDeque<Waiting>,
     returned: Map<(Wall, JobId), Waiting>,
 }
 
+/// The jobs of a long line that arrived before its latest.
+#[derive(Default)]
+struct Earlier {
+    /// Never empty.
+    next: VecDeque<Waiting>,
+    packed: VecDeque<Packed>,
+    /// How many jobs are packed.
+    packed_jobs: usize,
+}
+
 impl Line {
     pub(super) fn len(&self) -> usize {
-        self.next.len() + self.packed_jobs + self.latest.len() + self.returned.len()
+        let earlier = self.earlier.as_ref().map_or(0, |earlier| earlier.len());
+        earlier + self.latest.len() + self.returned.len()
     }
 
     pub(super) fn push(&mut self, waiting: Waiting) {
@@ -73,17 +81,15 @@ impl Line {
         self.latest.push_back(waiting);
         if self.latest.len() == 2 * BLOCK {
             let block = self.latest.drain(..BLOCK);
-            if self.next.is_empty() {
-                self.next.extend(block);
-            } else {
-                self.packed_jobs += block.len();
-                self.packed.extend(Packed::pack(block));
-            }
+            self.earlier.get_or_insert_default().push(block);
         }
     }
 
     pub(super) fn first(&self) -> Option<&Waiting> {
-        let arrived = self.next.front().or_else(|| self.latest.front());
+        let arrived = match &self.earlier {
+            Some(earlier) => earlier.next.front(),
+            None => self.latest.front(),
+        };
         let returned = self.returned.values().next();
         match (arrived, returned) {
             (Some(a), Some(r)) => Some(if a.key() < r.key() { a } else { r }),
@@ -98,11 +104,12 @@ impl Line {
         {
             return self.returned.remove(&key);
         }
-        let Some(first) = self.next.pop_front() else {
+        let Some(earlier) = &mut self.earlier else {
             return self.latest.pop_front();
         };
+        let first = earlier.next.pop_front();
         self.unpack_next();
-        Some(first)
+        first
     }
 
     /// Takes a job out of the line, wherever it stands.
@@ -114,10 +121,11 @@ impl Line {
         if self.latest.front().is_some_and(|latest| latest.key() <= key) {
             return remove_from(&mut self.latest, key);
         }
-        if self.next.back().is_some_and(|last| last.key() < key) {
-            return self.remove_packed(key);
+        let earlier = self.earlier.as_mut()?;
+        if earlier.next.back().is_some_and(|last| last.key() < key) {
+            return earlier.remove_packed(key);
         }
-        let found = remove_from(&mut self.next, key);
+        let found = remove_from(&mut earlier.next, key);
         self.unpack_next();
         found
     }
@@ -125,18 +133,17 @@ impl Line {
     /// The jobs that are about to be first, roughly in order: a hint for reading ahead.
     pub(super) fn upcoming(&self, count: usize) -> impl Iterator<Item = Waiting> {
         let returned = self.returned.values().copied().take(count);
-        let packed = self.packed.iter().flat_map(Packed::jobs);
-        let arrived = self.next.iter().copied().chain(packed);
-        returned.chain(arrived.chain(self.latest.iter().copied()).take(count))
+        let earlier = self.earlier.iter().flat_map(|earlier| earlier.jobs());
+        returned.chain(earlier.chain(self.latest.iter().copied()).take(count))
     }
 
     /// The job at about this place in the line.
     pub(super) fn peek(&self, place: usize) -> Option<&Waiting> {
-        let Some(behind) = place.checked_sub(self.next.len()) else {
-            return self.next.get(place);
+        let Some(earlier) = &self.earlier else {
+            return self.latest.get(place);
         };
-        let block = self.packed.get(behind / BLOCK).map(Packed::first);
-        block.or_else(|| self.latest.get(behind.saturating_sub(self.packed_jobs)))
+        let of_latest = || self.latest.get(place.saturating_sub(earlier.len()));
+        earlier.peek(place).or_else(of_latest)
     }
 
     /// Puts another line's jobs into this one.
@@ -162,19 +169,60 @@ impl Line {
     /// Where the last of those stands that arrived in order.
     fn last_arrived(&self) -> Option<(Wall, JobId)> {
         let latest = self.latest.back().map(Waiting::key);
-        latest
-            .or_else(|| self.packed.back().map(Packed::last))
-            .or_else(|| self.next.back().map(Waiting::key))
+        latest.or_else(|| self.earlier.as_ref().map(|earlier| earlier.last()))
     }
 
     /// Sees to it that the next jobs are at hand.
     fn unpack_next(&mut self) {
+        if let Some(earlier) = &mut self.earlier
+            && !earlier.unpack_next()
+        {
+            self.earlier = None;
+        }
+    }
+}
+
+impl Earlier {
+    fn len(&self) -> usize {
+        self.next.len() + self.packed_jobs
+    }
+
+    fn push(&mut self, block: impl ExactSizeIterator<Item = Waiting>) {
+        if self.next.is_empty() {
+            self.next.extend(block);
+        } else {
+            self.packed_jobs += block.len();
+            self.packed.extend(Packed::pack(block));
+        }
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = Waiting> {
+        let packed = self.packed.iter().flat_map(Packed::jobs);
+        self.next.iter().copied().chain(packed)
+    }
+
+    fn peek(&self, place: usize) -> Option<&Waiting> {
+        match place.checked_sub(self.next.len()) {
+            None => self.next.get(place),
+            Some(behind) => self.packed.get(behind / BLOCK).map(Packed::first),
+        }
+    }
+
+    fn last(&self) -> (Wall, JobId) {
+        let next = || self.next.back().map(Waiting::key);
+        let last = self.packed.back().map(Packed::last).or_else(next);
+        last.expect("there are next jobs while there are earlier ones")
+    }
+
+    /// Whether there are next jobs still.
+    fn unpack_next(&mut self) -> bool {
         if self.next.is_empty()
             && let Some(block) = self.packed.pop_front()
         {
             self.packed_jobs -= block.len();
             self.next.extend(block.jobs());
         }
+        !self.next.is_empty()
     }
 
     fn remove_packed(&mut self, key: (Wall, JobId)) -> Option<Waiting> {
@@ -217,9 +265,14 @@ mod tests {
         for id in 0..100_000 {
             line.push(waiting(10, id));
         }
-        let blocks: usize = line.packed.iter().map(Packed::memory).sum();
-        assert!(blocks < 2 * line.packed_jobs, "{blocks} for {}", line.packed_jobs);
-        assert!(line.packed_jobs > 99_000);
+        let earlier = line.earlier.expect("the line is long");
+        let blocks: usize = earlier.packed.iter().map(Packed::memory).sum();
+        assert!(
+            blocks < 2 * earlier.packed_jobs,
+            "{blocks} for {}",
+            earlier.packed_jobs
+        );
+        assert!(earlier.packed_jobs > 99_000);
     }
 
     #[test]
@@ -276,7 +329,8 @@ mod tests {
         }
         assert!(line.upcoming(usize::MAX).all(|job| tree.contains_key(&job.key())));
         assert_eq!(line.upcoming(usize::MAX).count(), tree.len());
-        assert!(line.packed.len() > 3, "the test is about lines that are packed");
+        let packed = line.earlier.as_ref().map_or(0, |earlier| earlier.packed.len());
+        assert!(packed > 3, "the test is about lines that are packed");
         while let Some((_, job)) = tree.pop_first() {
             assert_eq!(line.pop(), Some(job));
         }

@@ -3,14 +3,14 @@
 //! A [`Lane`] is what waits of one name: a [`Line`] for each priority, and the sessions that may take from it.
 //! Suspects, jobs whose workers were lost, have a lane of their own, so that a session which may take no suspect
 //! takes the next other job instead. The heads of all lanes that have somebody to take from them stand in one
-//! ordered map, so that choosing the next job never looks through the names. The lanes of a name at its cap are closed:
+//! heap, so that choosing the next job never looks through the names. The lanes of a name at its cap are closed:
 //! their heads do not stand there.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use jobq_proto::{JobId, Priority};
 
-use super::Map;
 use super::line::{Line, Waiting};
 use super::names::NameKey;
 use crate::store::SessionId;
@@ -29,6 +29,9 @@ impl LaneKey {
     }
 }
 
+/// Entries of heads that are none any more, beside one for each lane, before they are removed.
+const STALE_HEADS: usize = 64;
+
 /// The head of a lane, as heads are ordered over all lanes: the most urgent is the least.
 pub(super) type Head = (Priority, Wall, JobId);
 
@@ -38,8 +41,10 @@ struct Lane {
     lines: [Line; Priority::ALL.len()],
     /// Sessions that may take from it, as far as is known; the one that has waited longest is first.
     takers: VecDeque<SessionId>,
-    /// Its head as it stands in [`Lines::ready`].
+    /// Its head as it stands in [`Lines::heads`].
     ready: Option<Head>,
+    /// Jobs that are taken from it before the next look at whether to read ahead.
+    before_look: usize,
 }
 
 impl Lane {
@@ -52,11 +57,41 @@ impl Lane {
     }
 }
 
-/// All lanes.
+/// Lanes by name, and by whether they are those of suspects.
+#[derive(Default)]
+struct Lanes(Vec<[Option<Box<Lane>>; 2]>);
+
+impl Lanes {
+    fn get(&self, key: LaneKey) -> Option<&Lane> {
+        self.0.get(key.name.index())?[usize::from(key.suspects)].as_deref()
+    }
+
+    fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
+        self.0.get_mut(key.name.index())?[usize::from(key.suspects)].as_deref_mut()
+    }
+
+    fn get_or_new(&mut self, key: LaneKey) -> &mut Lane {
+        let place = key.name.index();
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, Default::default);
+        }
+        self.0[place][usize::from(key.suspects)].get_or_insert_default()
+    }
+
+    fn remove(&mut self, key: LaneKey) -> Option<Box<Lane>> {
+        self.0.get_mut(key.name.index())?[usize::from(key.suspects)].take()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.0.iter().flatten().flatten().map(|lane| &**lane)
+    }
+}
+
+/// All lanes, and what is next in them.
 #[derive(Default)]
 pub(super) struct Lines {
-    lanes: Map<LaneKey, Lane>,
-    ready: Heads,
+    lanes: Lanes,
+    heads: Heads,
     /// Names of which nothing may be taken at the moment.
     closed: BTreeSet<NameKey>,
 }
@@ -68,34 +103,35 @@ impl Lines {
             name,
             suspects: waiting.is_suspect(),
         };
-        self.lanes.entry(key).or_default().lines[priority as usize].push(waiting);
+        self.lanes.get_or_new(key).lines[priority as usize].push(waiting);
         self.refresh(key);
     }
 
     /// How many jobs wait.
     pub(super) fn len(&self) -> usize {
-        self.lanes
-            .values()
-            .flat_map(|lane| &lane.lines)
-            .map(Line::len)
-            .sum()
+        let lines = self.lanes.all().flat_map(|lane| &lane.lines);
+        lines.map(Line::len).sum()
+    }
+
+    /// How many lanes have a job and somebody to take it.
+    pub(super) fn ready(&self) -> usize {
+        self.heads.lanes
     }
 
     /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
     pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
-        let (head, key) = self.ready.first?;
-        let first = self.lanes[&key].lines[head.0 as usize]
-            .first()
+        let (head, key) = self.heads.first?;
+        let first = self
+            .lanes
+            .get(key)
+            .and_then(|lane| lane.lines[head.0 as usize].first())
             .expect("a ready lane has a head");
         Some((key, head, first.bytes))
     }
 
     /// The head of a lane with its bytes, whether somebody takes from the lane or not; none while its name is closed.
     pub(super) fn head(&self, key: LaneKey) -> Option<(Head, u32)> {
-        let lane = self
-            .lanes
-            .get(&key)
-            .filter(|_| !self.closed.contains(&key.name))?;
+        let lane = self.lanes.get(key).filter(|_| !self.closed.contains(&key.name))?;
         let head = lane.head()?;
         let first = lane.lines[head.0 as usize].first()?;
         Some((head, first.bytes))
@@ -118,7 +154,7 @@ impl Lines {
 
     /// Takes the head of a lane.
     pub(super) fn pop(&mut self, key: LaneKey) -> Option<(Priority, Waiting)> {
-        let lane = self.lanes.get_mut(&key)?;
+        let lane = self.lanes.get_mut(key)?;
         let (priority, ..) = lane.head()?;
         let waiting = lane.lines[priority as usize].pop()?;
         self.refresh(key);
@@ -134,7 +170,7 @@ impl Lines {
         id: JobId,
     ) -> Option<Waiting> {
         LaneKey::both(name).into_iter().find_map(|key| {
-            let found = self.lanes.get_mut(&key)?.lines[priority as usize].remove(due, id)?;
+            let found = self.lanes.get_mut(key)?.lines[priority as usize].remove(due, id)?;
             self.refresh(key);
             Some(found)
         })
@@ -142,15 +178,25 @@ impl Lines {
 
     /// The line that a lane's head stands in.
     pub(super) fn head_line(&self, key: LaneKey) -> Option<&Line> {
-        let lane = self.lanes.get(&key)?;
+        let lane = self.lanes.get(key)?;
         let (priority, ..) = lane.head()?;
         Some(&lane.lines[priority as usize])
+    }
+
+    /// Whether it is to be looked at whether to read ahead in a lane: at its first job, and at each `every`th from then on.
+    pub(super) fn is_look_due(&mut self, key: LaneKey, every: usize) -> bool {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return false;
+        };
+        let left = lane.before_look.checked_sub(1);
+        lane.before_look = left.unwrap_or(every.saturating_sub(1));
+        left.is_none()
     }
 
     /// Forgets a name of which nothing waits and that nobody takes.
     pub(super) fn forget(&mut self, name: NameKey) {
         for key in LaneKey::both(name) {
-            if let Some(lane) = self.lanes.remove(&key) {
+            if let Some(lane) = self.lanes.remove(key) {
                 debug_assert!(
                     lane.ready.is_none() && lane.head().is_none(),
                     "nothing waits there"
@@ -161,7 +207,7 @@ impl Lines {
 
     /// Lets a session take from a lane that it does not take from.
     pub(super) fn add_taker(&mut self, key: LaneKey, session: SessionId) {
-        let lane = self.lanes.entry(key).or_default();
+        let lane = self.lanes.get_or_new(key);
         // Looking for it would make waking many sessions at once take a square of their number.
         debug_assert!(
             !lane.takers.contains(&session),
@@ -173,7 +219,7 @@ impl Lines {
 
     /// A session takes no more from a lane.
     pub(super) fn remove_taker(&mut self, key: LaneKey, session: SessionId) {
-        if let Some(lane) = self.lanes.get_mut(&key) {
+        if let Some(lane) = self.lanes.get_mut(key) {
             if lane.takers.front() == Some(&session) {
                 lane.takers.pop_front();
             } else {
@@ -185,12 +231,12 @@ impl Lines {
 
     /// The session whose turn it is at a lane.
     pub(super) fn taker(&self, key: LaneKey) -> Option<SessionId> {
-        self.lanes.get(&key)?.takers.front().copied()
+        self.lanes.get(key)?.takers.front().copied()
     }
 
     /// The session whose turn it was has taken.
     pub(super) fn rotate(&mut self, key: LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(&key)
+        if let Some(lane) = self.lanes.get_mut(key)
             && lane.takers.len() > 1
         {
             lane.takers.rotate_left(1);
@@ -201,7 +247,7 @@ impl Lines {
     pub(super) fn release(&mut self, name: NameKey, held: HeldBack) {
         for (suspects, lines) in [(false, held.others), (true, held.suspects)] {
             let key = LaneKey { name, suspects };
-            let lane = self.lanes.entry(key).or_default();
+            let lane = self.lanes.get_or_new(key);
             for (line, held) in lane.lines.iter_mut().zip(lines) {
                 if held.len() > 0 {
                     line.merge(held);
@@ -211,50 +257,84 @@ impl Lines {
         }
     }
 
+    /// Notes the head of a lane, after something about the lane has changed.
     fn refresh(&mut self, key: LaneKey) {
-        let Some(lane) = self.lanes.get_mut(&key) else {
+        let is_closed = self.closed.contains(&key.name);
+        let Some(lane) = self.lanes.get_mut(key) else {
             return;
         };
-        let closed = lane.takers.is_empty() || self.closed.contains(&key.name);
-        let ready = if closed { None } else { lane.head() };
-        if ready != lane.ready {
-            let before = std::mem::replace(&mut lane.ready, ready);
-            self.ready.replace(key, before, ready);
+        let ready = if is_closed || lane.takers.is_empty() {
+            None
+        } else {
+            lane.head()
+        };
+        let before = std::mem::replace(&mut lane.ready, ready);
+        if ready != before {
+            let lanes = &self.lanes;
+            let is_head = |head, key| lanes.get(key).is_some_and(|lane| lane.ready == Some(head));
+            self.heads.replace(key, before, ready, is_head);
         }
     }
 }
 
-/// The heads of the lanes that may be taken from, in order. The first stands apart: as a rule it is taken, and the next
-/// job of its lane is first again, so that the others stay where they are.
+/// The heads of the lanes that may be taken from.
+///
+/// The first stands apart: as a rule it is taken, and the next job of its lane is first again, or comes after all others.
+/// Others that are heads no more stay where they are until they come up, or until most are such: looking for each in the
+/// heap, or keeping them in a tree, would take longer than all the rest of choosing a job.
 #[derive(Default)]
 struct Heads {
-    /// None only if there are no others.
+    /// None only if there is none at all.
     first: Option<(Head, LaneKey)>,
-    others: Map<Head, LaneKey>,
+    /// All others, and some that were heads.
+    others: BinaryHeap<Reverse<(Head, LaneKey)>>,
+    /// How many lanes have a head here.
+    lanes: usize,
 }
 
 impl Heads {
-    /// A lane has another head, or its first, or none any more.
-    fn replace(&mut self, lane: LaneKey, before: Option<Head>, head: Option<Head>) {
-        if self.first.map(|(first, _)| first) == before {
-            self.first = None;
-        } else if let Some(before) = before {
-            self.others.remove(&before);
+    /// A lane has another head, or its first, or none any more; `is_head` says of a lane whether it has this head now.
+    fn replace(
+        &mut self,
+        lane: LaneKey,
+        before: Option<Head>,
+        head: Option<Head>,
+        is_head: impl Fn(Head, LaneKey) -> bool,
+    ) {
+        self.lanes = self.lanes + usize::from(head.is_some()) - usize::from(before.is_some());
+        self.first = self.first.filter(|(first, _)| Some(*first) != before);
+        if let Some(head) = head {
+            self.add((head, lane));
         }
-        let new = head.map(|head| (head, lane));
-        let (first, second) = match (self.first.take(), new) {
-            (Some(first), Some(new)) if new < first => (Some(new), Some(first)),
-            (Some(first), new) => (Some(first), new),
-            (None, new) => (new, None),
-        };
-        self.first = first;
-        self.others.extend(second);
-        if let Some(other) = self.others.first_entry()
-            && first.is_none_or(|(first, _)| *other.key() < first)
+        while self.first.is_none()
+            && let Some(Reverse((head, lane))) = self.others.pop()
         {
-            let first = self.first.replace(other.remove_entry());
-            self.others.extend(first);
+            self.first = is_head(head, lane).then_some((head, lane));
         }
+        if self.others.len() > 2 * self.lanes + STALE_HEADS {
+            self.clean(is_head);
+        }
+    }
+
+    fn add(&mut self, new: (Head, LaneKey)) {
+        let next = self
+            .first
+            .or_else(|| self.others.peek().map(|Reverse(other)| *other));
+        if next.is_none_or(|next| new < next) {
+            let displaced = self.first.replace(new);
+            self.others.extend(displaced.map(Reverse));
+        } else {
+            self.others.push(Reverse(new));
+        }
+    }
+
+    /// Removes what is no head any more, and what has become one again and stands here twice.
+    fn clean(&mut self, is_head: impl Fn(Head, LaneKey) -> bool) {
+        let mut others = std::mem::take(&mut self.others).into_vec();
+        others.retain(|Reverse((head, lane))| is_head(*head, *lane));
+        others.sort_unstable();
+        others.dedup();
+        self.others = others.into();
     }
 }
 

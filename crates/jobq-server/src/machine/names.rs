@@ -21,6 +21,13 @@ const MAX_NAMES: usize = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NameKey(u32);
 
+impl NameKey {
+    /// Its place in a list of what is known of names: there are no more keys than there are names at a time.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// All names, and the counts that are kept for each.
 #[derive(Default)]
 pub(super) struct Names {
@@ -94,23 +101,23 @@ impl Names {
 
     /// A job of a name is in the store, so the name is there for ever.
     pub(super) fn mark_stored(&mut self, key: NameKey) {
-        self.entries[key.0 as usize].stored = true;
+        self.entries[key.index()].stored = true;
     }
 
     /// One more session works on a name.
     pub(super) fn add_worker(&mut self, key: NameKey) {
-        self.entries[key.0 as usize].workers += 1;
+        self.entries[key.index()].workers += 1;
     }
 
     /// A session works on a name no longer.
     pub(super) fn remove_worker(&mut self, key: NameKey) {
-        self.entries[key.0 as usize].workers -= 1;
+        self.entries[key.index()].workers -= 1;
     }
 
     /// Forgets a name that no job has had and no session works on; whether it was one. Its key is given to another
     /// name.
     pub(super) fn forget_unused(&mut self, key: NameKey) -> bool {
-        let entry = &self.entries[key.0 as usize];
+        let entry = &self.entries[key.index()];
         let is_used = entry.stored || entry.workers > 0 || entry.live.jobs > 0;
         if is_used || self.by_text.remove(entry.name.as_str()).is_none() {
             return false;
@@ -124,42 +131,40 @@ impl Names {
     }
 
     pub(super) fn name(&self, key: NameKey) -> &Arc<JobName> {
-        &self.entries[key.0 as usize].name
+        &self.entries[key.index()].name
     }
 
     pub(super) fn counts(&mut self, key: NameKey) -> &mut Counts {
-        &mut self.entries[key.0 as usize].counts
+        &mut self.entries[key.index()].counts
     }
 
     /// Whether a name has a cap on how many of its jobs are leased.
     pub(super) fn is_capped(&self, key: NameKey) -> bool {
-        self.entries[key.0 as usize].cap.is_some()
+        self.entries[key.index()].cap.is_some()
     }
 
     /// Whether as many jobs of a name are leased as may be. After a restart there may be more: those that go on do.
     pub(super) fn is_at_cap(&self, key: NameKey) -> bool {
-        let entry = &self.entries[key.0 as usize];
+        let entry = &self.entries[key.index()];
         entry.cap.is_some_and(|cap| entry.counts.processing >= cap)
     }
 
     /// Counts a job that is to be there, or was there at the start.
     pub(super) fn count_arrived(&mut self, key: NameKey, bytes: u32) {
         self.live.add(bytes);
-        self.entries[key.0 as usize].live.add(bytes);
+        self.entries[key.index()].live.add(bytes);
     }
 
     /// Counts a job that is not there any more, or was not taken in after all.
     pub(super) fn count_left(&mut self, key: NameKey, bytes: u32) {
         self.live.subtract(bytes);
-        self.entries[key.0 as usize].live.subtract(bytes);
+        self.entries[key.index()].live.subtract(bytes);
     }
 
     /// How many jobs there are that have not ended, those on their way to the store included: over all names, and of
     /// this one, which may be new to the server.
     pub(super) fn live(&self, name: &JobName) -> (Amount, Amount) {
-        let of_name = self
-            .find(name.as_str())
-            .map(|key| self.entries[key.0 as usize].live);
+        let of_name = self.find(name.as_str()).map(|key| self.entries[key.index()].live);
         (self.live, of_name.unwrap_or_default())
     }
 
@@ -205,7 +210,7 @@ impl Names {
         let of_name = |key: NameKey| {
             let Entry {
                 name, cap, counts, ..
-            } = &self.entries[key.0 as usize];
+            } = &self.entries[key.index()];
             let arriving = arriving.get(&key).copied().unwrap_or_default();
             NameStats {
                 name: name.as_str().to_owned(),
@@ -226,7 +231,7 @@ impl Names {
             .map(|(_, key)| *key)
             .collect();
         let counts = shown.iter().flat_map(|key| {
-            let counts = &self.entries[key.0 as usize].counts;
+            let counts = &self.entries[key.index()].counts;
             std::iter::once(counts).chain(arriving.get(key))
         });
         for counts in counts {
@@ -252,7 +257,7 @@ impl Names {
         };
         let key = match self.forgotten.pop() {
             Some(key) => {
-                self.entries[key.0 as usize] = entry;
+                self.entries[key.index()] = entry;
                 key
             }
             None => {

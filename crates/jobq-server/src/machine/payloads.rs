@@ -22,7 +22,17 @@ pub(super) struct Payloads {
     /// What is here, and what is on its way.
     bytes: usize,
     budget: usize,
-    wanted: Vec<(JobId, usize)>,
+    wanted: Vec<Wanted>,
+}
+
+/// A record that is to be asked for. Those that are waited for come first. The others are in the order of their ids, since
+/// the store reads neighbours together, and jobs of many names that are next in their lines often are neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    ahead: bool,
+    id: JobId,
+    /// Of its params.
+    bytes: usize,
 }
 
 enum Slot {
@@ -68,7 +78,7 @@ impl Payloads {
         }
         match slot {
             Some(wanted) => _ = self.slots.insert(id, wanted),
-            None => self.want(id, bytes),
+            None => self.want(id, bytes, false),
         }
         None
     }
@@ -86,24 +96,27 @@ impl Payloads {
     /// Asks for a record ahead of its turn, if there is room for it.
     pub(super) fn read_ahead(&mut self, id: JobId, bytes: usize) {
         if !self.knows(id) && self.bytes + weight(bytes) <= self.budget {
-            self.want(id, bytes);
+            self.want(id, bytes, true);
         }
     }
 
-    /// The records that are to be asked for next.
-    pub(super) fn next_wanted(&mut self) -> Option<Vec<JobId>> {
+    /// The records that are to be asked for, as questions to the store.
+    pub(super) fn take_wanted(&mut self) -> Vec<Vec<JobId>> {
+        self.wanted.sort_unstable();
+        let mut questions: Vec<Vec<JobId>> = Vec::new();
         let mut bytes = 0;
-        let count = self
-            .wanted
-            .iter()
-            .take(READ_JOBS)
-            .take_while(|(_, len)| {
-                let fits = bytes < READ_BYTES;
-                bytes += len;
-                fits
-            })
-            .count();
-        (count > 0).then(|| self.wanted.drain(..count).map(|(id, _)| id).collect())
+        for wanted in self.wanted.drain(..) {
+            let last = questions.last_mut();
+            match last.filter(|ids| ids.len() < READ_JOBS && bytes < READ_BYTES) {
+                Some(ids) => ids.push(wanted.id),
+                None => {
+                    bytes = 0;
+                    questions.push(vec![wanted.id]);
+                }
+            }
+            bytes += wanted.bytes;
+        }
+        questions
     }
 
     /// A record has been read, and nobody takes it yet.
@@ -125,9 +138,9 @@ impl Payloads {
         }
     }
 
-    fn want(&mut self, id: JobId, bytes: usize) {
+    fn want(&mut self, id: JobId, bytes: usize, ahead: bool) {
         self.put(id, Slot::Wanted(weight(bytes)));
-        self.wanted.push((id, bytes));
+        self.wanted.push(Wanted { ahead, id, bytes });
     }
 
     fn keep(&mut self, record: Arc<JobRecord>) {

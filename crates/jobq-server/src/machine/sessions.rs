@@ -137,6 +137,12 @@ impl Held {
         self.suspects -= usize::from(lease.is_suspect());
     }
 
+    /// Whether fewer of them than that are of a name.
+    fn fewer_of_than(&self, name: NameKey, limit: usize) -> bool {
+        // As a rule there are fewer even of all names together.
+        self.jobs.len() < limit || self.by_name.get(&name).copied().unwrap_or(0) < limit
+    }
+
     /// How many of them a worker may run at a time: of each name no more than its credit leaves beside what is
     /// prefetched. The others wait for one of their own name, and keep no other job waiting.
     fn at_most_running(&self, work: &WorkState) -> usize {
@@ -210,12 +216,11 @@ impl Session {
     fn may_take(&self, lane: LaneKey, capped: bool) -> bool {
         let Some(work) = &self.work else { return false };
         let spare = if capped { work.prefetch } else { 0 };
-        let held_of_name = self.held.by_name.get(&lane.name).copied().unwrap_or(0);
         self.has_place()
             && work
                 .credits
                 .get(&lane.name)
-                .is_some_and(|credit| held_of_name + spare < *credit)
+                .is_some_and(|credit| self.held.fewer_of_than(lane.name, credit.saturating_sub(spare)))
             && !(lane.suspects && self.held.suspects > 0)
     }
 
