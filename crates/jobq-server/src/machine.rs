@@ -28,13 +28,14 @@ mod failures;
 mod footprint;
 mod hearing;
 mod hello;
-mod job_map;
 mod leases;
 mod line;
 mod lines;
+mod name_index;
 mod names;
 mod pace;
 mod packed;
+mod paged_map;
 mod pauses;
 mod payloads;
 mod peers;
@@ -58,7 +59,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jobq_proto::{Fence, JobId, ServerMessage, WireError};
 use jobq_transport::{CloseReason, LogBudget, PeerId, PeerInfo};
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::store::{Batch, Read, Recovered, SessionId, Space, Stored};
 use crate::time::{Mono, Now, Wall};
@@ -145,8 +146,8 @@ impl Machine {
     /// A machine that goes on where the store was left, with no live job loaded yet: [`Machine::load`] follows,
     /// before anything is handled.
     pub fn new(config: Config, recovered: &Recovered, seed: [u8; 32], now: Now) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
         let mut machine = Self {
-            rng: ChaCha12Rng::from_seed(seed),
             now,
             started: now.mono,
             identity: recovered.identity,
@@ -156,7 +157,7 @@ impl Machine {
             clock: recovered.clock.max(now.wall),
             access: Access::new(&config),
             arrivals: Arrivals::default(),
-            names: Names::new(&recovered.names, &config.caps),
+            names: Names::new(&recovered.names, &config.caps, rng.next_u64()),
             peers: Peers::default(),
             sessions: Sessions::new(recovered.epoch),
             lines: Lines::default(),
@@ -176,6 +177,7 @@ impl Machine {
             refusals: LogBudget::default(),
             space: Space::Enough,
             closing: false,
+            rng,
             config,
         };
         machine.recover_sessions(&recovered.sessions);

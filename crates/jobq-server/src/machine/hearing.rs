@@ -69,11 +69,7 @@ impl Machine {
         let known = self.sessions.find(id).and_then(|session| session.work.as_ref());
         known.is_some_and(|known| {
             let names = &self.names;
-            let is_known = |name: &str| {
-                names
-                    .find(name)
-                    .is_some_and(|key| known.credits.contains_key(&key))
-            };
+            let is_known = |name: &str| names.find(name).is_some_and(|key| known.credits.contains(key));
             work.names.len() == known.credits.len() && work.names.iter().all(|name| is_known(&name.name))
         })
     }

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use super::access::{self, Grant};
 use super::lines::LaneKey;
 use super::names::NameKey;
+use super::paged_map::PagedMap;
 use super::pending::Effect;
 use super::sessions::{HoldingState, Session, WorkState};
 use super::settle::End;
@@ -158,8 +159,8 @@ impl Machine {
     }
 
     /// The keys of names that one more session works on, and how many jobs of each it wants to hold.
-    fn begin_work_on(&mut self, wanted: Map<JobName, usize>) -> Result<Map<NameKey, usize>, WireError> {
-        let mut credits = Map::new();
+    fn begin_work_on(&mut self, wanted: Map<JobName, usize>) -> Result<PagedMap<NameKey, usize>, WireError> {
+        let mut credits = PagedMap::default();
         for (name, jobs) in wanted {
             match self.names.intern(&name) {
                 Ok(key) => {
@@ -176,8 +177,8 @@ impl Machine {
     }
 
     /// A session works on these names no longer, and takes from their lanes no more.
-    fn end_work_on(&mut self, credits: Map<NameKey, usize>) {
-        for key in credits.into_keys() {
+    fn end_work_on(&mut self, credits: PagedMap<NameKey, usize>) {
+        for key in credits.keys() {
             self.names.remove_worker(key);
             self.forget_name(key);
         }
@@ -289,7 +290,7 @@ impl Machine {
         let Some(work) = &mut session.work else { return };
         work.recording += 1;
         // A session that came back for other names may still have runs of the earlier ones.
-        let keys: BTreeSet<NameKey> = work.credits.keys().copied().chain(session.held.names()).collect();
+        let keys: BTreeSet<NameKey> = work.credits.keys().chain(session.held.names()).collect();
         let names = keys.into_iter().map(|key| self.names.name(key).clone()).collect();
         let record = SessionRecord {
             id,
@@ -433,7 +434,7 @@ impl Machine {
             return self.refuse_peer(peer, error);
         };
         for (name, jobs) in names {
-            if let Some(credit) = work.credits.get_mut(&name) {
+            if let Some(credit) = work.credits.get_mut(name) {
                 *credit = jobs;
             }
         }
@@ -456,7 +457,7 @@ impl Machine {
 
     fn lanes_of(&mut self, id: SessionId) -> Vec<LaneKey> {
         let work = self.sessions.find(id).and_then(|s| s.work.as_ref());
-        work.map(|work| work.credits.keys().copied().flat_map(LaneKey::both).collect())
+        work.map(|work| work.credits.keys().flat_map(LaneKey::both).collect())
             .unwrap_or_default()
     }
 

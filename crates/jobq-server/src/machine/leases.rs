@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use jobq_proto::message::{JobProgress, RunRef};
 use jobq_proto::{Fence, JobId, Priority};
 
-use super::job_map::JobMap;
 use super::line::Waiting;
 use super::names::{NameKey, Names};
+use super::paged_map::JobMap;
 use super::sessions::Sessions;
 use crate::store::{Policy, SessionId};
 use crate::time::{Mono, Wall};

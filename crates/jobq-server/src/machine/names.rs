@@ -8,6 +8,8 @@ use jobq_proto::message::NameStats;
 use jobq_proto::{ErrorCode, JobName, Status, WireError};
 
 use super::Map;
+use super::name_index::NameIndex;
+use super::paged_map::Number;
 use super::pending::{Leaving, LeavingFor};
 use super::queue_limits::Amount;
 use crate::access::NamePatterns;
@@ -28,10 +30,19 @@ impl NameKey {
     }
 }
 
+impl Number for NameKey {
+    fn from_number(number: u64) -> Self {
+        Self(u32::try_from(number).expect("it is the number of a key"))
+    }
+
+    fn number(self) -> u64 {
+        self.0.into()
+    }
+}
+
 /// All names, and the counts that are kept for each.
-#[derive(Default)]
 pub(super) struct Names {
-    by_text: Map<Arc<str>, NameKey>,
+    by_text: NameIndex,
     entries: Vec<Entry>,
     /// Entries of forgotten names, for new ones.
     forgotten: Vec<NameKey>,
@@ -63,10 +74,14 @@ pub(super) struct Counts {
 }
 
 impl Names {
-    pub(super) fn new(totals: &[NameTotals], caps: &BTreeMap<JobName, NonZeroU32>) -> Self {
+    /// Those that the store has; `hash_key` is to be unknown to all peers.
+    pub(super) fn new(totals: &[NameTotals], caps: &BTreeMap<JobName, NonZeroU32>, hash_key: u64) -> Self {
         let mut names = Self {
+            by_text: NameIndex::new(hash_key),
+            entries: Vec::new(),
+            forgotten: Vec::new(),
+            live: Amount::default(),
             caps: caps.clone(),
-            ..Self::default()
         };
         for total in totals {
             let key = names.insert(total.name.clone());
@@ -119,7 +134,7 @@ impl Names {
     pub(super) fn forget_unused(&mut self, key: NameKey) -> bool {
         let entry = &self.entries[key.index()];
         let is_used = entry.stored || entry.workers > 0 || entry.live.jobs > 0;
-        if is_used || self.by_text.remove(entry.name.as_str()).is_none() {
+        if is_used || !self.by_text.remove(entry.name.as_str()) {
             return false;
         }
         self.forgotten.push(key);
@@ -127,7 +142,7 @@ impl Names {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<NameKey> {
-        self.by_text.get(name).copied()
+        self.by_text.find(name)
     }
 
     pub(super) fn name(&self, key: NameKey) -> &Arc<JobName> {
@@ -161,11 +176,14 @@ impl Names {
         self.entries[key.index()].live.subtract(bytes);
     }
 
-    /// How many jobs there are that have not ended, those on their way to the store included: over all names, and of
-    /// this one, which may be new to the server.
-    pub(super) fn live(&self, name: &JobName) -> (Amount, Amount) {
-        let of_name = self.find(name.as_str()).map(|key| self.entries[key.index()].live);
-        (self.live, of_name.unwrap_or_default())
+    /// How many jobs there are that have not ended, those on their way to the store included.
+    pub(super) fn live(&self) -> Amount {
+        self.live
+    }
+
+    /// The same of one name.
+    pub(super) fn live_of(&self, key: NameKey) -> Amount {
+        self.entries[key.index()].live
     }
 
     /// Counts a job that ended.
@@ -228,7 +246,7 @@ impl Names {
             .by_text
             .iter()
             .filter(|(name, _)| only.match_name(name))
-            .map(|(_, key)| *key)
+            .map(|(_, key)| key)
             .collect();
         let counts = shown.iter().flat_map(|key| {
             let counts = &self.entries[key.index()].counts;
@@ -266,7 +284,7 @@ impl Names {
                 NameKey(u32::try_from(last).expect("the names fit into memory, and so into 32 bits"))
             }
         };
-        self.by_text.insert(name.as_str().into(), key);
+        self.by_text.insert(name.as_str(), key);
         key
     }
 }
@@ -281,7 +299,7 @@ mod tests {
 
     #[test]
     fn names_that_only_workers_have_had_take_no_room_when_they_are_gone() {
-        let mut names = Names::default();
+        let mut names = Names::new(&[], &BTreeMap::new(), 7);
         for number in 0..=MAX_NAMES {
             let key = names.intern(&named(number)).expect("there is room");
             names.add_worker(key);
@@ -295,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_name_that_has_had_a_job_is_never_forgotten_and_counts_towards_the_limit() {
-        let mut names = Names::default();
+        let mut names = Names::new(&[], &BTreeMap::new(), 7);
         for number in 0..MAX_NAMES {
             let key = names.intern(&named(number)).expect("there is room");
             names.mark_stored(key);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jobq_proto::JobId;
 
-use super::job_map::JobMap;
+use super::paged_map::JobMap;
 use crate::store::JobRecord;
 
 /// Most records in one question to the store.

@@ -46,24 +46,31 @@ impl Machine {
         bytes: u32,
         only: &NamePatterns,
     ) -> Result<NameKey, WireError> {
-        match self.beyond_queue(name, bytes, only.are_all()) {
-            None => self.names.intern(name),
+        let known = self.names.find(name.as_str());
+        let live = known.map(|key| self.names.live_of(key)).unwrap_or_default();
+        match self.beyond_queue((name, live), bytes, only.are_all()) {
+            None => known.map_or_else(|| self.names.intern(name), Ok),
             Some(error) => Err(error),
         }
     }
 
-    fn beyond_queue(&mut self, name: &JobName, bytes: u32, tells_all: bool) -> Option<WireError> {
-        let (all, of_name) = self.names.live(name);
+    fn beyond_queue(
+        &mut self,
+        (name, of_name): (&JobName, Amount),
+        bytes: u32,
+        tells_all: bool,
+    ) -> Option<WireError> {
         let QueueLimits {
             jobs,
             bytes: max_bytes,
             jobs_per_name,
             bytes_per_name,
         } = self.config.queue;
-        let beyond_all = beyond(all, bytes, jobs, max_bytes, None).map(|message| match tells_all {
-            true => message,
-            false => FULL_OF_OTHERS.to_owned(),
-        });
+        let beyond_all =
+            beyond(self.names.live(), bytes, jobs, max_bytes, None).map(|message| match tells_all {
+                true => message,
+                false => FULL_OF_OTHERS.to_owned(),
+            });
         let message =
             beyond_all.or_else(|| beyond(of_name, bytes, jobs_per_name, bytes_per_name, Some(name)))?;
         let retry_after = RETRY_AFTER + self.chance(RETRY_AFTER);

@@ -10,10 +10,10 @@ use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
 use super::Map;
-use super::job_map::JobMap;
 use super::leases::Lease;
 use super::lines::{Head, LaneKey};
 use super::names::NameKey;
+use super::paged_map::{JobMap, PagedMap};
 use super::settle::End;
 use crate::store::{JobRecord, SessionId};
 use crate::time::Mono;
@@ -67,7 +67,7 @@ pub(super) struct Session {
 /// What a worker's session works on.
 pub(super) struct WorkState {
     /// For each of its names, how many jobs it wants to hold.
-    pub(super) credits: Map<NameKey, usize>,
+    pub(super) credits: PagedMap<NameKey, usize>,
     /// How many jobs it wants to hold, over all names.
     pub(super) jobs: usize,
     /// How many of these, of each name and over all, are beyond what it runs at a time.
@@ -112,7 +112,7 @@ pub(super) enum HoldingState {
 #[derive(Default)]
 pub(super) struct Held {
     jobs: JobMap<()>,
-    by_name: Map<NameKey, usize>,
+    by_name: PagedMap<NameKey, usize>,
     bytes: u64,
     suspects: usize,
 }
@@ -120,17 +120,17 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn insert(&mut self, id: JobId, lease: &Lease) {
         self.jobs.insert(id, ());
-        *self.by_name.entry(lease.name).or_default() += 1;
+        *self.by_name.get_or_default(lease.name) += 1;
         self.bytes += u64::from(lease.bytes);
         self.suspects += usize::from(lease.is_suspect());
     }
 
     pub(super) fn remove(&mut self, id: JobId, lease: &Lease) {
         self.jobs.remove(id);
-        if let Some(count) = self.by_name.get_mut(&lease.name) {
+        if let Some(count) = self.by_name.get_mut(lease.name) {
             *count -= 1;
             if *count == 0 {
-                self.by_name.remove(&lease.name);
+                self.by_name.remove(lease.name);
             }
         }
         self.bytes -= u64::from(lease.bytes);
@@ -140,13 +140,13 @@ impl Held {
     /// Whether fewer of them than that are of a name.
     fn fewer_of_than(&self, name: NameKey, limit: usize) -> bool {
         // As a rule there are fewer even of all names together.
-        self.jobs.len() < limit || self.by_name.get(&name).copied().unwrap_or(0) < limit
+        self.jobs.len() < limit || self.by_name.get(name).copied().unwrap_or(0) < limit
     }
 
     /// How many of them a worker may run at a time: of each name no more than its credit leaves beside what is
     /// prefetched. The others wait for one of their own name, and keep no other job waiting.
     fn at_most_running(&self, work: &WorkState) -> usize {
-        let of_name = |(name, held): (&NameKey, &usize)| {
+        let of_name = |(name, held): (NameKey, &usize)| {
             // What it wants no more of, it runs still.
             let credit = work.credits.get(name).copied().filter(|credit| *credit > 0);
             credit.map_or(*held, |credit| (*held).min(credit.saturating_sub(work.prefetch)))
@@ -155,11 +155,11 @@ impl Held {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = NameKey> {
-        self.by_name.keys().copied()
+        self.by_name.keys()
     }
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        self.jobs.ids()
+        self.jobs.keys()
     }
 }
 
@@ -219,7 +219,7 @@ impl Session {
         self.has_place()
             && work
                 .credits
-                .get(&lane.name)
+                .get(lane.name)
                 .is_some_and(|credit| self.held.fewer_of_than(lane.name, credit.saturating_sub(spare)))
             && !(lane.suspects && self.held.suspects > 0)
     }
@@ -386,7 +386,7 @@ impl Sessions {
     pub(super) fn workers_on(&self, is_one: impl Fn(NameKey) -> bool) -> usize {
         let works = |session: &&Session| {
             let names = session.work.iter().flat_map(|work| work.credits.keys());
-            names.copied().any(&is_one)
+            names.into_iter().any(&is_one)
         };
         self.sessions.values().filter(works).count()
     }

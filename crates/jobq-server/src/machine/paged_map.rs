@@ -1,22 +1,46 @@
-//! A map by job, for jobs whose ids lie close together.
+//! A map by numbers of which those in it lie close together: jobs, names.
 //!
-//! Ids are given out one after the other and jobs leave in about that order, so the jobs that workers have, or that are
-//! next in line, are mostly neighbours. They stand in pages of neighbouring ids, and only the pages in a tree: nothing
-//! is moved when a job comes or goes, and few levels are looked through. Ids that lie far apart cost a page each.
+//! Ids of jobs are given out one after the other and jobs leave in about that order, so the jobs that workers have, or that
+//! are next in line, are mostly neighbours; and so are the names of a worker, as they came in one Hello. They stand in
+//! pages of neighbouring numbers, and only the pages in a tree: nothing is moved when one comes or goes, and few levels are
+//! looked through. Numbers that lie far apart cost a page each.
+
+use std::marker::PhantomData;
 
 use jobq_proto::JobId;
 
 use super::Map;
 
-/// Ids in a page. With more, few jobs far apart from each other would take much memory; with fewer, there are more pages
-/// to look through.
+/// Numbers in a page. With more, few of them far apart from each other would take much memory; with fewer, there are more
+/// pages to look through.
 const PAGE: usize = 16;
 
 /// Something for each of some jobs, in the order of their ids.
+pub(super) type JobMap<V> = PagedMap<JobId, V>;
+
+/// What is a number.
+pub(super) trait Number: Copy {
+    fn from_number(number: u64) -> Self;
+
+    fn number(self) -> u64;
+}
+
+impl Number for JobId {
+    fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Something for each of some numbers, in their order.
 #[derive(Debug, Clone)]
-pub(super) struct JobMap<V> {
+pub(super) struct PagedMap<K, V> {
     pages: Map<u64, Box<Page<V>>>,
     len: usize,
+    keys: PhantomData<K>,
 }
 
 #[derive(Debug, Clone)]
@@ -26,26 +50,27 @@ struct Page<V> {
     slots: [Option<V>; PAGE],
 }
 
-/// The page of a job, and its slot there.
-fn place(id: JobId) -> (u64, usize) {
+/// The page of a number, and its slot there.
+fn place(key: impl Number) -> (u64, usize) {
     let size = PAGE as u64;
-    (id.0 / size, (id.0 % size) as usize)
+    (key.number() / size, (key.number() % size) as usize)
 }
 
-fn id(page: u64, slot: usize) -> JobId {
-    JobId(page * PAGE as u64 + slot as u64)
+fn key<K: Number>(page: u64, slot: usize) -> K {
+    K::from_number(page * PAGE as u64 + slot as u64)
 }
 
-impl<V> Default for JobMap<V> {
+impl<K, V> Default for PagedMap<K, V> {
     fn default() -> Self {
         Self {
             pages: Map::new(),
             len: 0,
+            keys: PhantomData,
         }
     }
 }
 
-impl<V> JobMap<V> {
+impl<K: Number, V> PagedMap<K, V> {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -54,23 +79,36 @@ impl<V> JobMap<V> {
         self.len == 0
     }
 
-    pub(super) fn contains(&self, id: JobId) -> bool {
-        self.get(id).is_some()
+    pub(super) fn contains(&self, key: K) -> bool {
+        self.get(key).is_some()
     }
 
-    pub(super) fn get(&self, id: JobId) -> Option<&V> {
-        let (page, slot) = place(id);
+    pub(super) fn get(&self, key: K) -> Option<&V> {
+        let (page, slot) = place(key);
         self.pages.get(&page)?.slots[slot].as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut V> {
-        let (page, slot) = place(id);
+    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let (page, slot) = place(key);
         self.pages.get_mut(&page)?.slots[slot].as_mut()
     }
 
-    /// Puts something in a job's place, and takes out what was there.
-    pub(super) fn insert(&mut self, id: JobId, value: V) -> Option<V> {
-        let (page, slot) = place(id);
+    /// What is in a place, with nothing there what is there by default.
+    pub(super) fn get_or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        let (page, slot) = place(key);
+        let page = self.pages.entry(page).or_insert_with(Page::empty);
+        let new = usize::from(page.slots[slot].is_none());
+        page.used += new;
+        self.len += new;
+        page.slots[slot].get_or_insert_default()
+    }
+
+    /// Puts something in a place, and takes out what was there.
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let (page, slot) = place(key);
         let page = self.pages.entry(page).or_insert_with(Page::empty);
         let before = page.slots[slot].replace(value);
         if before.is_none() {
@@ -80,8 +118,8 @@ impl<V> JobMap<V> {
         before
     }
 
-    pub(super) fn remove(&mut self, id: JobId) -> Option<V> {
-        let (number, slot) = place(id);
+    pub(super) fn remove(&mut self, key: K) -> Option<V> {
+        let (number, slot) = place(key);
         let page = self.pages.get_mut(&number)?;
         let value = page.slots[slot].take()?;
         page.used -= 1;
@@ -92,32 +130,45 @@ impl<V> JobMap<V> {
         Some(value)
     }
 
-    /// Takes out what belongs to the job with the highest id.
+    /// Takes out what belongs to the highest number.
     pub(super) fn pop_last(&mut self) -> Option<V> {
         let (number, page) = self.pages.last_key_value()?;
         let slot = page.slots.iter().rposition(Option::is_some)?;
-        self.remove(id(*number, slot))
+        self.remove(key(*number, slot))
     }
 
-    /// The jobs, by their ids.
-    pub(super) fn ids(&self) -> impl Iterator<Item = JobId> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         self.pages.iter().flat_map(|(number, page)| {
-            let taken = page.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
-            taken.map(|(slot, _)| id(*number, slot))
+            let slots = page.slots.iter().enumerate();
+            slots.filter_map(|(slot, value)| Some((key(*number, slot), value.as_ref()?)))
         })
     }
 
-    /// Those with lower ids than that, the highest id first.
-    pub(super) fn before(&self, end: JobId) -> impl Iterator<Item = (JobId, &V)> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// Those with lower numbers than that, the highest first.
+    pub(super) fn before(&self, end: K) -> impl Iterator<Item = (K, &V)> {
         let all = self
             .pages
             .range(..=place(end).0)
             .rev()
             .flat_map(|(number, page)| {
                 let slots = page.slots.iter().enumerate().rev();
-                slots.filter_map(|(slot, value)| Some((id(*number, slot), value.as_ref()?)))
+                slots.filter_map(|(slot, value)| Some((key::<K>(*number, slot), value.as_ref()?)))
             });
-        all.skip_while(move |(id, _)| *id >= end)
+        all.skip_while(move |(key, _)| key.number() >= end.number())
+    }
+}
+
+impl<K: Number, V> FromIterator<(K, V)> for PagedMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
+        let mut map = Self::default();
+        for (key, value) in items {
+            map.insert(key, value);
+        }
+        map
     }
 }
 
@@ -150,7 +201,7 @@ mod tests {
         let mut map = JobMap::default();
         let mut tree = BTreeMap::new();
         let mut state = 1_u64;
-        for step in 0..20_000 {
+        for step in 0..20_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let id = JobId((state >> 33) % 200 * ((state >> 61) + 1));
             if state & (1 << 20) == 0 {
@@ -158,13 +209,17 @@ mod tests {
             } else {
                 assert_eq!(map.remove(id), tree.remove(&id));
             }
+            if step % 7 == 0 {
+                *map.get_or_default(JobId(step)) += 1;
+                *tree.entry(JobId(step)).or_default() += 1;
+            }
             assert_eq!(map.get(id), tree.get(&id));
             assert_eq!(map.len(), tree.len());
         }
         assert!(map.len() > 50, "the test is about maps with something in them");
         let of_tree: Vec<_> = tree.iter().map(|(id, value)| (*id, *value)).collect();
         assert_eq!(all(&map), of_tree);
-        assert!(map.ids().eq(tree.keys().copied()));
+        assert!(map.keys().eq(tree.keys().copied()));
         for end in [0, 1, 15, 16, 17, 199, 200, 5_000] {
             let before = tree.range(..JobId(end)).rev().map(|(id, value)| (*id, value));
             assert!(map.before(JobId(end)).eq(before), "before {end}");
