@@ -32,6 +32,7 @@ mod schema;
 mod search;
 mod suspect;
 mod sync;
+mod totals;
 mod values;
 mod watermark;
 mod writer;

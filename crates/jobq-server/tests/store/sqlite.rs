@@ -471,7 +471,7 @@ async fn a_check_finds_nothing_in_a_sound_database_and_what_does_not_fit_in_anot
             "job 5 has a row among the live ones, and is not live",
         ),
         (
-            "UPDATE names SET failed = 9",
+            "UPDATE totals SET counts = json_set(counts, '$[1][1]', 9)",
             "1 jobs of thumbnail have failed, and 9 are counted",
         ),
         (

@@ -14,6 +14,7 @@ use super::live::LiveIds;
 use super::names::Names;
 use super::prune::Pruner;
 use super::schema::BUSY_TIMEOUT;
+use super::totals::Totals;
 use super::values::{Code, During, Micros, Unsigned};
 use crate::store::{
     Batch, ByEnd, Change, InsertOutcome, Leased, NameTotals, Prune, Pruned, Requeued, SessionRecord,
@@ -30,6 +31,7 @@ pub(super) struct Applier<'db> {
     names: Names,
     live: LiveIds<'db>,
     blocks: Blocks<'db>,
+    totals: Totals<'db>,
     last_batch: u64,
     durability: Arc<Durability>,
     inserts: Inserts<'db>,
@@ -59,6 +61,7 @@ impl<'db> Applier<'db> {
             names: Names::default(),
             live: LiveIds::read(db)?,
             blocks: Blocks::read(db)?,
+            totals: Totals::read(db)?,
             last_batch,
             durability,
             inserts: Inserts::new(db)?,
@@ -115,7 +118,7 @@ impl<'db> Applier<'db> {
                 inserts,
             });
         }
-        self.endings.write_totals().during("count ended jobs")?;
+        self.totals.write().during("count ended jobs")?;
         self.live.write().during("write which jobs are live")?;
         self.blocks.write().during("sum up its jobs")?;
         if let Some(last) = batches.last() {
@@ -141,7 +144,7 @@ impl<'db> Applier<'db> {
         let step = step.during("remove records")?;
         let mut gone = Vec::with_capacity(step.gone.len());
         for (name, by_end) in step.gone {
-            self.endings.count_gone(name, &by_end);
+            self.totals.gone(name, &by_end);
             gone.push(NameTotals {
                 name: self.names.by_id(self.db, name).during("find a name")?,
                 completed: by_end.completed,
@@ -149,7 +152,7 @@ impl<'db> Applier<'db> {
                 cancelled: by_end.cancelled,
             });
         }
-        self.endings.write_totals().during("count ended jobs")?;
+        self.totals.write().during("count ended jobs")?;
         self.blocks.write().during("sum up its jobs")?;
         self.commit.execute([]).during("commit")?;
         Ok(Pruned {
@@ -228,9 +231,10 @@ impl<'db> Applier<'db> {
                     names,
                     live,
                     blocks,
+                    totals,
                     ..
                 } = self;
-                return endings.end(self.db, names, live, blocks, changes);
+                return endings.end(self.db, names, live, blocks, totals, changes);
             }
             _ => {}
         }

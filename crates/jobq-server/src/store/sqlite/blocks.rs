@@ -131,7 +131,7 @@ impl<'db> Blocks<'db> {
     /// Reads them.
     pub(super) fn read(db: &'db Connection) -> rusqlite::Result<Self> {
         let totals = "SELECT coalesce(sum(completed), 0), coalesce(sum(failed), 0), coalesce(sum(cancelled), 0) \
-                      FROM names";
+                      FROM name_totals";
         let mut blocks = Self {
             ends: BTreeMap::new(),
             by_end: ByEnd::default(),

@@ -207,11 +207,11 @@ impl Checker<'_> {
         blocks.and_then(Iterator::collect).during("list its live jobs")
     }
 
-    /// What the names' rows say of how many of their jobs ended.
+    /// What is kept of how many jobs of each name ended.
     fn totals(&self) -> Result<BTreeMap<i64, Ended>, StoreError> {
         let mut names = self
             .db
-            .prepare("SELECT id, completed, failed, cancelled FROM names")
+            .prepare("SELECT id, completed, failed, cancelled FROM name_totals")
             .during("be read")?;
         let names = names.query_map([], |row| {
             let count = |at| row.get::<_, Unsigned>(at).map(|count| count.0);

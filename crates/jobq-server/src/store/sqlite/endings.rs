@@ -1,7 +1,5 @@
 //! How ended jobs and runs become rows.
 
-use std::collections::BTreeMap;
-
 use jobq_proto::{Fence, JobId};
 use rusqlite::{Connection, Statement, params};
 
@@ -9,19 +7,17 @@ use super::blocks::Blocks;
 use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, RowStatement};
+use super::totals::Totals;
 use super::values::{Code, During, Micros, Unsigned};
-use crate::store::{ByEnd, Change, Ended, RunEnd, StoreError};
+use crate::store::{Change, Ended, RunEnd, StoreError};
 use crate::time::Wall;
 
-/// The statements that end jobs and runs, and what they have not counted yet.
+/// The statements that end jobs and runs.
 pub(super) struct Endings<'db> {
     done: RowStatement<'db>,
     keep_due: Statement<'db>,
     live: Statement<'db>,
     runs: Statement<'db>,
-    totals: Statement<'db>,
-    /// How many more jobs of each name have records since the totals were last written.
-    ended: BTreeMap<i64, ByEnd<i64>>,
 }
 
 impl<'db> Endings<'db> {
@@ -39,11 +35,6 @@ impl<'db> Endings<'db> {
             live: db.prepare("DELETE FROM live WHERE id = ?")?,
             runs: db
                 .prepare("INSERT INTO runs (job, epoch, seq, end, at, reason) VALUES (?, ?, ?, ?, ?, ?)")?,
-            totals: db.prepare(
-                "UPDATE names SET completed = completed + ?2, failed = failed + ?3, \
-                 cancelled = cancelled + ?4 WHERE id = ?1",
-            )?,
-            ended: BTreeMap::new(),
         })
     }
 
@@ -54,6 +45,7 @@ impl<'db> Endings<'db> {
         names: &mut Names,
         live: &mut LiveIds<'_>,
         blocks: &mut Blocks<'_>,
+        totals: &mut Totals<'_>,
         changes: &[Change],
     ) -> Result<(), StoreError> {
         let mut jobs = Vec::with_capacity(changes.len());
@@ -69,7 +61,7 @@ impl<'db> Endings<'db> {
                     .during("record a run")?;
             }
             let name = names.id_or_new(db, &ended.name).during("find a name")?;
-            *self.ended.entry(name).or_default().of_mut(ended.status) += 1;
+            totals.ended(name, ended.status);
             jobs.push((ended, name));
         }
         self.done.execute(&jobs, bind_done).during("end jobs")?;
@@ -98,23 +90,6 @@ impl<'db> Endings<'db> {
                 at.0,
                 reason,
             ])?;
-        }
-        Ok(())
-    }
-
-    /// So many records of a name have gone.
-    pub(super) fn count_gone(&mut self, name: i64, gone: &ByEnd<u64>) {
-        let more = self.ended.entry(name).or_default();
-        for status in ByEnd::STATUSES {
-            *more.of_mut(status) -= i64::try_from(*gone.of(status)).unwrap_or(i64::MAX);
-        }
-    }
-
-    /// Writes the counts, once a transaction.
-    pub(super) fn write_totals(&mut self) -> rusqlite::Result<()> {
-        for (name, more) in std::mem::take(&mut self.ended) {
-            let more = params![name, more.completed, more.failed, more.cancelled];
-            self.totals.execute(more)?;
         }
         Ok(())
     }

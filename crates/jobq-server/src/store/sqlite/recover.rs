@@ -46,7 +46,7 @@ pub(super) fn last_batch(db: &Connection) -> Result<u64, StoreError> {
 
 fn read_recovered(db: &Connection) -> rusqlite::Result<Recovered> {
     let names = db
-        .prepare("SELECT name, completed, failed, cancelled FROM names ORDER BY name")?
+        .prepare("SELECT name, completed, failed, cancelled FROM name_totals ORDER BY name")?
         .query_map([], |row| {
             Ok(NameTotals {
                 name: job_name(row, 0)?,

@@ -15,14 +15,29 @@ CREATE TABLE meta (
     clock      INTEGER NOT NULL
 ) STRICT;
 
--- The names, and how many of each one's jobs have ended: kept, not counted.
 CREATE TABLE names (
-    id        INTEGER PRIMARY KEY,
-    name      TEXT NOT NULL UNIQUE,
-    completed INTEGER NOT NULL DEFAULT 0,
-    failed    INTEGER NOT NULL DEFAULT 0,
-    cancelled INTEGER NOT NULL DEFAULT 0
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
 ) STRICT;
+
+-- How many of each name's jobs have ended and have rows in `done`: kept, not counted. A row is for the names whose ids
+-- are `64 * block` to `64 * block + 63`, and `counts` an array of `[completed, failed, cancelled]` for each: a commit
+-- ends jobs of many names, and a row for each of them would cost as much as half of what is said of their ends.
+CREATE TABLE totals (
+    block  INTEGER PRIMARY KEY,
+    counts TEXT NOT NULL
+) STRICT;
+
+-- The same by name.
+CREATE VIEW name_totals AS
+SELECT
+    n.id,
+    n.name,
+    coalesce(t.counts ->> ('$[' || (n.id % 64) || '][0]'), 0) AS completed,
+    coalesce(t.counts ->> ('$[' || (n.id % 64) || '][1]'), 0) AS failed,
+    coalesce(t.counts ->> ('$[' || (n.id % 64) || '][2]'), 0) AS cancelled
+FROM names n
+LEFT JOIN totals t ON t.block = n.id / 64;
 
 -- Jobs as they were asked for. A row never changes and never moves, so that ending a job copies no params, and one
 -- index makes a uuid unique over live and ended jobs.
