@@ -366,3 +366,69 @@ impl HeldBack {
             .or_else(|| self.suspects[place].remove(due, id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::paged_map::Number;
+    use super::*;
+
+    const NAMES: u64 = 40;
+
+    fn lane(number: u64) -> LaneKey {
+        LaneKey {
+            name: NameKey::from_number(number),
+            suspects: false,
+        }
+    }
+
+    /// The least of all heads, found by looking at each lane.
+    fn least(lines: &Lines) -> Option<(LaneKey, Head)> {
+        let is_open = |key: &LaneKey| !lines.closed.contains(&key.name) && lines.taker(*key).is_some();
+        let heads = (0..NAMES).map(lane).filter(is_open).filter_map(|key| {
+            let head = lines.lanes.get(key)?.head()?;
+            Some((key, head))
+        });
+        heads.min_by_key(|(_, head)| *head)
+    }
+
+    #[test]
+    fn the_next_head_is_the_least_of_all_and_no_more_are_kept_than_a_few_for_each_lane() {
+        let mut lines = Lines::default();
+        let mut state = 1_u64;
+        let mut chance = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let (mut found, mut waiting) = (0, Vec::new());
+        for id in 1..=40_000_u64 {
+            let key = lane(chance(NAMES));
+            match chance(9) {
+                0..4 => {
+                    let due = Wall((id / 5).saturating_sub(chance(300)).cast_signed());
+                    let priority = Priority::ALL[chance(3) as usize];
+                    lines.push(key.name, priority, Waiting::new(due, JobId(id), 1, 0, 0));
+                    waiting.push((key.name, priority, due, JobId(id)));
+                }
+                4 if !waiting.is_empty() => {
+                    let place = chance(waiting.len() as u64) as usize;
+                    let (name, priority, due, id) = waiting.swap_remove(place);
+                    lines.remove(name, priority, due, id);
+                }
+                5 if lines.taker(key).is_some() => lines.remove_taker(key, SessionId(1)),
+                5 => lines.add_taker(key, SessionId(1)),
+                6 if chance(2) == 0 => lines.close(key.name),
+                6 => lines.open(key.name),
+                _ => {
+                    if let Some((key, ..)) = lines.next() {
+                        assert!(lines.pop(key).is_some());
+                        found += 1;
+                    }
+                }
+            }
+            assert_eq!(lines.next().map(|(key, head, _)| (key, head)), least(&lines));
+            assert!(lines.ready() <= NAMES as usize);
+            assert!(lines.heads.others.len() <= 2 * lines.ready() + STALE_HEADS);
+        }
+        assert!(found > 1_000 && lines.len() > 100, "{found}, {}", lines.len());
+    }
+}
