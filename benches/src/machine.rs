@@ -267,7 +267,7 @@ impl Stage {
             identity: None,
         };
         self.machine.handle_opened(self.now, peer, info);
-        self.round(peer, vec![ServerMessage::Hello(hello)]);
+        self.round(peer, vec![ServerMessage::Hello(Box::new(hello))]);
         assert!(
             matches!(self.told.pop(), Some(ClientMessage::Hello(_))),
             "the server welcomes everybody"

@@ -273,7 +273,7 @@ async fn a_session_of_before_is_not_resumed_by_a_restored_store_and_its_reports_
     server.restart().await;
 
     let mut peer = RawPeer::connect(server.address()).await;
-    peer.send(&ServerMessage::Hello(Hello {
+    peer.send(&ServerMessage::Hello(Box::new(Hello {
         version: PROTOCOL_VERSION,
         label: "of before".to_owned(),
         token: None,
@@ -283,7 +283,7 @@ async fn a_session_of_before_is_not_resumed_by_a_restored_store_and_its_reports_
             session: before.session,
             secret: before.secret.clone(),
         }),
-    }))
+    })))
     .await;
     let Some(ClientMessage::Hello(after)) = peer.recv().await else {
         panic!("it may come in");

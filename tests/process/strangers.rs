@@ -114,7 +114,7 @@ async fn a_wrong_version_is_told_which_one_is_right() {
             version,
             ..Hello::new("")
         };
-        newcomer.send(&ServerMessage::Hello(hello)).await;
+        newcomer.send(&ServerMessage::Hello(Box::new(hello))).await;
         let error = told(newcomer, ErrorCode::WrongVersion).await;
         assert!(
             error.contains(&version.to_string()) && error.contains(&PROTOCOL_VERSION.to_string()),

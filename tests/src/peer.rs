@@ -44,9 +44,9 @@ impl RawPeer {
             work,
             ..Hello::new("raw")
         };
-        peer.send(&ServerMessage::Hello(hello)).await;
+        peer.send(&ServerMessage::Hello(Box::new(hello))).await;
         match peer.recv().await {
-            Some(ClientMessage::Hello(welcome)) => (peer, welcome),
+            Some(ClientMessage::Hello(welcome)) => (peer, *welcome),
             other => panic!("a good Hello was answered by {other:?}"),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) async fn answer_stats(peer: &mut Peer) {
         workers: 3,
         ..Stats::default()
     };
-    peer.send(ClientMessage::Stats(stats)).await;
+    peer.send(ClientMessage::Stats(Box::new(stats))).await;
 }
 
 #[tokio::test]

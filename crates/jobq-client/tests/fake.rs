@@ -55,7 +55,8 @@ impl FakeServer {
     /// Takes a connection and greets it.
     pub(crate) async fn accept(&mut self) -> Peer {
         let mut peer = self.accept_silently().await;
-        peer.send(ClientMessage::Hello(self.welcome.clone())).await;
+        peer.send(ClientMessage::Hello(Box::new(self.welcome.clone())))
+            .await;
         peer
     }
 
@@ -64,7 +65,10 @@ impl FakeServer {
         let setup = patiently(self.listener.accept()).await.expect("a connection");
         let (mut stream, _) = setup.await.expect("memory needs no handshake");
         match read(&mut stream).await {
-            Some(ServerMessage::Hello(hello)) => Peer { stream, hello },
+            Some(ServerMessage::Hello(hello)) => Peer {
+                stream,
+                hello: *hello,
+            },
             other => panic!("the first message is Hello, and it was {other:?}"),
         }
     }

@@ -26,12 +26,12 @@ pub use run::{
 };
 pub use submit::{Acknowledged, Receipt, Request, Submission};
 
-/// A message to the server.
+/// A message to the server. What is rare and large is boxed, since messages are moved often.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ServerMessage {
     /// Who the peer is, and what it will work on. Always the first message, and only that.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Jobs to be kept and run. Answered by `Acknowledged`.
     Request(Request),
     /// A worker's limits on what it wants to hold, instead of those in its Hello.
@@ -53,7 +53,7 @@ pub enum ServerMessage {
     /// The session is over; what it still holds is released. The server closes the connection.
     Goodbye(Goodbye),
     /// Which jobs are there, and what became of them. Answered by `Jobs`.
-    Query(Query),
+    Query(Box<Query>),
     /// Tell when these jobs have ended. Answered by `Ended`, as often as needed.
     Watch(Watch),
     /// End a watch before its jobs have ended. Unanswered.
@@ -98,12 +98,12 @@ impl ServerMessage {
     ];
 }
 
-/// A message from the server.
+/// A message from the server. What is rare and large is boxed, since messages are moved often.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ClientMessage {
     /// The peer is welcome; the server's terms.
-    Hello(Welcome),
+    Hello(Box<Welcome>),
     /// What became of the jobs of a Request; those with an id are on disk.
     Acknowledged(Acknowledged),
     /// Jobs to run.
@@ -127,9 +127,9 @@ pub enum ClientMessage {
     /// The answer to a Retry.
     Retried(Retried),
     /// The answer to a Stats.
-    Stats(Stats),
+    Stats(Box<Stats>),
     /// The answer to a Backup or a BackupDone.
-    BackupState(BackupState),
+    BackupState(Box<BackupState>),
     /// The answer to a BackupRead.
     BackupPart(BackupPart),
     /// A numbered request was refused as a whole.

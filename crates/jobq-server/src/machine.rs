@@ -211,7 +211,7 @@ impl Machine {
             return; // What still comes from a connection that was closed is ignored.
         };
         match (known.session, message) {
-            (None, ServerMessage::Hello(hello)) => self.hello(peer, hello),
+            (None, ServerMessage::Hello(hello)) => self.hello(peer, *hello),
             (None, _) => self.refuse_peer(
                 peer,
                 WireError::new(
@@ -401,7 +401,7 @@ impl Machine {
             M::Holding(holding) => self.holding(peer, session, holding),
             M::Beat(beat) => self.outbox.send(peer, jobq_proto::ClientMessage::Beat(beat)),
             M::Goodbye(_) => self.goodbye(peer, session),
-            M::Query(query) => self.query(peer, query),
+            M::Query(query) => self.query(peer, *query),
             M::Watch(watch) => self.watch(peer, watch),
             M::Unwatch(unwatch) => self.watches.end(peer, unwatch.request),
             M::Cancel(cancel) => self.cancel(peer, cancel),

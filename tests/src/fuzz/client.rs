@@ -173,7 +173,7 @@ impl Playing {
                 bytes: small(script, window.bytes),
             },
         };
-        self.hear(script, ClientMessage::Hello(welcome));
+        self.hear(script, ClientMessage::Hello(Box::new(welcome)));
     }
 
     fn submit(&mut self, script: &mut Script<'_>) {
@@ -302,8 +302,8 @@ impl Playing {
             },
             ClientMessage::Jobs(Jobs { request, .. })
             | ClientMessage::Cancelled(Cancelled { request, .. })
-            | ClientMessage::Retried(Retried { request, .. })
-            | ClientMessage::Stats(Stats { request, .. }) => self.asks.handle_answer(request, message),
+            | ClientMessage::Retried(Retried { request, .. }) => self.asks.handle_answer(request, message),
+            ClientMessage::Stats(ref stats) => self.asks.handle_answer(stats.request, message),
             _ => {}
         }
     }

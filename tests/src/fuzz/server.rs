@@ -544,11 +544,11 @@ fn config(choice: u8) -> Config {
 }
 
 fn hello(work: Option<Work>, resume: Option<Resume>) -> ServerMessage {
-    ServerMessage::Hello(Hello {
+    ServerMessage::Hello(Box::new(Hello {
         work,
         resume,
         ..Hello::new("")
-    })
+    }))
 }
 
 fn start(disk: &MemoryDisk, config: &Config, now: Now) -> (Machine, MemoryStore) {

@@ -180,11 +180,11 @@ impl Peer<'_> {
     /// Asks for all jobs there are, again and again, and reads a byte now and then or nothing.
     async fn ask_for_ever(&mut self, sips: bool) -> std::io::Result<()> {
         for request in 1.. {
-            self.say(&ServerMessage::Query(Query {
+            self.say(&ServerMessage::Query(Box::new(Query {
                 request,
                 limit: Some(1_000),
                 ..Query::default()
-            }))
+            })))
             .await?;
             self.say(&ServerMessage::Beat(Beat { seq: request })).await?;
             if sips {
@@ -201,13 +201,13 @@ fn bytes_of(message: &ServerMessage) -> Vec<u8> {
 }
 
 fn hello(work: Option<Work>) -> ServerMessage {
-    ServerMessage::Hello(Hello {
+    ServerMessage::Hello(Box::new(Hello {
         version: PROTOCOL_VERSION,
         label: "hostile".to_owned(),
         token: None,
         work,
         resume: None,
-    })
+    }))
 }
 
 /// A thousand names of their own, of the greatest length.

@@ -357,14 +357,14 @@ impl Client {
         let some_status = ctx.chance.percent(50);
         let limit = ctx.chance.between(1, 20);
         self.ask(ctx, Asked::Query, |request| {
-            ServerMessage::Query(Query {
+            ServerMessage::Query(Box::new(Query {
                 request,
                 ids: if filter { Vec::new() } else { ids },
                 status: status.filter(|_| filter && some_status),
                 limit: filter.then_some(limit),
                 include,
                 ..Query::default()
-            })
+            }))
         });
     }
 

@@ -96,7 +96,7 @@ fn anything(ctx: &mut Ctx) -> ServerMessage {
     let run = RunRef { id, fence };
     let request = ctx.chance.between(0, 5);
     match ctx.chance.between(0, 13) {
-        0..=3 => ServerMessage::Hello(Hello {
+        0..=3 => ServerMessage::Hello(Box::new(Hello {
             version: PROTOCOL_VERSION,
             label: "rogue".to_owned(),
             token: None,
@@ -111,7 +111,7 @@ fn anything(ctx: &mut Ctx) -> ServerMessage {
                 prefetch: 0,
             }),
             resume: None,
-        }),
+        })),
         4 => ServerMessage::Completed(Completed {
             runs: vec![CompletedRun {
                 id,

@@ -113,7 +113,7 @@ impl Client {
     pub async fn stats(&self) -> Result<Stats, AskError> {
         let question = |request| ServerMessage::Stats(StatsQuery { request });
         match self.ask(Box::new(question)).await? {
-            ClientMessage::Stats(stats) => Ok(stats),
+            ClientMessage::Stats(stats) => Ok(*stats),
             _ => Err(AskError::Unexpected),
         }
     }
@@ -186,7 +186,7 @@ impl Client {
     }
 
     pub(super) async fn query(&self, query: Query) -> Result<(Vec<JobView>, Option<u64>), AskError> {
-        let question = move |request| ServerMessage::Query(Query { request, ..query });
+        let question = move |request| ServerMessage::Query(Box::new(Query { request, ..query }));
         match self.ask(Box::new(question)).await? {
             ClientMessage::Jobs(answer) => Ok((answer.jobs, answer.next)),
             _ => Err(AskError::Unexpected),

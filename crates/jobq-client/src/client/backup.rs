@@ -150,7 +150,7 @@ impl Backup {
         let backup = self.id;
         let question = move |request| ServerMessage::Backup(message::Backup { request, backup });
         match self.client.ask(Box::new(question)).await? {
-            ClientMessage::BackupState(state) => Ok(state),
+            ClientMessage::BackupState(state) => Ok(*state),
             _ => Err(AskError::Unexpected),
         }
     }

@@ -197,10 +197,10 @@ mod tests {
     }
 
     fn stats(request: u64) -> ClientMessage {
-        ClientMessage::Stats(Stats {
+        ClientMessage::Stats(Box::new(Stats {
             request,
             ..Stats::default()
-        })
+        }))
     }
 
     #[test]

@@ -139,10 +139,10 @@ impl Conversation {
             deadline: now + self.hello_timeout,
         };
         let resume = self.resume.clone();
-        ServerMessage::Hello(Hello {
+        ServerMessage::Hello(Box::new(Hello {
             resume,
             ..self.hello.clone()
-        })
+        }))
     }
 
     /// Reads one message. An error ends the connection and is to be passed to [`Conversation::handle_lost`].
@@ -170,7 +170,7 @@ impl Conversation {
             Phase::Greeting { sent, .. } => {
                 let sent = *sent;
                 match message {
-                    ClientMessage::Hello(welcome) => self.open(now, sent, welcome),
+                    ClientMessage::Hello(welcome) => self.open(now, sent, *welcome),
                     _ => Err(self.protocol("its first message is not Hello")),
                 }
             }
@@ -367,9 +367,9 @@ mod tests {
             panic!("the first message is Hello");
         };
         conversation
-            .handle_message(now, ClientMessage::Hello(welcome()))
+            .handle_message(now, ClientMessage::Hello(Box::new(welcome())))
             .expect("a good Hello");
-        hello
+        *hello
     }
 
     fn closed(code: ErrorCode) -> SessionError {
@@ -573,7 +573,7 @@ mod tests {
             conversation.poll_connect(at(100));
             conversation.handle_connected(at(100));
             let error = conversation
-                .handle_message(at(100), ClientMessage::Hello(bad))
+                .handle_message(at(100), ClientMessage::Hello(Box::new(bad)))
                 .expect_err("refused");
             assert!(error.is_permanent(), "{error}");
         }

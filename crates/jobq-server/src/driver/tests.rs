@@ -413,7 +413,7 @@ impl Peer {
         };
         Self {
             dealer,
-            welcome,
+            welcome: *welcome,
             heard,
             beats: 0,
         }
@@ -434,7 +434,9 @@ impl Peer {
             resume,
             ..Hello::new("")
         };
-        dealer.send(&ServerMessage::Hello(hello)).expect("there is room");
+        dealer
+            .send(&ServerMessage::Hello(Box::new(hello)))
+            .expect("there is room");
         dealer
     }
 

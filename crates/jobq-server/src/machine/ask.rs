@@ -91,7 +91,7 @@ impl Machine {
                 total,
                 ..Stats::default()
             };
-            return self.outbox.send(peer, ClientMessage::Stats(stats));
+            return self.outbox.send(peer, ClientMessage::Stats(Box::new(stats)));
         }
         let stats = Stats {
             request: query.request,
@@ -107,7 +107,7 @@ impl Machine {
             truncated,
             total,
         };
-        self.outbox.send(peer, ClientMessage::Stats(stats));
+        self.outbox.send(peer, ClientMessage::Stats(Box::new(stats)));
     }
 
     /// Cancels jobs: those that a worker has at once, the others once it is known where they stand.

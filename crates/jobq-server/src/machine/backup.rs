@@ -89,7 +89,8 @@ impl Machine {
         self.keep_backup(peer, id);
         if let Some(backup) = self.backups.find(id) {
             let state = described(request, &backup.state);
-            self.outbox.send(peer, ClientMessage::BackupState(state));
+            self.outbox
+                .send(peer, ClientMessage::BackupState(Box::new(state)));
         }
     }
 
@@ -254,7 +255,7 @@ impl Machine {
         }
         self.backups.drop_copy(backup);
         let gone = phase(request, BackupPhase::Gone, 0, 0);
-        self.outbox.send(peer, ClientMessage::BackupState(gone));
+        self.outbox.send(peer, ClientMessage::BackupState(Box::new(gone)));
     }
 }
 

@@ -77,7 +77,7 @@ impl Machine {
                     usize::try_from(self.config.limits.frame).unwrap_or(usize::MAX),
                 );
                 let welcome = self.welcome_message(id, secret, is_resumed);
-                self.outbox.send(peer, ClientMessage::Hello(welcome));
+                self.outbox.send(peer, ClientMessage::Hello(Box::new(welcome)));
                 if self.closing {
                     self.outbox
                         .send(peer, ClientMessage::Closing(self.closing_message()));

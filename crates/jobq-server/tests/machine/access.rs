@@ -462,7 +462,7 @@ fn a_hello_that_waits_is_the_only_one_and_is_looked_at_again_when_its_time_has_c
     world.show("shared");
     let (peer, _) = world.hello(None, None);
     let hello = Hello::new("");
-    world.send(peer, ServerMessage::Hello(hello));
+    world.send(peer, ServerMessage::Hello(Box::new(hello)));
     assert_eq!(world.closed(peer), Some(ErrorCode::HelloRepeated));
     let (gone, _) = world.hello(None, None);
     world.disconnect(gone);

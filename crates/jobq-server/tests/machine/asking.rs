@@ -196,7 +196,7 @@ fn a_query_for_times_has_some_time_between_them() {
 /// Whether a Query is refused with `bad_request`.
 fn is_bad(world: &mut World, client: jobq_transport::PeerId, query: Query) -> bool {
     let request = world.next_request();
-    world.send(client, ServerMessage::Query(Query { request, ..query }));
+    world.send(client, ServerMessage::Query(Box::new(Query { request, ..query })));
     let refused = |message: &ClientMessage| match message {
         ClientMessage::Refused(refused) => Some(refused.error.code == ErrorCode::BadRequest),
         ClientMessage::Jobs(_) => Some(false),
@@ -242,7 +242,7 @@ fn a_query_that_makes_no_sense_is_refused() {
     for query in bad {
         let request = world.next_request();
         let query = Query { request, ..query };
-        world.send(client, ServerMessage::Query(query.clone()));
+        world.send(client, ServerMessage::Query(Box::new(query.clone())));
         assert!(world.refusal(client, request).is_some(), "{query:?}");
     }
 }
@@ -445,7 +445,7 @@ fn slow_queries_hold_up_nobody_but_who_asks() {
             request,
             ..Query::default()
         };
-        world.send(client, ServerMessage::Query(query));
+        world.send(client, ServerMessage::Query(Box::new(query)));
     }
     assert!(world.machine.accepts());
     assert!(world.reads_waiting() < 100, "the store is asked a few at a time");
@@ -464,7 +464,7 @@ fn ask(world: &mut World, client: PeerId, questions: u64) {
             request,
             ..Query::default()
         };
-        world.send(client, ServerMessage::Query(query));
+        world.send(client, ServerMessage::Query(Box::new(query)));
     }
 }
 

@@ -26,7 +26,7 @@ fn ask(world: &mut World, peer: PeerId, backup: Uuid) -> Result<BackupState, Err
     match world.messages(peer).pop() {
         Some(ClientMessage::BackupState(state)) => {
             assert_eq!(state.request, request);
-            Ok(state)
+            Ok(*state)
         }
         Some(ClientMessage::Refused(refused)) => Err(refused.error.code),
         other => panic!("a Backup is answered at once: {other:?}"),

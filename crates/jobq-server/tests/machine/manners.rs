@@ -13,7 +13,7 @@ fn hello() -> Hello {
 /// How a connection ends that begins with this Hello; none if it is welcome.
 fn refusal(world: &mut World, hello: Hello) -> Option<ErrorCode> {
     let peer = world.connect();
-    world.send(peer, ServerMessage::Hello(hello));
+    world.send(peer, ServerMessage::Hello(Box::new(hello)));
     world.closed(peer)
 }
 
@@ -23,7 +23,7 @@ fn anything_before_hello_closes_the_connection() {
     let peer = world.connect();
     world.send(peer, ServerMessage::Beat(Beat { seq: 1 }));
     assert_eq!(world.closed(peer), Some(ErrorCode::HelloExpected));
-    world.send(peer, ServerMessage::Hello(hello()));
+    world.send(peer, ServerMessage::Hello(Box::new(hello())));
     assert!(world.messages(peer).is_empty(), "what comes after is ignored");
 }
 
@@ -31,7 +31,7 @@ fn anything_before_hello_closes_the_connection() {
 fn a_second_hello_closes_the_connection() {
     let mut world = World::new();
     let client = world.client();
-    world.send(client, ServerMessage::Hello(hello()));
+    world.send(client, ServerMessage::Hello(Box::new(hello())));
     assert_eq!(world.closed(client), Some(ErrorCode::HelloRepeated));
 }
 
@@ -139,10 +139,10 @@ fn a_request_number_that_is_in_use_is_refused_and_the_first_one_goes_on() {
     assert_eq!(world.refusal(client, request), Some(ErrorCode::RequestInUse));
     world.send(
         client,
-        ServerMessage::Query(Query {
+        ServerMessage::Query(Box::new(Query {
             request,
             ..Query::default()
-        }),
+        })),
     );
     assert_eq!(world.refusal(client, request), Some(ErrorCode::RequestInUse));
     world.send(
@@ -254,7 +254,10 @@ fn too_many_runs_in_one_message_close_the_connection() {
 #[test]
 fn an_unknown_peer_is_ignored() {
     let mut world = World::new();
-    world.send(jobq_transport::PeerId(99), ServerMessage::Hello(hello()));
+    world.send(
+        jobq_transport::PeerId(99),
+        ServerMessage::Hello(Box::new(hello())),
+    );
     world.disconnect(jobq_transport::PeerId(99));
     world.client();
 }

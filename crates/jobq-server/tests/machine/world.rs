@@ -515,9 +515,9 @@ impl World {
             resume,
             ..Hello::new(format!("peer {peer}"))
         };
-        self.send(peer, ServerMessage::Hello(hello));
+        self.send(peer, ServerMessage::Hello(Box::new(hello)));
         let welcome = self.pick(peer, |message| match message {
-            ClientMessage::Hello(welcome) => Some(welcome.clone()),
+            ClientMessage::Hello(welcome) => Some((**welcome).clone()),
             _ => None,
         });
         (peer, welcome.into_iter().next())

@@ -182,7 +182,7 @@ mod tests {
             omitted: true,
         };
         let messages = [
-            ClientMessage::Hello(welcome()),
+            ClientMessage::Hello(Box::new(welcome())),
             ClientMessage::Acknowledged(Acknowledged {
                 request: MAX,
                 jobs: receipts.clone(),
@@ -209,7 +209,7 @@ mod tests {
                 request: MAX,
                 jobs: vec![ended; 3],
             }),
-            ClientMessage::BackupState(backup_state()),
+            ClientMessage::BackupState(Box::new(backup_state())),
             ClientMessage::BackupPart(BackupPart {
                 request: MAX,
                 bytes: vec![0; 48 * 1024].into(),
@@ -228,7 +228,7 @@ mod tests {
                 request: MAX,
                 jobs: vec![cancelled; 100],
             }),
-            ClientMessage::Stats(stats()),
+            ClientMessage::Stats(Box::new(stats())),
             ClientMessage::Refused(Refused {
                 request: MAX,
                 error: error(),

@@ -218,7 +218,7 @@ pub(crate) fn hello() -> ServerMessage {
 
 /// A Hello with a label.
 pub(crate) fn hello_of(label: &str) -> ServerMessage {
-    ServerMessage::Hello(Hello::new(label))
+    ServerMessage::Hello(Box::new(Hello::new(label)))
 }
 
 /// A numbered message to the server.

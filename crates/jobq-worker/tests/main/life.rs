@@ -76,7 +76,8 @@ async fn a_worker_says_what_it_runs_runs_it_and_says_goodbye() {
     assert_eq!(names, [("area", 6), ("ping", 3)]);
     assert_eq!((work.jobs, work.bytes), (6, 8 * 1024 * 1024));
 
-    peer.send(ClientMessage::Hello(server.terms(false))).await;
+    peer.send(ClientMessage::Hello(Box::new(server.terms(false))))
+        .await;
     let ServerMessage::Holding(holding) = peer.recv().await else {
         panic!("Holding is next")
     };
@@ -137,7 +138,8 @@ async fn an_outcome_is_reported_again_after_each_reconnect_until_it_is_settled()
         drop(peer);
         let (mut next, hello) = server.accept().await;
         assert!(hello.resume.is_some());
-        next.send(ClientMessage::Hello(server.terms(true))).await;
+        next.send(ClientMessage::Hello(Box::new(server.terms(true))))
+            .await;
         let ServerMessage::Holding(holding) = next.recv().await else {
             panic!("Holding is next")
         };

@@ -47,7 +47,7 @@ impl Server {
         let (io, _) = within(setup).await.expect("a stream");
         let mut peer = Peer { io, beats: 0 };
         match peer.read().await {
-            Some(ServerMessage::Hello(hello)) => (peer, hello),
+            Some(ServerMessage::Hello(hello)) => (peer, *hello),
             other => panic!("the first message is Hello, not {other:?}"),
         }
     }
@@ -55,7 +55,8 @@ impl Server {
     /// Takes the next connection, says welcome, and reads Holding.
     pub(crate) async fn welcome(&mut self, resumed: bool) -> (Peer, Holding) {
         let (mut peer, _) = self.accept().await;
-        peer.send(ClientMessage::Hello(self.terms(resumed))).await;
+        peer.send(ClientMessage::Hello(Box::new(self.terms(resumed))))
+            .await;
         match peer.recv().await {
             ServerMessage::Holding(holding) => (peer, holding),
             other => panic!("the second message is Holding, not {other:?}"),

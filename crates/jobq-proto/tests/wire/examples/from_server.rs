@@ -40,8 +40,8 @@ fn session() -> Vec<(&'static str, C)> {
         ..welcome.clone()
     };
     vec![
-        ("Hello.minimal", C::Hello(welcome)),
-        ("Hello.full", C::Hello(resumed)),
+        ("Hello.minimal", C::Hello(Box::new(welcome))),
+        ("Hello.full", C::Hello(Box::new(resumed))),
         ("Beat.full", C::Beat(Beat { seq: 42 })),
         ("Closing.full", C::Closing(Closing { within: 15_000_000 })),
     ]
@@ -356,17 +356,17 @@ fn jobs() -> Vec<(&'static str, C)> {
                 next: None,
             }),
         ),
-        ("Stats.minimal", C::Stats(stats.clone())),
+        ("Stats.minimal", C::Stats(Box::new(stats.clone()))),
         (
             "Stats.full",
-            C::Stats(Stats {
+            C::Stats(Box::new(Stats {
                 max_active: Some(4),
                 storage_full: true,
                 names: vec![name("thumbnail")],
                 truncated: true,
                 total: name(""),
                 ..stats
-            }),
+            })),
         ),
     ]
 }
@@ -381,18 +381,21 @@ fn backups() -> Vec<(&'static str, C)> {
         error: None,
     };
     vec![
-        ("BackupState.minimal", C::BackupState(state(BackupPhase::Gone))),
+        (
+            "BackupState.minimal",
+            C::BackupState(Box::new(state(BackupPhase::Gone))),
+        ),
         (
             "BackupState.copying",
-            C::BackupState(BackupState {
+            C::BackupState(Box::new(BackupState {
                 done: 8_388_608,
                 of: 104_857_600,
                 ..state(BackupPhase::Copying)
-            }),
+            })),
         ),
         (
             "BackupState.ready",
-            C::BackupState(BackupState {
+            C::BackupState(Box::new(BackupState {
                 file: Some(BackupFile {
                     bytes: 104_857_600,
                     sha256: secret(),
@@ -400,14 +403,14 @@ fn backups() -> Vec<(&'static str, C)> {
                     jobs: 1_000_000,
                 }),
                 ..state(BackupPhase::Ready)
-            }),
+            })),
         ),
         (
             "BackupState.failed",
-            C::BackupState(BackupState {
+            C::BackupState(Box::new(BackupState {
                 error: Some(WireError::new(ErrorCode::StorageFull, "no room for a copy")),
                 ..state(BackupPhase::Failed)
-            }),
+            })),
         ),
         (
             "BackupPart.full",

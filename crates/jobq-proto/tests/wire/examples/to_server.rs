@@ -50,8 +50,8 @@ fn hellos() -> Vec<(&'static str, S)> {
         }),
     };
     vec![
-        ("Hello.minimal", S::Hello(client)),
-        ("Hello.full", S::Hello(worker)),
+        ("Hello.minimal", S::Hello(Box::new(client))),
+        ("Hello.full", S::Hello(Box::new(worker))),
         ("Goodbye.full", S::Goodbye(Goodbye {})),
         ("Beat.full", S::Beat(Beat { seq: 42 })),
     ]
@@ -238,10 +238,10 @@ fn questions() -> Vec<(&'static str, S)> {
         ..Query::default()
     };
     vec![
-        ("Query.minimal", S::Query(everything.clone())),
+        ("Query.minimal", S::Query(Box::new(everything.clone()))),
         (
             "Query.full",
-            S::Query(Query {
+            S::Query(Box::new(Query {
                 status: Some(Status::Failed),
                 name: Some("thumbnail".to_owned()),
                 username: Some("ada".to_owned()),
@@ -252,30 +252,30 @@ fn questions() -> Vec<(&'static str, S)> {
                 limit: Some(50),
                 include: Some(Include::Params),
                 ..everything.clone()
-            }),
+            })),
         ),
         (
             "Query.ids",
-            S::Query(Query {
+            S::Query(Box::new(Query {
                 ids: vec![1001, 1002],
                 include: Some(Include::Result),
                 ..everything.clone()
-            }),
+            })),
         ),
         (
             "Query.runs",
-            S::Query(Query {
+            S::Query(Box::new(Query {
                 ids: vec![1002],
                 include: Some(Include::Runs),
                 ..everything.clone()
-            }),
+            })),
         ),
         (
             "Query.uuids",
-            S::Query(Query {
+            S::Query(Box::new(Query {
                 uuids: vec![uuid(1)],
                 ..everything
-            }),
+            })),
         ),
         (
             "Watch.minimal",

@@ -307,7 +307,7 @@ impl World {
 
     pub(in crate::machine) fn query(&mut self, peer: PeerId, query: Query) -> Jobs {
         let request = self.next_request();
-        self.send(peer, ServerMessage::Query(Query { request, ..query }));
+        self.send(peer, ServerMessage::Query(Box::new(Query { request, ..query })));
         let found = self.pick(peer, |message| match message {
             ClientMessage::Jobs(jobs) if jobs.request == request => Some(jobs.clone()),
             _ => None,
@@ -319,7 +319,7 @@ impl World {
         let request = self.next_request();
         self.send(peer, ServerMessage::Stats(StatsQuery { request }));
         let found = self.pick(peer, |message| match message {
-            ClientMessage::Stats(stats) if stats.request == request => Some(stats.clone()),
+            ClientMessage::Stats(stats) if stats.request == request => Some((**stats).clone()),
             _ => None,
         });
         found.into_iter().next().expect("stats are answered")

@@ -133,7 +133,7 @@ fn who_has_asked_much_is_not_read_on_until_that_is_heard_and_who_reports_much_is
             request,
             ..Query::default()
         };
-        Received::new(ServerMessage::Query(query), 10)
+        Received::new(ServerMessage::Query(Box::new(query)), 10)
     };
     let cost = ask(1).cost();
     let room = |asks: u64| inbox.put(PeerId(1), &mut (0..asks).map(ask).collect());
