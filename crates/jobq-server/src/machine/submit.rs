@@ -30,18 +30,15 @@ impl Machine {
             return self.refuse(peer, request, error);
         }
         let only = self.names_of(peer);
-        let jobs: Vec<TakenJob> = jobs
-            .into_iter()
-            .map(|job| {
-                NewJob::check(job, &self.config.limits)
-                    .and_then(|job| match only.match_name(job.name.as_str()) {
-                        true => Ok(job),
-                        false => Err(access::forbidden_name(job.name.as_str())),
-                    })
-                    .map(|job| self.take(job, None, &only))
-                    .map_or_else(TakenJob::Refused, TakenJob::Inserted)
-            })
-            .collect();
+        let jobs = elsewhere(jobs, |job| {
+            NewJob::check(job, &self.config.limits)
+                .and_then(|job| match only.match_name(job.name.as_str()) {
+                    true => Ok(job),
+                    false => Err(access::forbidden_name(job.name.as_str())),
+                })
+                .map(|job| self.take(job, None, &only))
+                .map_or_else(TakenJob::Refused, TakenJob::Inserted)
+        });
         self.after_durable(Effect::Acknowledge(Taken { peer, request, jobs }));
     }
 
@@ -189,18 +186,15 @@ impl Machine {
     pub(super) fn acknowledge(&mut self, taken: Taken, outcomes: &mut dyn Iterator<Item = InsertOutcome>) {
         let Taken { peer, request, jobs } = taken;
         let names_conflict = self.may_touch_all(peer);
-        let jobs = jobs
-            .into_iter()
-            .map(|job| match job {
-                TakenJob::Inserted(new) => {
-                    let outcome = outcomes
-                        .next()
-                        .expect("the store answers every insert of a batch");
-                    self.inserted(new, outcome, names_conflict)
-                }
-                TakenJob::Refused(error) => Receipt::refused(error),
-            })
-            .collect();
+        let jobs = elsewhere(jobs, |job| match job {
+            TakenJob::Inserted(new) => {
+                let outcome = outcomes
+                    .next()
+                    .expect("the store answers every insert of a batch");
+                self.inserted(new, outcome, names_conflict)
+            }
+            TakenJob::Refused(error) => Receipt::refused(error),
+        });
         self.answer(peer, ClientMessage::Acknowledged(Acknowledged { request, jobs }));
         if let Some(peer) = self.peers.find(peer) {
             peer.end(request);
@@ -269,6 +263,14 @@ impl Machine {
             self.outbox.send(peer, message);
         }
     }
+}
+
+/// What becomes of each, in memory of its own. Collected, it would stand where the items were, and giving back what that
+/// leaves over takes longer than making a job's record.
+fn elsewhere<A, B>(items: Vec<A>, become_of: impl FnMut(A) -> B) -> Vec<B> {
+    let mut became = Vec::with_capacity(items.len());
+    became.extend(items.into_iter().map(become_of));
+    became
 }
 
 /// The length of params, as waiting jobs and leases know it.
