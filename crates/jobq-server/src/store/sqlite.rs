@@ -1,5 +1,5 @@
 //! The store on disk: SQLite, with one writer, two readers and whoever folds the log on threads and connections of their
-//! own, and a thread that syncs the log.
+//! own, and a thread that syncs the log. Before them the `start` reads what is live.
 //!
 //! Data flows `commit` → `writer` → `apply` → `sync` → `recv`, and `read` → `reader` → `lookup` or `query`. The
 //! schema is in `sqlite/schema/`.
@@ -30,6 +30,7 @@ mod restore;
 mod rows;
 mod schema;
 mod search;
+mod start;
 mod suspect;
 mod sync;
 mod totals;
@@ -44,20 +45,18 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use jobq_proto::JobId;
-use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 pub use self::check::{CheckProgress, CheckReport, check, check_backup};
 use self::durability::Durability;
-use self::names::Names;
 use self::open::Opened;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
 use self::reserve::Reserve;
 pub use self::restore::{RestoreError, restore};
+use self::start::Start;
 use self::sync::Syncer;
-use self::values::During;
 use self::writer::{Reports, StopFlags, Task, Writer};
 use super::{BackupOrder, Batch, Birth, LiveJob, Prune, Recovered, Store, StoreError, StoreEvent};
 use crate::lock::DataDir;
@@ -113,13 +112,6 @@ struct Running {
     readers: Readers,
     /// Last, so that the directory is free for another server only when everything here has ended.
     lock: Option<DataDir>,
-}
-
-/// What reads the live jobs until the first commit.
-#[derive(Debug)]
-struct Start {
-    db: Connection,
-    names: Names,
 }
 
 impl SqliteStore {
@@ -199,10 +191,7 @@ impl SqliteStore {
                 readers,
                 lock: None,
             }),
-            start: Some(Start {
-                db: schema::open_reader(dir)?,
-                names: Names::default(),
-            }),
+            start: Some(Start::open(dir)?),
         })
     }
 
@@ -224,12 +213,12 @@ impl Store for SqliteStore {
     }
 
     fn live(&mut self, after: JobId, limit: usize) -> Result<Vec<LiveJob>, StoreError> {
-        let Some(Start { db, names }) = &mut self.start else {
+        let Some(start) = &mut self.start else {
             return Err(StoreError::Misused(
                 "live jobs are listed before the first commit only".to_owned(),
             ));
         };
-        recover::live_page(db, names, after, limit).during("list its live jobs")
+        start.live(after, limit)
     }
 
     fn reader(&self) -> SqliteReader {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 use super::live::{BLOCK, Bits};
+use super::names::Names;
 use super::values::{Code, During, Micros, Unsigned, UuidBytes, fence, policy, wrong};
 use crate::store::{Lease, LiveJob, NameTotals, Recovered, SessionId, SessionRecord, StoreError};
 use crate::time::Wall;
@@ -127,17 +128,17 @@ pub(super) const LIVE_WIDTH: usize = CREATED_AT + 1;
 
 /// The columns of a job to which nothing has happened since it arrived, for [`untouched_job`], from `jobs j`: a third of
 /// what [`LIVE_COLUMNS`] takes to read.
-const UNTOUCHED_COLUMNS: &str =
-    "j.id, j.name_id, j.priority, coalesce(j.due, j.created), length(j.params), j.created";
+const UNTOUCHED_COLUMNS: &str = "j.id, j.name_id, j.priority, j.due, length(j.params), j.created";
 
 /// A live job from [`UNTOUCHED_COLUMNS`].
 fn untouched_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<LiveJob> {
+    let created = row.get(5)?;
     Ok(LiveJob {
         id: JobId(row.get::<_, Unsigned>(0)?.0),
         name,
         priority: row.get::<_, Code<_>>(2)?.0,
-        created: Wall(row.get(5)?),
-        due: Wall(row.get(3)?),
+        created: Wall(created),
+        due: Wall(row.get::<_, Option<_>>(3)?.unwrap_or(created)),
         params_bytes: row.get::<_, Unsigned>(4)?.0,
         attempts: 0,
         charges: 0,
@@ -172,15 +173,9 @@ pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<Li
     })
 }
 
-/// A page of live jobs by id: the live ids of some blocks, and the jobs' rows in runs of ids that follow each other, those
-/// apart that have a row in `live`.
-pub(super) fn live_page(
-    db: &Connection,
-    names: &mut super::names::Names,
-    after: JobId,
-    limit: usize,
-) -> rusqlite::Result<Vec<LiveJob>> {
-    let ids = live_ids(db, after.0.saturating_add(1), limit)?;
+/// The jobs with these ids, which are live and in order: their rows in runs of ids that follow each other, those apart
+/// that have a row in `live`.
+pub(super) fn live_jobs(db: &Connection, names: &mut Names, ids: &[u64]) -> rusqlite::Result<Vec<LiveJob>> {
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
         return Ok(Vec::new());
     };
@@ -223,7 +218,7 @@ fn touched_ids(db: &Connection, first: u64, last: u64) -> rusqlite::Result<BTree
 }
 
 /// Up to `limit` live ids from `from` on.
-fn live_ids(db: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<u64>> {
+pub(super) fn live_ids(db: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<u64>> {
     let mut blocks =
         db.prepare_cached("SELECT block, bits FROM live_ids WHERE block >= ? ORDER BY block LIMIT ?")?;
     // Each block has a live id, though the first may have none from here on.

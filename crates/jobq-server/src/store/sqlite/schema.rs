@@ -31,6 +31,10 @@ const WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// A reader's page cache in KiB.
 const READER_CACHE_KIB: i64 = 16 * 1024;
 
+/// The page cache, in KiB, of a connection that reads what is live once, from the first to the last: what it has read it
+/// does not need again.
+const SCAN_CACHE_KIB: i64 = 512;
+
 /// The length of the database's pages.
 const PAGE_BYTES: i64 = 8192;
 
@@ -71,7 +75,14 @@ pub(super) fn open_to_fold(dir: &Path) -> Result<Connection, StoreError> {
 /// Opens the database, which [`open_writer`] has opened before, for reading.
 pub(super) fn open_reader(dir: &Path) -> Result<Connection, StoreError> {
     let db = connect_to_read(dir)?;
-    configure_reader(&db).during("be set up")?;
+    configure_reader(&db, READER_CACHE_KIB).during("be set up")?;
+    Ok(db)
+}
+
+/// Opens the database, which [`open_writer`] has opened before, to read what is live.
+pub(super) fn open_to_scan(dir: &Path) -> Result<Connection, StoreError> {
+    let db = connect_to_read(dir)?;
+    configure_reader(&db, SCAN_CACHE_KIB).during("be set up")?;
     Ok(db)
 }
 
@@ -81,8 +92,8 @@ fn connect_to_read(dir: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(dir.join(FILE), flags).during("be opened for reading")
 }
 
-fn configure_reader(db: &Connection) -> rusqlite::Result<()> {
-    configure(db, READER_CACHE_KIB)?;
+fn configure_reader(db: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    configure(db, cache_kib)?;
     db.pragma_update(None, "query_only", true)
 }
 
@@ -97,7 +108,7 @@ pub(super) fn open_to_check(dir: &Path) -> Result<Connection, StoreError> {
     }
     let db = connect_to_read(dir)?;
     check_version(&db, &path)?;
-    configure_reader(&db).during("be set up")?;
+    configure_reader(&db, READER_CACHE_KIB).during("be set up")?;
     Ok(db)
 }
 
@@ -109,7 +120,7 @@ pub(super) fn open_copy(path: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let db = Connection::open_with_flags(immutable(path), flags).during("be opened for reading")?;
     check_version(&db, path)?;
-    configure_reader(&db).during("be set up")?;
+    configure_reader(&db, READER_CACHE_KIB).during("be set up")?;
     Ok(db)
 }
 
