@@ -1,6 +1,9 @@
 //! `bench`: small runs of every scenario. Each compares its counts with the server's and the store's by itself, and
 //! fails where they differ.
 
+use std::time::Duration;
+
+use jobq_tests::program::Finished;
 use serde_json::Value;
 
 use crate::exit::USAGE;
@@ -235,4 +238,32 @@ async fn a_server_that_was_killed_and_one_that_was_stopped_come_back_with_all_jo
         }
     }
     assert!(number(&line, "database_bytes_per_job") > 0.0, "{line}");
+}
+
+#[tokio::test]
+async fn a_database_is_as_long_as_its_jobs_need_and_shrinks_when_their_records_have_gone() {
+    /// A server keeps records for a minute at least.
+    const WITHIN: Duration = Duration::from_secs(300);
+    let directory = directory();
+    let bench = [
+        "bench",
+        "prune",
+        "--jobs",
+        "20000",
+        "--json",
+        "--dir",
+        text(directory.path()),
+    ];
+    let output = tokio::time::timeout(WITHIN, program().command(bench).output()).await;
+    let output = output.expect("it ends").expect("the binary can be started");
+    let line: Value = serde_json::from_str(&Finished::from(output).success()).expect("it is one line");
+    let [queued, completed, pruned] = ["queued", "completed", "pruned"].map(|when| {
+        let bytes = number(&line, &format!("{when}_database_bytes"));
+        assert!(bytes > 0.0, "{when}: {line}");
+        bytes
+    });
+    assert!(number(&line, "queued_database_bytes_per_job") >= 100.0, "{line}");
+    assert!(queued < completed, "what became of a job is more: {line}");
+    assert!(pruned < completed / 2.0, "{line}");
+    assert!(number(&line, "jobs_per_s") > 0.0, "{line}");
 }

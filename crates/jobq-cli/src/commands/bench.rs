@@ -34,7 +34,7 @@ use crate::times;
 use crate::values::number;
 
 use self::report::Report;
-use self::scenario::{backlog, idle, large, latency, names, restart, scheduled, throughput};
+use self::scenario::{backlog, idle, large, latency, names, prune, restart, scheduled, throughput};
 use self::setting::Setting;
 use self::which::Which;
 
@@ -150,6 +150,7 @@ async fn measure(args: &Args, global: &Global) -> anyhow::Result<()> {
             Which::Scheduled => scheduled::scheduled(&setting).await,
             Which::Large => large::large(&setting).await,
             Which::Restart => restart::restart(&setting).await,
+            Which::Prune => prune::prune(&setting).await,
             Which::Flow | Which::All => throughput::flow(&setting).await,
         };
         let report = report.with_context(|| format!("the scenario {} failed", which.name()))?;
@@ -198,6 +199,7 @@ impl Args {
             connections: if which == Which::Idle { self.connections } else { 0 },
             names: if which == Which::Names { self.names } else { 1 },
             observe: self.observe,
+            keep_completed: None,
             dir: self.dir.clone().unwrap_or_else(std::env::temp_dir),
             log: global.log.clone(),
         }

@@ -23,11 +23,13 @@ What is measured:
                 their own, one at a time; then all are worked off
   restart       200,000 jobs are queued, and twice as many have completed. The server is killed (SIGKILL) and started
                 again, and then stopped (SIGTERM) and started again
+  prune         500,000 jobs are queued, worked off, and their records removed, which a server does that keeps them for
+                a minute. After each of these the server is stopped. It is no part of all
 
 The figures:
   speed         jobs in the time from the first job handed to a client (submit, flow, large), or from the start of the
                 workers (drain, names), until the last job is acknowledged (submit, large) or all are settled (drain,
-                flow, names). In backlog jobs that were submitted and as many worked off, in the time of both; in
+                flow, names). In prune records by the time from the first one gone to the last. In backlog jobs that were submitted and as many worked off, in the time of both; in
                 scheduled from the time of the first job until all are settled; in restart all that fill the store
   acknowledged  from handing a batch to the client until the program has its receipts; the batch waits its turn
                 behind those before it
@@ -56,6 +58,8 @@ The figures:
                 from the start of the server's process until a client has connected and has the answer to a question,
                 and until the handler of a worker is called that connects meanwhile
   store         length of jobq.db and jobq.db-wal by all jobs before the server is killed
+  room          length of jobq.db with the server stopped: with all jobs queued, all completed, and no records left. An
+                eighth of the pages stays free for what comes next, and 64 pages of 8 KiB at least
   fdatasync     4 KiB appended to a file in the same directory and synced, the median: of 200 before the jobs, and in
                 latency and idle of 200 between the jobs, or of one before each
   server        CPU time of the server's process while its speed is measured, and its resident memory then: in all,
@@ -63,7 +67,7 @@ The figures:
   client        CPU time of this process, in which clients and workers are
 
 With --json: p50_us and p99_us are those of the first time that is told: `acknowledged` in submit, latency, backlog,
-idle, names and restart, `settled` in drain, `started` in flow, `late` in scheduled, `small jobs` in large. All have
+idle, names, restart and prune, `settled` in drain, `started` in flow, `late` in scheduled, `small jobs` in large. All have
 their names in front as well (ack, started, settled, result, late, small_ack). Times in microseconds have names that
 end in _us, multiples of fdatasync in _fdatasyncs, speeds in _per_s, sizes in _bytes; what is compared with has _base_
 in its name.

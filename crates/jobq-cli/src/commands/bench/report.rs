@@ -332,6 +332,7 @@ mod tests {
                 connections: 0,
                 names: 1,
                 observe: Duration::ZERO,
+                keep_completed: None,
                 dir: std::path::PathBuf::new(),
                 log: None,
             },

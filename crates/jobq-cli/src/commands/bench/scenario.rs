@@ -6,6 +6,7 @@ pub(super) mod idle;
 pub(super) mod large;
 pub(super) mod latency;
 pub(super) mod names;
+pub(super) mod prune;
 mod rest;
 pub(super) mod restart;
 pub(super) mod scheduled;

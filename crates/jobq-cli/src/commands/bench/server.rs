@@ -104,13 +104,7 @@ impl Server {
     /// # Errors
     /// The files cannot be looked at.
     pub(super) fn database_bytes(&self) -> anyhow::Result<u64> {
-        let data = data(&self.directory);
-        let length = |file: &str| match std::fs::metadata(data.join(file)) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error).with_context(|| format!("failed to look at {file}")),
-        };
-        DATABASE.into_iter().map(length).sum()
+        database_bytes(&data(&self.directory))
     }
 
     /// The CPU time of its process, where that is known.
@@ -164,6 +158,14 @@ impl Leftover {
         Server::start_in(self.directory, setting).await
     }
 
+    /// As [`Server::database_bytes`].
+    ///
+    /// # Errors
+    /// The files cannot be looked at.
+    pub(super) fn database_bytes(&self) -> anyhow::Result<u64> {
+        database_bytes(&self.data())
+    }
+
     /// The server's data directory.
     pub(super) fn data(&self) -> PathBuf {
         data(&self.directory)
@@ -172,6 +174,16 @@ impl Leftover {
 
 fn data(directory: &TempDir) -> PathBuf {
     directory.path().join("data")
+}
+
+/// How long the database of this data directory is with its log, in bytes.
+fn database_bytes(data: &Path) -> anyhow::Result<u64> {
+    let length = |file: &str| match std::fs::metadata(data.join(file)) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error).with_context(|| format!("failed to look at {file}")),
+    };
+    DATABASE.into_iter().map(length).sum()
 }
 
 /// The process. Dropped, it is killed.
@@ -199,11 +211,15 @@ impl Process {
         let connections = (setting.connections + setting.clients + setting.workers + SPARE_CONNECTIONS)
             .max(CONNECTIONS)
             .to_string();
-        let mut child = command
+        command
             .args(["serve", "--listen", "tcp://127.0.0.1:0", "--log", log])
             .args(["--max-connections", &connections, "--data"])
             .arg(data)
-            .args(linux)
+            .args(linux);
+        if let Some(keep) = setting.keep_completed {
+            command.args(["--keep-completed", &format!("{}s", keep.as_secs())]);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

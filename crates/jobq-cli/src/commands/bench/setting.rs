@@ -25,6 +25,8 @@ pub(super) struct Setting {
     pub(super) names: u64,
     /// How long a server that has nothing to do is looked at.
     pub(super) observe: Duration,
+    /// How long the server keeps the records of completed jobs; as by default if there is none.
+    pub(super) keep_completed: Option<Duration>,
     /// Where the server's directory is made.
     pub(super) dir: PathBuf,
     /// What the server logs.

@@ -124,6 +124,11 @@ impl Bench {
         self.bars.add(bar(jobs, what))
     }
 
+    /// A sign, below those that are shown, that something goes on.
+    pub(super) fn busy(&self, what: &'static str) -> ProgressBar {
+        self.bars.add(busy(what))
+    }
+
     /// Waits, and shows how long yet.
     pub(super) async fn wait(&self, time: Duration, what: &'static str) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -150,12 +155,12 @@ impl Bench {
         self.clients[0].stats().await.context("failed to ask the server")
     }
 
-    /// Ends the server, and starts another one on its store, which has no clients yet. Returns how long ending took.
+    /// Ends the server, and starts another one on its store, which has no clients yet.
     ///
     /// # Errors
     /// The server does not end as it should, or the other one does not start.
-    pub(super) async fn restart(self, ending: Ending) -> anyhow::Result<(Self, Duration)> {
-        let busy = self.bars.add(busy("starting again"));
+    pub(super) async fn restart(self, ending: Ending) -> anyhow::Result<(Self, Between)> {
+        let busy = self.busy("starting again");
         // A client that finds its server gone would come back to it.
         for client in self.clients {
             client.close().await;
@@ -165,7 +170,10 @@ impl Bench {
             Ending::Kill => self.server.kill(),
             Ending::Stop => self.server.stop().await?,
         };
-        let took = begun.elapsed();
+        let between = Between {
+            ending: begun.elapsed(),
+            database: leftover.database_bytes()?,
+        };
         let server = leftover.start(&self.setting).await?;
         busy.finish_and_clear();
         let bench = Self {
@@ -173,7 +181,7 @@ impl Bench {
             server,
             ..self
         };
-        Ok((bench, took))
+        Ok((bench, between))
     }
 
     /// Compares all counts, stops the server, and makes the report.
@@ -218,6 +226,15 @@ fn make_room(setting: &Setting) -> anyhow::Result<()> {
              give fewer --connections, --clients or --workers, or raise the limit (ulimit -Hn)"
         ))
     })
+}
+
+/// What is seen between two servers on a store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Between {
+    /// How long the first one took to end.
+    pub(super) ending: Duration,
+    /// How long the database is with its log, in bytes.
+    pub(super) database: u64,
 }
 
 /// How a server ends.

@@ -7,7 +7,7 @@ use super::MAX_PAYLOAD;
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Which {
-    /// All of these, one after the other
+    /// All of these but prune, one after the other
     All,
     /// Jobs acknowledged a second, none of them run
     Submit,
@@ -29,10 +29,12 @@ pub(super) enum Which {
     Large,
     /// How soon a server with a long queue and history is back
     Restart,
+    /// Room on disk for queued jobs, completed ones, and when their records have gone
+    Prune,
 }
 
 impl Which {
-    /// Those that [`Which::All`] stands for.
+    /// Those that [`Which::All`] stands for: all that do not wait for a minute.
     pub(super) const EACH: &[Self] = &[
         Self::Submit,
         Self::Drain,
@@ -59,13 +61,14 @@ impl Which {
             Self::Scheduled => "scheduled",
             Self::Large => "large",
             Self::Restart => "restart",
+            Self::Prune => "prune",
         }
     }
 
     /// How many jobs it has unless told otherwise.
     pub(super) fn jobs(self) -> u64 {
         match self {
-            Self::All | Self::Submit | Self::Drain | Self::Flow => 500_000,
+            Self::All | Self::Submit | Self::Drain | Self::Flow | Self::Prune => 500_000,
             Self::Latency => 2_000,
             Self::Backlog => 1_000_000,
             Self::Idle => 200,

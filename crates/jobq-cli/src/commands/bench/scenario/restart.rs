@@ -38,7 +38,7 @@ pub(in super::super) async fn restart(setting: &Setting) -> anyhow::Result<Repor
     let expected = after_kill.expected(&filled.expected);
     expected.check_server(&bench.stats().await?)?;
 
-    let (mut bench, stop) = bench.restart(Ending::Stop).await?;
+    let (mut bench, between) = bench.restart(Ending::Stop).await?;
     let after_stop = Comeback::measure(&mut bench).await?;
     let expected = after_stop.expected(&expected);
 
@@ -46,7 +46,7 @@ pub(in super::super) async fn restart(setting: &Setting) -> anyhow::Result<Repor
         lines: vec![
             after_kill.line("after kill", "after_kill"),
             after_stop.line("after stop", "after_stop"),
-            filled.line(stop),
+            filled.line(between.ending),
         ],
         ..Measured::new(filled.cost, vec![(Label::Ack, filled.acknowledged)])
     };
