@@ -29,7 +29,7 @@ pub use watch::{JobEvent, JobEvents};
 
 use crate::error::ConnectError;
 use crate::session::SessionError;
-use driver::{AskCommand, Command, SubmitCommand};
+use driver::Command;
 
 /// A client of a jobq server: submits jobs, waits for them, asks about them and changes them.
 ///
@@ -57,16 +57,13 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Handle {
-    /// Holds no more than `submit_permits` allow.
-    submits: mpsc::UnboundedSender<SubmitCommand>,
+    /// Holds no more jobs than `submit_permits` allow, no more questions than `ask_permits`, and at most two commands for
+    /// each wait.
+    commands: mpsc::UnboundedSender<Command>,
     /// Spent by each job, and given back by the task when it has room for more.
     submit_permits: Arc<Semaphore>,
-    /// Holds no more than `ask_permits` allow.
-    asks: mpsc::UnboundedSender<AskCommand>,
     /// Lent to each question until it is answered.
     ask_permits: Arc<Semaphore>,
-    /// Holds at most two commands for each wait.
-    commands: mpsc::UnboundedSender<Command>,
     state: Arc<State>,
     /// For groups of watched jobs, and streams of submitted ones.
     next_number: AtomicU64,

@@ -17,6 +17,7 @@ use jobq_transport::{Dealer, Endpoint, EndpointDealer, SendError, TransportError
 
 pub use error::SessionError;
 
+use crate::alarm::Alarm;
 use crate::clock::BootTime;
 use conversation::{Conversation, Due, Heard};
 
@@ -25,9 +26,6 @@ const RECV_LIMIT: usize = 256;
 
 /// How long [`Session::close`] waits for its last words to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A timer that is overdue waits this long yet: what arrived while nobody looked is read first.
-const LEAST_SLEEP: Duration = Duration::from_millis(1);
 
 /// While a server stays away, the log says so this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -150,6 +148,7 @@ pub struct Session {
     conversation: Conversation,
     link: Link,
     inbox: Vec<ClientMessage>,
+    alarm: Alarm,
     /// Why a message could not be sent; it ends the connection, since its sender counts on its order.
     unsent: Option<SendError>,
     over: Option<SessionError>,
@@ -182,6 +181,7 @@ impl Session {
             conversation: Conversation::new(address, hello, config.reconnect, config.hello_timeout),
             link: Link::None,
             inbox: Vec::new(),
+            alarm: Alarm::default(),
             unsent: None,
             over: None,
             complained: None,
@@ -270,7 +270,7 @@ impl Session {
     /// Waits for one thing to happen and acts on it.
     async fn step(&mut self, out: &mut Vec<SessionEvent>) {
         let now = BootTime::now();
-        let timer = tokio::time::sleep(self.conversation.poll_timeout().since(now).max(LEAST_SLEEP));
+        let timer = self.alarm.wait(now, self.conversation.poll_timeout());
         match &mut self.link {
             Link::None => {
                 if self.conversation.poll_connect(now) {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Client;
-use super::driver::{Answer, AskCommand, Question};
+use super::driver::{Answer, Command, Question};
 use crate::clock::BootTime;
 use crate::error::AskError;
 use crate::requests::asks::Unanswered;
@@ -201,13 +201,13 @@ impl Client {
             .map_err(|_| AskError::TimedOut(limit))?
             .map_err(|_| self.ask_over())?;
         let (answer, answered) = oneshot::channel::<Answer>();
-        let command = AskCommand {
+        let command = Command::Ask {
             question,
             deadline,
             answer,
             permit,
         };
-        self.handle.asks.send(command).map_err(|_| self.ask_over())?;
+        self.handle.commands.send(command).map_err(|_| self.ask_over())?;
         match answered.await {
             Ok(Ok(message)) => Ok(message),
             Ok(Err(Unanswered::Refused(error))) => Err(AskError::Refused(error)),

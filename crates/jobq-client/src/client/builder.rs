@@ -147,23 +147,13 @@ impl ClientBuilder {
             over: OnceLock::new(),
             refusal: Mutex::default(),
         });
-        let (submits, submitted) = mpsc::unbounded_channel();
         let submit_permits = Arc::new(Semaphore::new(driver::WAITING_JOBS));
-        let (asks, asked) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::unbounded_channel();
-        let driver = Driver::new(
-            session,
-            state.clone(),
-            (submitted, submit_permits.clone()),
-            asked,
-            commanded,
-        );
+        let driver = Driver::new(session, state.clone(), submit_permits.clone(), commanded);
         tokio::spawn(driver.run(early));
         Ok(Client {
             handle: Arc::new(Handle {
-                submits,
                 submit_permits,
-                asks,
                 ask_permits: Arc::new(Semaphore::new(driver::ASKS)),
                 commands,
                 state,

@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use jobq_proto::message::Welcome;
 use jobq_proto::{ClientMessage, ServerMessage};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::State;
 use super::submitter::MAX_BATCH;
 use super::watch::LatestProgress;
+use crate::alarm::Alarm;
 use crate::clock::BootTime;
 use crate::requests::asks::{Asks, Unanswered};
 use crate::requests::submits::{Submit, SubmitAnswer, Submits};
@@ -27,29 +28,27 @@ pub(super) const WAITING_JOBS: usize = 4 * MAX_BATCH;
 /// Most questions that are unanswered at a time; who comes after them waits.
 pub(super) const ASKS: usize = 1024;
 
-/// No timer is shorter than this: the connection is looked at before a deadline passes.
-const LEAST_SLEEP: Duration = Duration::from_millis(1);
+/// Most commands that are taken before what they ask for is sent.
+const COMMANDS_AT_ONCE: usize = 1024;
 
 /// Makes the message of its number.
 pub(super) type Question = Box<dyn FnOnce(u64) -> ServerMessage + Send>;
 
 pub(super) type Answer = Result<ClientMessage, Unanswered>;
 
-#[derive(Debug)]
-pub(super) struct SubmitCommand {
-    pub(super) submit: Submit,
-    pub(super) answer: oneshot::Sender<SubmitAnswer>,
-}
-
-pub(super) struct AskCommand {
-    pub(super) question: Question,
-    pub(super) deadline: BootTime,
-    pub(super) answer: oneshot::Sender<Answer>,
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
 pub(super) enum Command {
+    /// Submit these jobs.
+    Submit {
+        submit: Submit,
+        answer: oneshot::Sender<SubmitAnswer>,
+    },
+    /// Ask this.
+    Ask {
+        question: Question,
+        deadline: BootTime,
+        answer: oneshot::Sender<Answer>,
+        permit: OwnedSemaphorePermit,
+    },
     /// Tell when these jobs, each named once, have ended, and how far they have come if there is `progress`.
     Wait {
         group: u64,
@@ -69,16 +68,15 @@ pub(super) enum Command {
 pub(super) struct Driver {
     session: Session,
     state: Arc<State>,
-    submitted: mpsc::UnboundedReceiver<SubmitCommand>,
+    commanded: mpsc::UnboundedReceiver<Command>,
     submit_permits: Arc<Semaphore>,
     /// Permits to be given back when there is room.
     jobs_taken: usize,
-    asked: mpsc::UnboundedReceiver<AskCommand>,
-    commanded: mpsc::UnboundedReceiver<Command>,
     submits: Submits<oneshot::Sender<SubmitAnswer>>,
     asks: Asks<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     watches: Watches,
     waiting: HashMap<u64, Waiting>,
+    alarm: Alarm,
     /// The handles know of a refusal.
     refused: bool,
 }
@@ -101,22 +99,20 @@ impl Driver {
     pub(super) fn new(
         session: Session,
         state: Arc<State>,
-        (submitted, submit_permits): (mpsc::UnboundedReceiver<SubmitCommand>, Arc<Semaphore>),
-        asked: mpsc::UnboundedReceiver<AskCommand>,
+        submit_permits: Arc<Semaphore>,
         commanded: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
         Self {
             session,
             state,
-            submitted,
+            commanded,
             submit_permits,
             jobs_taken: 0,
-            asked,
-            commanded,
             submits: Submits::new(),
             asks: Asks::new(),
             watches: Watches::new(),
             waiting: HashMap::new(),
+            alarm: Alarm::default(),
             refused: false,
         }
     }
@@ -139,11 +135,12 @@ impl Driver {
             tracing::error!(%error, "the session with the server is over");
         }
         self.submit_permits.close();
-        self.submitted.close();
-        self.asked.close();
         self.commanded.close();
-        while let Ok(command) = self.submitted.try_recv() {
-            self.submits.push(command.submit, command.answer);
+        while let Ok(command) = self.commanded.try_recv() {
+            // Whoever asks or waits finds that nobody answers.
+            if let Command::Submit { submit, answer } = command {
+                self.submits.push(submit, answer);
+            }
         }
         self.submits.handle_over();
         self.asks.handle_over();
@@ -155,38 +152,57 @@ impl Driver {
         }
     }
 
-    /// Waits for one thing to happen.
+    /// Waits for something to happen, and takes what the handles want.
     async fn step(&mut self, events: &mut Vec<SessionEvent>) -> Result<(), End> {
         let due = self
             .submits
             .poll_timeout()
             .min(self.asks.poll_timeout())
             .min(self.watches.poll_timeout());
-        let timer = tokio::time::sleep(due.since(BootTime::now()).max(LEAST_SLEEP));
+        let timer = self.alarm.wait(BootTime::now(), due);
         tokio::select! {
+            biased;
             result = self.session.recv(events) => result.map_err(End::Over)?,
-            Some(command) = self.submitted.recv() => self.take(command),
-            Some(command) = self.asked.recv() => {
-                self.asks.push(command.question, command.deadline, (command.answer, command.permit));
-            }
-            command = self.commanded.recv() => match command {
-                None => return Err(End::Dropped),
-                Some(Command::Close(done)) => return Err(End::Closed(done)),
-                Some(Command::Forget { group }) => {
-                    self.waiting.remove(&group);
-                    self.watches.forget(group);
-                }
-                Some(Command::GiveUp { stream }) => {
-                    // What was handed over before this was said.
-                    self.take_submits();
-                    self.submits.give_up(stream);
-                }
-                Some(Command::Wait { group, ids, events, progress }) => {
-                    self.watches.push(group, ids, progress.is_some());
-                    self.waiting.insert(group, Waiting { events, progress });
-                }
-            },
+            command = self.commanded.recv() => self.take(command.ok_or(End::Dropped)?)?,
             () = timer => {}
+        }
+        for _ in 0..COMMANDS_AT_ONCE {
+            match self.commanded.try_recv() {
+                Ok(command) => self.take(command)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(End::Dropped),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: Command) -> Result<(), End> {
+        match command {
+            Command::Submit { submit, answer } => {
+                self.jobs_taken += submit.jobs.len();
+                self.submits.push(submit, answer);
+            }
+            Command::Ask {
+                question,
+                deadline,
+                answer,
+                permit,
+            } => self.asks.push(question, deadline, (answer, permit)),
+            Command::Wait {
+                group,
+                ids,
+                events,
+                progress,
+            } => {
+                self.watches.push(group, ids, progress.is_some());
+                self.waiting.insert(group, Waiting { events, progress });
+            }
+            Command::Forget { group } => {
+                self.waiting.remove(&group);
+                self.watches.forget(group);
+            }
+            Command::GiveUp { stream } => self.submits.give_up(stream),
+            Command::Close(done) => return Err(End::Closed(done)),
         }
         Ok(())
     }
@@ -241,7 +257,6 @@ impl Driver {
         self.submits.handle_timeout(now);
         self.asks.handle_timeout(now);
         self.watches.handle_timeout(now);
-        self.take_submits();
         let sent = self.transmit(now);
         if self.submits.has_room() {
             self.submit_permits
@@ -251,12 +266,6 @@ impl Driver {
         self.answer();
         if sent {
             self.session.flush();
-        }
-    }
-
-    fn take_submits(&mut self) {
-        while let Ok(command) = self.submitted.try_recv() {
-            self.take(command);
         }
     }
 
@@ -270,11 +279,6 @@ impl Driver {
                 *said = refusal.cloned();
             }
         }
-    }
-
-    fn take(&mut self, command: SubmitCommand) {
-        self.jobs_taken += command.submit.jobs.len();
-        self.submits.push(command.submit, command.answer);
     }
 
     /// What cannot be sent is sent again on the next connection: the session ends this one.

@@ -3,10 +3,11 @@
 use jobq_proto::JobId;
 use jobq_proto::message::{Receipt as WireReceipt, Submission};
 use tokio::sync::oneshot;
+use tokio::task::coop;
 use uuid::Uuid;
 
 use super::Client;
-use super::driver::SubmitCommand;
+use super::driver::Command;
 use super::submitter::Submitter;
 use crate::clock::BootTime;
 use crate::error::SubmitError;
@@ -66,7 +67,7 @@ impl Client {
         &self,
         requests: Vec<JobRequest>,
     ) -> Result<Vec<Result<Receipt, SubmitError>>, SubmitError> {
-        if self.handle.submits.is_closed() {
+        if self.handle.commands.is_closed() {
             return Err(self.submit_over());
         }
         let mut submitter = Submitter::new(self.clone(), false);
@@ -88,6 +89,8 @@ impl Client {
         stream: u64,
         repeat: bool,
     ) -> Result<oneshot::Receiver<SubmitAnswer>, NotTaken> {
+        // Whoever hands over many small batches lets the task send some of them now and then.
+        coop::consume_budget().await;
         let limit = self.deadline;
         let deadline = BootTime::now() + limit;
         let permits = &self.handle.submit_permits;
@@ -109,10 +112,12 @@ impl Client {
             deadline,
             patience: limit,
         };
-        match self.handle.submits.send(SubmitCommand { submit, answer }) {
+        match self.handle.commands.send(Command::Submit { submit, answer }) {
             Ok(()) => Ok(answered),
             Err(refused) => {
-                *jobs = refused.0.submit.jobs;
+                if let Command::Submit { submit, .. } = refused.0 {
+                    *jobs = submit.jobs;
+                }
                 Err(NotTaken::Ended)
             }
         }
@@ -122,7 +127,7 @@ impl Client {
         &self,
         answer: SubmitAnswer,
     ) -> impl Iterator<Item = Result<Receipt, SubmitError>> {
-        let over = self.handle.submits.is_closed().then(|| self.submit_over());
+        let over = self.handle.commands.is_closed().then(|| self.submit_over());
         let reached = answer.reached;
         let pairs = answer.jobs.into_iter().zip(answer.receipts);
         pairs.enumerate().map(move |(index, (job, receipt))| {

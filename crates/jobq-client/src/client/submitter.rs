@@ -266,7 +266,7 @@ impl Submitter {
                     Err(_) => return,
                 },
                 Batch::NotTaken(jobs) => {
-                    let over = self.client.handle.submits.is_closed();
+                    let over = self.client.handle.commands.is_closed();
                     let over = over.then(|| self.client.submit_over());
                     let error =
                         |job: &Submission| over.clone().unwrap_or(SubmitError::TimedOut { uuid: job.uuid });

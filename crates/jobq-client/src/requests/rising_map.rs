@@ -188,13 +188,15 @@ mod tests {
             1 => Just(Step::Insert(1 << 40)),
             3 => Just(Step::PopFirst),
             3 => (0_usize..4).prop_map(Step::Remove),
-            2 => (0_usize..1_000).prop_map(Step::Remove),
+            2 => (0_usize..300).prop_map(Step::Remove),
         ]
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
         #[test]
-        fn it_holds_what_an_ordered_map_holds(steps in prop::collection::vec(step(), 0..600)) {
+        fn it_holds_what_an_ordered_map_holds(steps in prop::collection::vec(step(), 0..300)) {
             let mut map = RisingMap::default();
             let mut model = BTreeMap::new();
             let mut greatest = 0_u64;

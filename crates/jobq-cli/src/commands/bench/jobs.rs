@@ -130,18 +130,17 @@ impl Maker {
             self.params[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamp.to_be_bytes());
             all.extend_from_slice(&self.params);
         }
-        let all = all.freeze();
+        let mut all = all.freeze();
         let names = &self.load.names;
-        let job = |at: usize| {
-            let number = first + at as u64;
+        let job = |number: u64| {
             let name = names[(number % names.len() as u64) as usize].as_str();
-            let job = JobRequest::new(name).raw_params(all.slice(at * size..(at + 1) * size));
+            let job = JobRequest::new(name).raw_params(all.split_to(size));
             match due(number) {
                 Some((_, at)) => job.run_at(at),
                 None => job,
             }
         };
-        (0..jobs).map(job).collect()
+        (first..self.made).map(job).collect()
     }
 }
 
