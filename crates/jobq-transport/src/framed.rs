@@ -133,17 +133,20 @@ impl<R: AsyncRead + Unpin, M: Message + Unpin> MessageReader<R, M> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reserves room for what comes next, by how much has come last. A buffer's own word is what is left of its room, so
-    /// whether it was made for much is noted here.
+    /// Reserves room for what comes next, by how much has come last: a read that fills what is left of the room has to be
+    /// followed by another one. A buffer's own word is what is left, so whether it was made for much is noted here.
     fn reserve(&mut self, is_busy: bool) {
         let buffer = self.framed.get_mut().read_buffer_mut();
         if is_busy {
             give_back(buffer, KEEP_CAPACITY, BUSY_CAPACITY);
             buffer.reserve(BUSY_CAPACITY);
             self.is_busy = true;
-        } else if self.is_busy && buffer.is_empty() {
-            *buffer = BytesMut::with_capacity(QUIET_CAPACITY);
-            self.is_busy = false;
+        } else if buffer.is_empty() {
+            if self.is_busy {
+                *buffer = BytesMut::with_capacity(QUIET_CAPACITY);
+                self.is_busy = false;
+            }
+            buffer.reserve(QUIET_CAPACITY);
         }
     }
 
@@ -280,6 +283,20 @@ mod tests {
             // All of its room, and not what is left of that.
             let has_room = buffer.try_reclaim(BUSY_CAPACITY);
             assert_eq!(has_room, is_busy, "{} after {beats}", buffer.capacity());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_alone_is_read_at_once_however_many_came_before() {
+        let (mut far, near) = tokio::io::duplex(64 * 1024);
+        let mut reader = MessageReader::<_, ServerMessage>::new(near, FrameCodec::new(1024));
+        for number in 0..100 {
+            send(&mut far, 1).await;
+            poll_fn(|cx| reader.poll_batch(cx, ALL, |_, _| ()))
+                .await
+                .unwrap_or_else(|_| panic!("it comes whole"));
+            let room = reader.framed.get_mut().read_buffer_mut().capacity();
+            assert!(room >= QUIET_CAPACITY, "{room} after {number}");
         }
     }
 }
