@@ -42,6 +42,8 @@ pub use jobq_proto::limits::MAX_HELD;
 pub struct Machine {
     config: Config,
     slots: Slots,
+    /// Whether the credit may be another than the server knows. Saying what it is takes a look at each name.
+    credit_changed: bool,
     runs: FenceMap<Run>,
     /// Handlers that go on although their run is over, and the names they have.
     strays: FenceMap<usize>,
@@ -70,6 +72,7 @@ impl Machine {
     pub fn new(config: Config) -> Self {
         Self {
             slots: Slots::new(&config),
+            credit_changed: false,
             config,
             runs: FenceMap::default(),
             strays: FenceMap::default(),
@@ -108,6 +111,7 @@ impl Machine {
         }
         self.store = Some(welcome.store);
         self.outbox.reset(self.config.credit());
+        self.credit_changed = true;
         let mut unsettled = Vec::new();
         for run in self.runs.values_mut() {
             if let State::Ended(report) = &mut run.state {
@@ -153,6 +157,7 @@ impl Machine {
     pub fn handle_ended(&mut self, now: BootTime, fence: Fence, ran: Duration, end: End) {
         if let Some(name) = self.strays.remove(&fence) {
             self.slots.free_stray(name);
+            self.credit_changed = true;
         } else if let Some(Run {
             id,
             state: State::Running { stop, due, .. },
@@ -198,10 +203,14 @@ impl Machine {
             self.fill(now);
             return Some(message);
         }
-        let credit = self.credit();
-        self.outbox
-            .poll_credit(credit, |name| self.slots.name(name))
-            .or_else(|| self.outbox.poll(&self.limits, &mut self.runs))
+        if std::mem::take(&mut self.credit_changed) {
+            let credit = self.credit();
+            let changed = self.outbox.poll_credit(credit, |name| self.slots.name(name));
+            if changed.is_some() {
+                return changed;
+            }
+        }
+        self.outbox.poll(&self.limits, &mut self.runs)
     }
 
     /// The next thing to do with a handler. To be asked after everything that was to be sent has been.
@@ -434,6 +443,7 @@ impl Machine {
         let (name, ran) = (id.name, now.since(*since));
         self.commands.push_back(Command::Drop { fence, overdue: true });
         self.slots.stray(name);
+        self.credit_changed = true;
         self.strays.insert(fence, name);
         self.end(fence, Report::of(End::Dropped, ran, Some(reason)));
     }
@@ -473,6 +483,7 @@ impl Machine {
                 }
                 self.timers.insert((now + self.config.cancel_grace, fence));
                 self.slots.stray(id.name);
+                self.credit_changed = true;
                 self.strays.insert(fence, id.name);
             }
             State::Ended(_) => {}

@@ -43,6 +43,7 @@ impl Machine {
     /// `timeout`. Said again, it can only shorten the time.
     pub fn shut_down(&mut self, now: BootTime, timeout: Duration) {
         let until = now + timeout;
+        self.credit_changed = true;
         match self.shutdown {
             Shutdown::None => {
                 self.shutdown = Shutdown::Finishing(until);
