@@ -26,6 +26,7 @@ mod config;
 mod dispatch;
 mod failures;
 mod footprint;
+mod heads;
 mod hearing;
 mod hello;
 mod leases;

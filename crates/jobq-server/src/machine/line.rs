@@ -98,9 +98,8 @@ impl Line {
     }
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
-        let key = self.first()?.key();
-        if let Some((_, returned)) = self.returned.first_key_value()
-            && returned.key() == key
+        if let Some(key) = self.returned.keys().next().copied()
+            && self.first().is_some_and(|first| first.key() == key)
         {
             return self.returned.remove(&key);
         }

@@ -6,11 +6,12 @@
 //! heap, so that choosing the next job never looks through the names. The lanes of a name at its cap are closed:
 //! their heads do not stand there.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use jobq_proto::{JobId, Priority};
 
+pub(super) use super::heads::Head;
+use super::heads::{Heads, Ready};
 use super::line::{Line, Waiting};
 use super::names::NameKey;
 use crate::store::SessionId;
@@ -29,31 +30,73 @@ impl LaneKey {
     }
 }
 
-/// Entries of heads that are none any more, beside one for each lane, before they are removed.
-const STALE_HEADS: usize = 64;
-
-/// The head of a lane, as heads are ordered over all lanes: the most urgent is the least.
-pub(super) type Head = (Priority, Wall, JobId);
-
 /// What waits of one name.
+///
+/// There may be thousands, and the next job is of another as a rule, so it looks at as little of a lane's memory as it can:
+/// what it has to know stands in the lane itself.
 #[derive(Default)]
 struct Lane {
+    /// The first of its jobs.
+    head: Option<(Priority, Waiting)>,
+    /// That as it stands in [`Lines::heads`].
+    ready: Option<Head>,
+    /// The first of its takers.
+    turn: Option<SessionId>,
+    /// Jobs that are taken from it before the next look at whether to read ahead.
+    before_look: usize,
     lines: [Line; Priority::ALL.len()],
     /// Sessions that may take from it, as far as is known; the one that has waited longest is first.
     takers: VecDeque<SessionId>,
-    /// Its head as it stands in [`Lines::heads`].
-    ready: Option<Head>,
-    /// Jobs that are taken from it before the next look at whether to read ahead.
-    before_look: usize,
 }
 
 impl Lane {
-    fn head(&self) -> Option<Head> {
-        Priority::ALL.into_iter().find_map(|priority| {
-            self.lines[priority as usize]
-                .first()
-                .map(|w| (priority, w.due, w.id))
+    fn push(&mut self, priority: Priority, waiting: Waiting) {
+        self.lines[priority as usize].push(waiting);
+        let is_first = |(p, first): (Priority, Waiting)| (priority, waiting.key()) < (p, first.key());
+        if self.head.is_none_or(is_first) {
+            self.head = Some((priority, waiting));
+        }
+    }
+
+    fn pop(&mut self) -> Option<(Priority, Waiting)> {
+        let (priority, first) = self.head?;
+        let popped = self.lines[priority as usize].pop();
+        debug_assert_eq!(popped, Some(first), "the head is the first");
+        // Nothing more urgent waits.
+        self.head = self.first_from(priority);
+        Some((priority, first))
+    }
+
+    fn remove(&mut self, priority: Priority, due: Wall, id: JobId) -> Option<Waiting> {
+        let found = self.lines[priority as usize].remove(due, id)?;
+        if self.head.is_some_and(|(_, head)| head.id == id) {
+            self.head = self.first_from(priority);
+        }
+        Some(found)
+    }
+
+    fn merge(&mut self, lines: [Line; Priority::ALL.len()]) {
+        for (line, other) in self.lines.iter_mut().zip(lines) {
+            if other.len() > 0 {
+                line.merge(other);
+            }
+        }
+        self.head = self.first_from(Priority::High);
+    }
+
+    /// The first of the jobs of this priority and the less urgent ones.
+    fn first_from(&self, priority: Priority) -> Option<(Priority, Waiting)> {
+        let priorities = &Priority::ALL[priority as usize..];
+        priorities.iter().find_map(|priority| {
+            let first = self.lines[*priority as usize].first()?;
+            Some((*priority, *first))
         })
+    }
+
+    /// Its head, with the bytes of its params.
+    fn head(&self) -> Option<(Head, u32)> {
+        let (priority, first) = self.head?;
+        Some(((priority, first.due, first.id), first.bytes))
     }
 }
 
@@ -103,7 +146,7 @@ impl Lines {
             name,
             suspects: waiting.is_suspect(),
         };
-        self.lanes.get_or_new(key).lines[priority as usize].push(waiting);
+        self.lanes.get_or_new(key).push(priority, waiting);
         self.refresh(key);
     }
 
@@ -115,26 +158,19 @@ impl Lines {
 
     /// How many lanes have a job and somebody to take it.
     pub(super) fn ready(&self) -> usize {
-        self.heads.lanes
+        self.heads.len()
     }
 
     /// The lane whose head is next, among those that have somebody to take from them, and the head with its bytes.
     pub(super) fn next(&self) -> Option<(LaneKey, Head, u32)> {
-        let (head, key) = self.heads.first?;
-        let first = self
-            .lanes
-            .get(key)
-            .and_then(|lane| lane.lines[head.0 as usize].first())
-            .expect("a ready lane has a head");
-        Some((key, head, first.bytes))
+        let Ready { head, lane, bytes } = self.heads.first()?;
+        Some((lane, head, bytes))
     }
 
     /// The head of a lane with its bytes, whether somebody takes from the lane or not; none while its name is closed.
     pub(super) fn head(&self, key: LaneKey) -> Option<(Head, u32)> {
-        let lane = self.lanes.get(key).filter(|_| !self.closed.contains(&key.name))?;
-        let head = lane.head()?;
-        let first = lane.lines[head.0 as usize].first()?;
-        Some((head, first.bytes))
+        let lane = self.lanes.get(key);
+        lane.filter(|_| !self.closed.contains(&key.name))?.head()
     }
 
     /// Nothing is taken of a name until it is opened again. Its lanes are not looked at meanwhile, however many jobs
@@ -154,11 +190,9 @@ impl Lines {
 
     /// Takes the head of a lane.
     pub(super) fn pop(&mut self, key: LaneKey) -> Option<(Priority, Waiting)> {
-        let lane = self.lanes.get_mut(key)?;
-        let (priority, ..) = lane.head()?;
-        let waiting = lane.lines[priority as usize].pop()?;
+        let taken = self.lanes.get_mut(key)?.pop()?;
         self.refresh(key);
-        Some((priority, waiting))
+        Some(taken)
     }
 
     /// Takes a job out of its lane, wherever it stands.
@@ -170,7 +204,7 @@ impl Lines {
         id: JobId,
     ) -> Option<Waiting> {
         LaneKey::both(name).into_iter().find_map(|key| {
-            let found = self.lanes.get_mut(key)?.lines[priority as usize].remove(due, id)?;
+            let found = self.lanes.get_mut(key)?.remove(priority, due, id)?;
             self.refresh(key);
             Some(found)
         })
@@ -179,7 +213,7 @@ impl Lines {
     /// The line that a lane's head stands in.
     pub(super) fn head_line(&self, key: LaneKey) -> Option<&Line> {
         let lane = self.lanes.get(key)?;
-        let (priority, ..) = lane.head()?;
+        let (priority, _) = lane.head?;
         Some(&lane.lines[priority as usize])
     }
 
@@ -197,10 +231,7 @@ impl Lines {
     pub(super) fn forget(&mut self, name: NameKey) {
         for key in LaneKey::both(name) {
             if let Some(lane) = self.lanes.remove(key) {
-                debug_assert!(
-                    lane.ready.is_none() && lane.head().is_none(),
-                    "nothing waits there"
-                );
+                debug_assert!(lane.ready.is_none() && lane.head.is_none(), "nothing waits there");
             }
         }
     }
@@ -214,6 +245,7 @@ impl Lines {
             "a session has one turn at a lane"
         );
         lane.takers.push_back(session);
+        lane.turn = lane.takers.front().copied();
         self.refresh(key);
     }
 
@@ -225,13 +257,14 @@ impl Lines {
             } else {
                 lane.takers.retain(|s| *s != session);
             }
+            lane.turn = lane.takers.front().copied();
             self.refresh(key);
         }
     }
 
     /// The session whose turn it is at a lane.
     pub(super) fn taker(&self, key: LaneKey) -> Option<SessionId> {
-        self.lanes.get(key)?.takers.front().copied()
+        self.lanes.get(key)?.turn
     }
 
     /// The session whose turn it was has taken.
@@ -240,6 +273,7 @@ impl Lines {
             && lane.takers.len() > 1
         {
             lane.takers.rotate_left(1);
+            lane.turn = lane.takers.front().copied();
         }
     }
 
@@ -247,12 +281,7 @@ impl Lines {
     pub(super) fn release(&mut self, name: NameKey, held: HeldBack) {
         for (suspects, lines) in [(false, held.others), (true, held.suspects)] {
             let key = LaneKey { name, suspects };
-            let lane = self.lanes.get_or_new(key);
-            for (line, held) in lane.lines.iter_mut().zip(lines) {
-                if held.len() > 0 {
-                    line.merge(held);
-                }
-            }
+            self.lanes.get_or_new(key).merge(lines);
             self.refresh(key);
         }
     }
@@ -263,78 +292,23 @@ impl Lines {
         let Some(lane) = self.lanes.get_mut(key) else {
             return;
         };
-        let ready = if is_closed || lane.takers.is_empty() {
-            None
-        } else {
-            lane.head()
-        };
+        let is_ready = lane.turn.is_some() && !is_closed;
+        let head = lane.head().filter(|_| is_ready);
+        let ready = head.map(|(head, _)| head);
         let before = std::mem::replace(&mut lane.ready, ready);
         if ready != before {
+            let ready = head.map(|(head, bytes)| Ready {
+                head,
+                lane: key,
+                bytes,
+            });
             let lanes = &self.lanes;
-            let is_head = |head, key| lanes.get(key).is_some_and(|lane| lane.ready == Some(head));
-            self.heads.replace(key, before, ready, is_head);
+            let is_head = |ready: &Ready| {
+                let lane = lanes.get(ready.lane);
+                lane.is_some_and(|lane| lane.ready == Some(ready.head))
+            };
+            self.heads.replace(before, ready, is_head);
         }
-    }
-}
-
-/// The heads of the lanes that may be taken from.
-///
-/// The first stands apart: as a rule it is taken, and the next job of its lane is first again, or comes after all others.
-/// Others that are heads no more stay where they are until they come up, or until most are such: looking for each in the
-/// heap, or keeping them in a tree, would take longer than all the rest of choosing a job.
-#[derive(Default)]
-struct Heads {
-    /// None only if there is none at all.
-    first: Option<(Head, LaneKey)>,
-    /// All others, and some that were heads.
-    others: BinaryHeap<Reverse<(Head, LaneKey)>>,
-    /// How many lanes have a head here.
-    lanes: usize,
-}
-
-impl Heads {
-    /// A lane has another head, or its first, or none any more; `is_head` says of a lane whether it has this head now.
-    fn replace(
-        &mut self,
-        lane: LaneKey,
-        before: Option<Head>,
-        head: Option<Head>,
-        is_head: impl Fn(Head, LaneKey) -> bool,
-    ) {
-        self.lanes = self.lanes + usize::from(head.is_some()) - usize::from(before.is_some());
-        self.first = self.first.filter(|(first, _)| Some(*first) != before);
-        if let Some(head) = head {
-            self.add((head, lane));
-        }
-        while self.first.is_none()
-            && let Some(Reverse((head, lane))) = self.others.pop()
-        {
-            self.first = is_head(head, lane).then_some((head, lane));
-        }
-        if self.others.len() > 2 * self.lanes + STALE_HEADS {
-            self.clean(is_head);
-        }
-    }
-
-    fn add(&mut self, new: (Head, LaneKey)) {
-        let next = self
-            .first
-            .or_else(|| self.others.peek().map(|Reverse(other)| *other));
-        if next.is_none_or(|next| new < next) {
-            let displaced = self.first.replace(new);
-            self.others.extend(displaced.map(Reverse));
-        } else {
-            self.others.push(Reverse(new));
-        }
-    }
-
-    /// Removes what is no head any more, and what has become one again and stands here twice.
-    fn clean(&mut self, is_head: impl Fn(Head, LaneKey) -> bool) {
-        let mut others = std::mem::take(&mut self.others).into_vec();
-        others.retain(|Reverse((head, lane))| is_head(*head, *lane));
-        others.sort_unstable();
-        others.dedup();
-        self.others = others.into();
     }
 }
 
@@ -385,8 +359,8 @@ mod tests {
     fn least(lines: &Lines) -> Option<(LaneKey, Head)> {
         let is_open = |key: &LaneKey| !lines.closed.contains(&key.name) && lines.taker(*key).is_some();
         let heads = (0..NAMES).map(lane).filter(is_open).filter_map(|key| {
-            let head = lines.lanes.get(key)?.head()?;
-            Some((key, head))
+            let (priority, first) = lines.lanes.get(key)?.first_from(Priority::High)?;
+            Some((key, (priority, first.due, first.id)))
         });
         heads.min_by_key(|(_, head)| *head)
     }
@@ -427,7 +401,7 @@ mod tests {
             }
             assert_eq!(lines.next().map(|(key, head, _)| (key, head)), least(&lines));
             assert!(lines.ready() <= NAMES as usize);
-            assert!(lines.heads.others.len() <= 2 * lines.ready() + STALE_HEADS);
+            assert!(lines.heads.entries() <= lines.heads.most_entries());
         }
         assert!(found > 1_000 && lines.len() > 100, "{found}, {}", lines.len());
     }
