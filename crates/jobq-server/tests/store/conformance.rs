@@ -31,6 +31,7 @@ for_each_store!(
     a_requeued_job_has_no_lease_and_a_floor,
     the_ends_of_runs_are_remembered_for_late_reports,
     ended_jobs_are_counted_by_name,
+    ended_jobs_of_many_names_are_counted_on_after_a_restart,
     results_come_with_states_as_far_as_they_fit,
     sessions_are_kept_until_they_close,
     live_jobs_come_in_pages_by_id,
@@ -337,6 +338,46 @@ async fn ended_jobs_are_counted_by_name<D: Disk>() {
     assert_eq!((names[0].name.as_str(), names[0].completed), ("mail", 0));
     let counts = (names[1].completed, names[1].failed, names[1].cancelled);
     assert_eq!(counts, (70, 2, 3));
+}
+
+async fn ended_jobs_of_many_names_are_counted_on_after_a_restart<D: Disk>() {
+    const NAMES: u64 = 200;
+    let name = |id: u64| Arc::new(format!("name-{:03}", id % NAMES).parse().unwrap());
+    let disk = D::new();
+    let mut client = Client::new(disk.open());
+    let jobs = (1..=600).map(|id| JobRecord {
+        name: name(id),
+        ..job(id)
+    });
+    client.commit(jobs.map(insert).collect()).await;
+    // In a life of its own each time: some of one name, some of each, and some of every third.
+    let lives = [
+        vec![7, 8],
+        (100..=399).collect(),
+        (400..=600).step_by(3).collect(),
+    ];
+    let mut counts = vec![0; NAMES as usize];
+    for ids in lives {
+        let end = |id: &u64| match ended(*id, *id, Status::Completed) {
+            Change::Ended(ended) => Change::Ended(Ended {
+                name: name(*id),
+                ..ended
+            }),
+            change => change,
+        };
+        client.commit(ids.iter().map(end).collect()).await;
+        ids.iter().for_each(|id| counts[(id % NAMES) as usize] += 1);
+        drop(client);
+        let store = disk.open();
+        let kept: Vec<u64> = store
+            .recovered()
+            .names
+            .iter()
+            .map(|name| name.completed)
+            .collect();
+        assert_eq!(kept, counts);
+        client = Client::new(store);
+    }
 }
 
 async fn results_come_with_states_as_far_as_they_fit<D: Disk>() {

@@ -13,6 +13,9 @@ use super::recover::job_name;
 pub(super) struct Names {
     by_id: HashMap<i64, Arc<JobName>>,
     ids: HashMap<Arc<JobName>, i64>,
+    /// The same by the addresses of those in `ids`, which stay there: the machine has one of each name for all its jobs, and
+    /// its text need not be looked at.
+    by_address: HashMap<usize, i64>,
 }
 
 impl Names {
@@ -29,8 +32,9 @@ impl Names {
     }
 
     /// The number of this name, if it has one.
-    pub(super) fn id(&mut self, db: &Connection, name: &JobName) -> rusqlite::Result<Option<i64>> {
-        if let Some(id) = self.ids.get(name) {
+    pub(super) fn id(&mut self, db: &Connection, name: &Arc<JobName>) -> rusqlite::Result<Option<i64>> {
+        let known = self.by_address.get(&address(name));
+        if let Some(id) = known.or_else(|| self.ids.get(name)) {
             return Ok(Some(*id));
         }
         let id = db
@@ -38,20 +42,30 @@ impl Names {
             .query_row([name.as_str()], |row| row.get(0))
             .optional()?;
         if let Some(id) = id {
-            self.ids.insert(Arc::new(name.clone()), id);
+            self.remember(name, id);
         }
         Ok(id)
     }
 
     /// The number of this name, which gets one if it has none.
-    pub(super) fn id_or_new(&mut self, db: &Connection, name: &JobName) -> rusqlite::Result<i64> {
+    pub(super) fn id_or_new(&mut self, db: &Connection, name: &Arc<JobName>) -> rusqlite::Result<i64> {
         if let Some(id) = self.id(db, name)? {
             return Ok(id);
         }
         db.prepare_cached("INSERT INTO names (name) VALUES (?)")?
             .execute([name.as_str()])?;
         let id = db.last_insert_rowid();
-        self.ids.insert(Arc::new(name.clone()), id);
+        self.remember(name, id);
         Ok(id)
     }
+
+    fn remember(&mut self, name: &Arc<JobName>, id: i64) {
+        self.by_address.insert(address(name), id);
+        let before = self.ids.insert(Arc::clone(name), id);
+        debug_assert!(before.is_none(), "or another name would stay there");
+    }
+}
+
+fn address(name: &Arc<JobName>) -> usize {
+    Arc::as_ptr(name).addr()
 }

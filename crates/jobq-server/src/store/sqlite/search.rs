@@ -4,6 +4,8 @@
 //! the log from being folded. Within a span they come from the tables or indexes with the fewest to pass over, and
 //! blocks of ids in which nothing can match are passed over whole, by what `blocks` and `live_ids` say of them.
 
+use std::sync::Arc;
+
 use jobq_proto::Status;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
@@ -83,7 +85,7 @@ impl<'a> Search<'a> {
     ) -> rusqlite::Result<Option<Self>> {
         let name = match &filter.name {
             None => None,
-            Some(name) => match names.id(db, name)? {
+            Some(name) => match names.id(db, &Arc::new(name.clone()))? {
                 None => return Ok(None),
                 Some(_) if !only.match_name(name.as_str()) => return Ok(None),
                 id => id,

