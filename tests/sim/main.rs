@@ -111,9 +111,10 @@ fn acknowledging_before_the_sync_is_noticed() {
     noticed(Mutant::AcknowledgeBeforeSync, 60);
 }
 
+/// About one seed in a hundred has a report that comes so late.
 #[test]
 fn skipping_the_fence_check_is_noticed() {
-    noticed(Mutant::SkipFenceCheck, 100);
+    noticed(Mutant::SkipFenceCheck, 500);
 }
 
 #[test]

@@ -185,8 +185,8 @@ impl Mutation {
         Self {
             name: "exceed-credit-of-name",
             file: "crates/jobq-server/src/machine/sessions.rs",
-            text: ".is_some_and(|credit| held_of_name + spare < *credit)",
-            instead: ".is_some_and(|credit| held_of_name + spare <= *credit)",
+            text: ".fewer_of_than(lane.name, credit.saturating_sub(spare))",
+            instead: ".fewer_of_than(lane.name, (credit + 1).saturating_sub(spare))",
             seeds: 100,
         },
     ];
