@@ -103,8 +103,7 @@ impl Machine {
         });
         // It is said by then if the handler goes on all the same.
         self.timers.insert((now + self.config.cancel_grace, fence));
-        self.slots.stray(name);
-        self.strays.insert(fence, name);
+        self.stray(fence, name);
         self.end(fence, Report::Lost);
     }
 }

@@ -442,9 +442,7 @@ impl Machine {
         // The grace is over. What becomes of the job does not wait for a handler that does not listen.
         let (name, ran) = (id.name, now.since(*since));
         self.commands.push_back(Command::Drop { fence, overdue: true });
-        self.slots.stray(name);
-        self.credit_changed = true;
-        self.strays.insert(fence, name);
+        self.stray(fence, name);
         self.end(fence, Report::of(End::Dropped, ran, Some(reason)));
     }
 
@@ -482,9 +480,7 @@ impl Machine {
                     self.commands.push_back(Command::Cancel(fence));
                 }
                 self.timers.insert((now + self.config.cancel_grace, fence));
-                self.slots.stray(id.name);
-                self.credit_changed = true;
-                self.strays.insert(fence, id.name);
+                self.stray(fence, id.name);
             }
             State::Ended(_) => {}
         }
@@ -522,6 +518,13 @@ impl Machine {
         let mut running: Vec<Fence> = running.map(|run| run.id.fence).collect();
         running.sort_unstable();
         running
+    }
+
+    /// A handler goes on although its run is over: its place is not on offer until it returns.
+    fn stray(&mut self, fence: Fence, name: usize) {
+        self.slots.stray(name);
+        self.strays.insert(fence, name);
+        self.credit_changed = true;
     }
 
     fn credit(&self) -> (u32, Vec<u32>) {

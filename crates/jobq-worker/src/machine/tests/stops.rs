@@ -233,6 +233,22 @@ fn runs_whose_lease_ran_out_while_the_worker_was_away_are_lost_and_nobody_is_bla
 }
 
 #[test]
+fn a_lost_handler_that_goes_on_keeps_its_place_from_being_on_offer() {
+    let mut sim = Sim::connected(1);
+    sim.order([job(1, "a")]);
+    sim.out();
+    sim.now = sim.now + TTL;
+    sim.machine.handle_timeout(sim.now);
+    let names = vec![("a".to_owned(), 10), ("b".to_owned(), 10)];
+    let out = sim.out();
+    assert!(out.contains(&Out::Credit(Some(10), names)), "{out:?}");
+    sim.end(1, End::Dropped);
+    let names = vec![("a".to_owned(), 11), ("b".to_owned(), 11)];
+    let out = sim.out();
+    assert!(out.contains(&Out::Credit(Some(11), names)), "{out:?}");
+}
+
+#[test]
 fn a_lost_handler_that_goes_on_is_said_to_after_its_grace() {
     let mut sim = Sim::connected(1);
     sim.order([job(1, "a")]);
