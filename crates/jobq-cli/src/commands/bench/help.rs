@@ -29,8 +29,9 @@ What is measured:
 The figures:
   speed         jobs in the time from the first job handed to a client (submit, flow, large), or from the start of the
                 workers (drain, names), until the last job is acknowledged (submit, large) or all are settled (drain,
-                flow, names). In prune records by the time from the first one gone to the last. In backlog jobs that were submitted and as many worked off, in the time of both; in
-                scheduled from the time of the first job until all are settled; in restart all that fill the store
+                flow, names). In prune records by the time from the first one gone to the last. In backlog jobs that were
+                submitted and as many worked off, in the time of both; in scheduled from the time of the first job until
+                all are settled; in restart all that fill the store
   acknowledged  from handing a batch to the client until the program has its receipts; the batch waits its turn
                 behind those before it
   started       from handing a job to the client until its handler is called; where more is submitted than is
