@@ -88,7 +88,7 @@ impl Mutation {
             file: "crates/jobq-server/src/machine/leases.rs",
             text: "lease.fence == run.fence && lease.session == session",
             instead: "lease.fence == run.fence",
-            seeds: 500,
+            seeds: 1_000,
         },
         Self {
             name: "leak-cap-slot",
