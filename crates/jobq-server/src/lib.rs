@@ -15,6 +15,7 @@ pub mod machine;
 mod server;
 pub mod store;
 pub mod time;
+mod varint;
 
 pub use driver::{ServeError, Stop};
 pub use jobq_transport::{ServerTls, TlsError, TlsFiles};

@@ -7,6 +7,10 @@ use jobq_proto::JobId;
 
 use super::line::Waiting;
 use crate::time::Wall;
+use crate::varint::{put_number, take_number, unzigzag, zigzag};
+
+/// Why reading does not fail.
+const WHOLE: &str = "what is read was written whole";
 
 /// Set in a job's first byte where it is due later than the one before. How much later follows.
 const LATER: u8 = 1;
@@ -106,7 +110,7 @@ fn take(rest: &mut &[u8], last: &Waiting) -> Waiting {
     let flags = take_byte(rest);
     let mut number = |flag: u8| {
         let is_set = flags & flag != 0;
-        is_set.then(|| take_number(rest))
+        is_set.then(|| take_number(rest).expect(WHOLE))
     };
     let later = number(LATER).unwrap_or(0);
     let beyond = number(OTHER_ID).map_or(0, unzigzag);
@@ -124,38 +128,8 @@ fn take(rest: &mut &[u8], last: &Waiting) -> Waiting {
     }
 }
 
-/// Small numbers for small distances in both directions, as in Protocol Buffers.
-fn zigzag(distance: u64) -> u64 {
-    (distance << 1) ^ (distance.cast_signed() >> 63).cast_unsigned()
-}
-
-fn unzigzag(number: u64) -> u64 {
-    (number >> 1) ^ (number & 1).wrapping_neg()
-}
-
-/// Seven bits a byte, the lowest first; all bytes but the last have their highest bit set (LEB128).
-fn put_number(rest: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7f {
-        rest.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    rest.push(number as u8);
-}
-
-fn take_number(rest: &mut &[u8]) -> u64 {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        let byte = take_byte(rest);
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte <= 0x7f {
-            return number;
-        }
-        shift += 7;
-    }
-}
-
 fn take_byte(rest: &mut &[u8]) -> u8 {
-    *rest.split_off_first().expect("what is read was written whole")
+    *rest.split_off_first().expect(WHOLE)
 }
 
 #[cfg(test)]
