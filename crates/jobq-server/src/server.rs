@@ -282,7 +282,7 @@ impl Server {
 /// Takes the live jobs of a store into a machine; says how many there are.
 fn load<S: Store>(machine: &mut Machine, store: &mut S) -> Result<usize, StoreError> {
     let (pages_tx, pages) = sync_channel(PAGES_AHEAD);
-    // On two threads: reading takes most of a long queue's start.
+    // On two threads: each takes half of a long queue's start.
     std::thread::scope(|scope| {
         let reading = scope.spawn(move || read_live(store, &pages_tx));
         let mut count = 0;

@@ -8,6 +8,7 @@
 //! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
 
 mod apply;
+mod arrivals;
 mod backup;
 mod blocks;
 mod check;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jobq_proto::{JobId, Status};
-use rusqlite::{Connection, InterruptHandle};
+use rusqlite::{Connection, InterruptHandle, Row};
 
+use super::arrivals::{self, Arrival};
 use super::blocks::Summary;
 use super::live::{BLOCK, Bits};
-use super::lookup::{RECORD_WIDTH, record, record_columns};
+use super::lookup::{DUE_AT, NAME_AT, RECORD_WIDTH, record, record_columns};
 use super::names::Names;
 use super::values::{Code, During, Unsigned};
 use super::watermark::{self, Watermark};
 use super::{recover, schema};
-use crate::store::StoreError;
+use crate::store::{JobRecord, StoreError};
 use crate::time::Wall;
 
 /// Up to this size a database is checked at a start that follows no clean stop: about half a second's work.
@@ -167,6 +168,14 @@ struct Checker<'a> {
 /// How many jobs of a name completed, failed and were cancelled.
 type Ended = [u64; 3];
 
+/// What `arrivals` has of the block that is looked at.
+#[derive(Default)]
+struct Packed {
+    block: Option<u64>,
+    /// None where there is nothing, or nothing that can be read.
+    jobs: Option<Vec<Arrival>>,
+}
+
 /// What follows from the jobs themselves.
 #[derive(Default)]
 struct Counted {
@@ -239,16 +248,22 @@ impl Checker<'_> {
         );
         let mut jobs = self.db.prepare(&sql).during("be read")?;
         let mut rows = jobs.query([]).during("be read")?;
+        let mut packed = Packed::default();
         while let Some(row) = rows.next().during("read its jobs")? {
             let id = row.get::<_, Unsigned>(0).during("read a job")?.0;
-            if let Err(error) = record(row, &mut self.names, self.db).during("read the name of a job") {
-                self.report.find(match error {
-                    StoreError::Damaged(finding) if finding.contains("job ") => finding,
-                    error => format!("job {id} cannot be read: {error}"),
-                });
-            }
             self.report.jobs += 1;
             let is_live = take(live, id);
+            match record(row, &mut self.names, self.db).during("read the name of a job") {
+                Ok(record) => {
+                    let job = arrival(row, &record).during("read a job")?;
+                    if is_live && !self.is_packed_as(&job, &mut packed)? {
+                        self.report
+                            .find(format!("what is packed of job {id} is not what it is"));
+                    }
+                }
+                Err(StoreError::Damaged(finding)) if finding.contains("job ") => self.report.find(finding),
+                Err(error) => self.report.find(format!("job {id} cannot be read: {error}")),
+            }
             let has_ended: bool = row.get(RECORD_WIDTH).during("read how a job ended")?;
             match (is_live, has_ended) {
                 (true, true) => self.report.find(format!("job {id} has ended and counts as live")),
@@ -291,6 +306,30 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a live job is packed as it is, where its block is packed.
+    fn is_packed_as(&mut self, job: &Arrival, packed: &mut Packed) -> Result<bool, StoreError> {
+        let block = job.id.0 / BLOCK;
+        if packed.block != Some(block) {
+            let stored = arrivals::Stored::read(self.db, block).during("read what is packed")?;
+            let jobs = stored.map(|stored| {
+                stored.jobs.unwrap_or_else(|| {
+                    let (first, last) = (block * BLOCK, block * BLOCK + BLOCK - 1);
+                    self.report
+                        .find(format!("what is packed of the jobs {first} to {last} is damaged"));
+                    Vec::new()
+                })
+            });
+            *packed = Packed {
+                block: Some(block),
+                jobs: jobs.filter(|jobs| !jobs.is_empty()),
+            };
+        }
+        Ok(packed.jobs.as_ref().is_none_or(|jobs| {
+            let found = jobs.binary_search_by_key(&job.id, |packed| packed.id);
+            found.is_ok_and(|at| jobs[at] == *job)
+        }))
     }
 
     fn compare_totals(
@@ -352,6 +391,10 @@ impl Checker<'_> {
                 "has runs, and there is no such job",
                 "SELECT DISTINCT r.job FROM runs r LEFT JOIN jobs j ON j.id = r.job WHERE j.id IS NULL",
             ),
+            (
+                "begins a block that is packed, and none of which is live",
+                "SELECT 1024 * block FROM arrivals WHERE block NOT IN (SELECT block FROM live_ids)",
+            ),
         ] {
             let mut strays = self.db.prepare(sql).during("be read")?;
             let mut rows = strays.query([]).during("be read")?;
@@ -362,6 +405,18 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// What should be packed of a job in [`record_columns`].
+fn arrival(row: &Row<'_>, record: &JobRecord) -> rusqlite::Result<Arrival> {
+    Ok(Arrival {
+        id: record.id,
+        name: row.get(NAME_AT)?,
+        priority: record.priority,
+        created: record.created,
+        due: Wall(row.get(DUE_AT)?),
+        params_bytes: record.params.len() as u64,
+    })
 }
 
 /// Takes an id out of the live ones; whether it was among them.

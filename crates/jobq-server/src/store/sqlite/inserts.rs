@@ -3,6 +3,7 @@
 use jobq_proto::JobId;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
+use super::arrivals::Arrival;
 use super::blocks::Blocks;
 use super::checksum::checksum;
 use super::live::LiveIds;
@@ -85,7 +86,7 @@ impl<'db> Inserts<'db> {
             };
             if inserted == jobs.len() {
                 for job in jobs {
-                    live.insert(job.record.id);
+                    live.insert(&job.arrival());
                     blocks.arrived(job.record.id, job.name)?;
                 }
                 outcomes.resize(outcomes.len() + jobs.len(), InsertOutcome::Inserted);
@@ -94,7 +95,7 @@ impl<'db> Inserts<'db> {
             for job in jobs {
                 let outcome = self.outcome(job)?;
                 if outcome == InsertOutcome::Inserted {
-                    live.insert(job.record.id);
+                    live.insert(&job.arrival());
                     blocks.arrived(job.record.id, job.name)?;
                 }
                 outcomes.push(outcome);
@@ -144,6 +145,17 @@ impl<'db> Inserts<'db> {
 }
 
 impl New<'_> {
+    fn arrival(&self) -> Arrival {
+        Arrival {
+            id: self.record.id,
+            name: self.name,
+            priority: self.record.priority,
+            created: self.record.created,
+            due: self.due,
+            params_bytes: self.record.params.len() as u64,
+        }
+    }
+
     /// Whether the job has only what every job has.
     fn is_plain(&self) -> bool {
         self.due == self.record.created

@@ -9,6 +9,7 @@ use jobq_proto::JobId;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, Statement, params};
 
+use super::arrivals::{Arrival, Arrivals};
 use super::values::Unsigned;
 use crate::store::StoreError;
 
@@ -83,6 +84,8 @@ pub(super) struct LiveIds<'db> {
     blocks: BTreeMap<u64, Block>,
     /// Those that differ from the table.
     changed: BTreeSet<u64>,
+    /// What the next start needs to know of them.
+    arrivals: Arrivals<'db>,
     write: Statement<'db>,
     clear: Statement<'db>,
 }
@@ -101,6 +104,7 @@ impl<'db> LiveIds<'db> {
         let mut ids = Self {
             blocks,
             changed: BTreeSet::new(),
+            arrivals: Arrivals::new(db)?,
             write: db.prepare("INSERT OR REPLACE INTO live_ids (block, bits) VALUES (?, ?)")?,
             clear: db.prepare("DELETE FROM live_ids WHERE block = ?")?,
         };
@@ -116,7 +120,9 @@ impl<'db> LiveIds<'db> {
     }
 
     /// A job arrived.
-    pub(super) fn insert(&mut self, id: JobId) {
+    pub(super) fn insert(&mut self, job: &Arrival) {
+        let id = job.id;
+        self.arrivals.arrived(job);
         let block = self.blocks.entry(id.0 / BLOCK).or_insert(Block {
             live: Bits::NONE,
             touched: Bits::NONE,
@@ -156,7 +162,7 @@ impl<'db> LiveIds<'db> {
             .is_some_and(|block| block.live != Bits::NONE)
     }
 
-    /// Writes what has changed into the table, once a transaction.
+    /// Writes what has changed into the tables, once a transaction.
     pub(super) fn write(&mut self) -> rusqlite::Result<()> {
         while let Some(number) = self.changed.pop_first() {
             let Some(block) = self.blocks.get(&number) else {
@@ -165,12 +171,14 @@ impl<'db> LiveIds<'db> {
             if block.live == Bits::NONE {
                 self.blocks.remove(&number);
                 self.clear.execute([Unsigned(number)])?;
+                self.arrivals.clear(number)?;
             } else {
                 self.write
                     .execute(params![Unsigned(number), block.live.as_bytes()])?;
             }
         }
-        Ok(())
+        // What is empty has been removed.
+        self.arrivals.write(|number| self.blocks.contains_key(&number))
     }
 
     fn live_block(&mut self, id: JobId) -> Result<&mut Block, StoreError> {

@@ -135,6 +135,12 @@ pub(super) fn record_columns() -> String {
     )
 }
 
+/// Where [`record_columns`] has the number of the name.
+pub(super) const NAME_AT: usize = 2;
+
+/// Where [`record_columns`] has from when on the job may run.
+pub(super) const DUE_AT: usize = 9;
+
 /// How many columns [`record_columns`] has.
 pub(super) const RECORD_WIDTH: usize = 15;
 
@@ -144,7 +150,7 @@ pub(super) fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusql
     let record = JobRecord {
         id: JobId(row.get::<_, Unsigned>(0)?.0),
         uuid: row.get::<_, UuidBytes>(1)?.0,
-        name: names.by_id(db, row.get(2)?)?,
+        name: names.by_id(db, row.get(NAME_AT)?)?,
         priority: row.get::<_, Code<_>>(3)?.0,
         created: Wall(row.get(4)?),
         username: username.map(Username::try_from).transpose().map_err(|error| {
@@ -154,7 +160,7 @@ pub(super) fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusql
         params: row.get::<_, Item>(7)?.0,
         policy: policy(row, 10)?,
     };
-    checksum::verify(&record, Wall(row.get(9)?), row.get(8)?).map_err(|mismatch| {
+    checksum::verify(&record, Wall(row.get(DUE_AT)?), row.get(8)?).map_err(|mismatch| {
         rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Integer, Box::new(mismatch))
     })?;
     Ok(record)

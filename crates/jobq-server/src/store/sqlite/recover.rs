@@ -1,14 +1,11 @@
 //! What the server needs to know at its start.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jobq_proto::{JobId, JobName};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
-use super::live::{BLOCK, Bits};
-use super::names::Names;
 use super::values::{Code, During, Micros, Unsigned, UuidBytes, fence, policy, wrong};
 use crate::store::{Lease, LiveJob, NameTotals, Recovered, SessionId, SessionRecord, StoreError};
 use crate::time::Wall;
@@ -126,27 +123,6 @@ const CREATED_AT: usize = 21;
 /// How many columns [`LIVE_COLUMNS`] has.
 pub(super) const LIVE_WIDTH: usize = CREATED_AT + 1;
 
-/// The columns of a job to which nothing has happened since it arrived, for [`untouched_job`], from `jobs j`: a third of
-/// what [`LIVE_COLUMNS`] takes to read.
-const UNTOUCHED_COLUMNS: &str = "j.id, j.name_id, j.priority, j.due, length(j.params), j.created";
-
-/// A live job from [`UNTOUCHED_COLUMNS`].
-fn untouched_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<LiveJob> {
-    let created = row.get(5)?;
-    Ok(LiveJob {
-        id: JobId(row.get::<_, Unsigned>(0)?.0),
-        name,
-        priority: row.get::<_, Code<_>>(2)?.0,
-        created: Wall(created),
-        due: Wall(row.get::<_, Option<_>>(3)?.unwrap_or(created)),
-        params_bytes: row.get::<_, Unsigned>(4)?.0,
-        attempts: 0,
-        charges: 0,
-        cancelling: false,
-        lease: None,
-    })
-}
-
 /// A live job from [`LIVE_COLUMNS`].
 pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<LiveJob> {
     let lease = match (row.get(8)?, fence(row, 9)?) {
@@ -171,73 +147,4 @@ pub(super) fn live_job(row: &Row<'_>, name: Arc<JobName>) -> rusqlite::Result<Li
         cancelling: row.get(7)?,
         lease,
     })
-}
-
-/// The jobs with these ids, which are live and in order: their rows in runs of ids that follow each other, those apart
-/// that have a row in `live`.
-pub(super) fn live_jobs(db: &Connection, names: &mut Names, ids: &[u64]) -> rusqlite::Result<Vec<LiveJob>> {
-    let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
-        return Ok(Vec::new());
-    };
-    let touched = touched_ids(db, *first, *last)?;
-    let query = |columns, tables| {
-        db.prepare_cached(&format!(
-            "SELECT {columns} FROM {tables} WHERE j.id BETWEEN ? AND ? ORDER BY j.id"
-        ))
-    };
-    let mut read_touched = query(LIVE_COLUMNS, LIVE_TABLES)?;
-    let mut read_untouched = query(UNTOUCHED_COLUMNS, "jobs j")?;
-    let mut jobs = Vec::with_capacity(ids.len());
-    for run in ids.chunk_by(|a, b| a + 1 == *b && touched.contains(a) == touched.contains(b)) {
-        let is_touched = touched.contains(&run[0]);
-        let read = if is_touched {
-            &mut read_touched
-        } else {
-            &mut read_untouched
-        };
-        let mut rows = read.query(params![Unsigned(run[0]), Unsigned(run[run.len() - 1])])?;
-        while let Some(row) = rows.next()? {
-            let name = names.by_id(db, row.get(1)?)?;
-            jobs.push(if is_touched {
-                live_job(row, name)?
-            } else {
-                untouched_job(row, name)?
-            });
-        }
-    }
-    Ok(jobs)
-}
-
-/// The ids of jobs to which something has happened since they arrived: those with a row in `live`.
-fn touched_ids(db: &Connection, first: u64, last: u64) -> rusqlite::Result<BTreeSet<u64>> {
-    db.prepare_cached("SELECT id FROM live WHERE id BETWEEN ? AND ?")?
-        .query_map(params![Unsigned(first), Unsigned(last)], |row| {
-            row.get(0).map(|Unsigned(id)| id)
-        })?
-        .collect()
-}
-
-/// Up to `limit` live ids from `from` on.
-pub(super) fn live_ids(db: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<u64>> {
-    let mut blocks =
-        db.prepare_cached("SELECT block, bits FROM live_ids WHERE block >= ? ORDER BY block LIMIT ?")?;
-    // Each block has a live id, though the first may have none from here on.
-    let mut rows = blocks.query(params![
-        Unsigned(from / BLOCK),
-        Unsigned((limit as u64).saturating_add(1))
-    ])?;
-    let mut ids = Vec::new();
-    while ids.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        let first = row.get::<_, Unsigned>(0)?.0.saturating_mul(BLOCK);
-        let bits: Bits = row.get(1)?;
-        ids.extend(
-            bits.places()
-                .map(|place| first + place)
-                .filter(|id| *id >= from)
-                .take(limit - ids.len()),
-        );
-    }
-    Ok(ids)
 }

@@ -83,6 +83,15 @@ CREATE TABLE live_ids (
     bits  BLOB NOT NULL
 ) STRICT;
 
+-- What a start needs to know of the jobs of a block, as they arrived: `arrivals.rs` packs it. A block has a row from when
+-- no more jobs arrive in it until none of its jobs is live. It repeats what `jobs` says, among params that nobody needs
+-- at a start.
+CREATE TABLE arrivals (
+    block    INTEGER PRIMARY KEY,
+    checksum INTEGER NOT NULL, -- CRC-32C of the number in 8 bytes, the lowest first, and `jobs`
+    jobs     BLOB NOT NULL
+) STRICT;
+
 -- What has happened to live jobs since they arrived. Jobs to which nothing has happened, as to most, have no row.
 CREATE TABLE live (
     id            INTEGER PRIMARY KEY,
