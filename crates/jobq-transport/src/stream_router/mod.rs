@@ -396,7 +396,9 @@ impl Router for StreamRouter {
     }
 
     fn flush(&mut self) {
-        for id in self.dirty.drain(..) {
+        // Whoever was told last is written to first. What was told before is what it follows from: an acknowledgement
+        // comes before the order of the job, and with the order a handler starts while the acknowledgement is written.
+        for id in self.dirty.drain(..).rev() {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.dirty = false;
                 peer.link.wake_writer();
