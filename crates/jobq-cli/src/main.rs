@@ -4,6 +4,11 @@
 //! it, [`exit`] lists the exit codes, and [`output`] is the way to
 //! standard output. What a user of the libraries would want is in the libraries.
 
+/// A job's record is made by the thread that reads it and freed by the one that stores it, which the system's allocator
+/// answers with long searches.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod cli;
 mod commands;
 mod connect;
