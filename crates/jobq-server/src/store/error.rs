@@ -74,10 +74,10 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// The log did not reach the disk.
+    /// The log, or the database, did not reach the disk.
     #[error("{path} could not be synced: {source}")]
     Sync {
-        /// The log.
+        /// Which of them.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,

@@ -5,7 +5,8 @@
 //! schema is in `sqlite/schema/`.
 //!
 //! **Invariant.** This process opens the database and its `-shm` through SQLite only: closing any other descriptor of
-//! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log.
+//! them would drop the process's locks, and a visitor's `sqlite3` would then delete the live log. The one exception is the
+//! descriptor on which `fold` syncs the database, which is closed after all connections.
 
 mod apply;
 mod arrivals;
@@ -51,6 +52,7 @@ use tokio::sync::oneshot;
 
 pub use self::check::{CheckProgress, CheckReport, check, check_backup};
 use self::durability::Durability;
+use self::fold::Database;
 use self::open::Opened;
 use self::reader::Readers;
 pub use self::reader::SqliteReader;
@@ -111,6 +113,8 @@ struct Running {
     stop: Arc<StopFlags>,
     writer: JoinHandle<Result<(), StoreError>>,
     readers: Readers,
+    /// After all connections: `fold` says why.
+    database: Arc<Database>,
     /// Last, so that the directory is free for another server only when everything here has ended.
     lock: Option<DataDir>,
 }
@@ -148,6 +152,7 @@ impl SqliteStore {
             source,
         };
         let durability = Arc::new(Durability::new(recovered.last_batch));
+        let database = Arc::new(Database::open(dir)?);
         let readers = Readers::start(
             dir,
             schema::open_reader(dir)?,
@@ -170,6 +175,7 @@ impl SqliteStore {
         let writer = Writer {
             dir: dir.to_owned(),
             db,
+            database: Arc::clone(&database),
             syncer,
             durability,
             last_batch: recovered.last_batch,
@@ -190,6 +196,7 @@ impl SqliteStore {
                 stop,
                 writer,
                 readers,
+                database,
                 lock: None,
             }),
             start: Some(Start::open(dir)?),
@@ -273,6 +280,7 @@ impl Store for SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
+        self.start = None;
         if let Some(running) = self.running.take() {
             running.abandon();
         }
@@ -288,6 +296,7 @@ impl Running {
         let _ = self.tasks.send(Task::Close);
         drop(self.tasks);
         let closed = self.writer.join().unwrap_or(Err(StoreError::Closed));
+        drop(self.database);
         drop(self.lock);
         closed
     }
@@ -301,6 +310,7 @@ impl Running {
         if self.writer.join().is_err() {
             tracing::error!("the store's writer panicked");
         }
+        drop(self.database);
         drop(self.lock);
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::durability::Durability;
-use super::fold::Folder;
+use super::fold::{Database, Folder};
 use super::reserve::Reserve;
 use super::schema::{self, BUSY_TIMEOUT, LOG_KEPT};
 use super::suspect;
@@ -22,11 +22,19 @@ use crate::store::StoreError;
 
 /// The log is folded into the database, beside the writer, when it has this many bytes. Less would have the same pages
 /// folded more often; more would keep the disk busy for longer at a time, and whoever waits for a sync meanwhile.
-const LOG_FULL: u64 = 8 * 1024 * 1024;
+const LOG_FULL: u64 = 4 * 1024 * 1024;
 
-/// So much that was committed while the log was folded the writer folds itself, which takes some milliseconds; else the
-/// log would never be folded as a whole and begin anew.
-const REST: u64 = 1024 * 1024;
+/// When the log is this long, in bytes, it is to begin anew: it is folded beside the writer again and again, until so little
+/// is left that the writer folds it himself. Far more than is folded at a time, since whatever is committed meanwhile
+/// waits for him.
+const BEGINS_ANEW: u64 = 40 * 1024 * 1024;
+
+/// So much the writer folds himself: it takes hardly longer than nothing would.
+const REST: u64 = 256 * 1024;
+
+/// When the log is so much longer than it should be, the writer folds what there is, however much: where commits are
+/// large, less is never left. With what is committed meanwhile this stays below what the log may keep.
+const CATCHES_UP: u64 = 8 * 1024 * 1024;
 
 /// When so many bytes are not folded the disk is slower than the writer, who then waits for it. Half of what the log may
 /// keep, so that a log that cannot begin anew at once, since a reader still needs it, rarely has to grow.
@@ -46,7 +54,7 @@ const FOLD_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Log<'db> {
     db: &'db Connection,
     durability: Arc<Durability>,
-    database: PathBuf,
+    path: PathBuf,
     file: PathBuf,
     page_bytes: u64,
     /// Bytes that were written since the log was last begun anew.
@@ -58,29 +66,30 @@ pub(super) struct Log<'db> {
     /// Whether it was last kept from being folded for want of room.
     is_kept: bool,
     folder: Folder,
-    /// Most of the log was folded beside the writer, and the rest is to be.
-    is_catching_up: bool,
+    /// How long the log may become before it is to begin anew.
+    anew_at: u64,
 }
 
 impl<'db> Log<'db> {
-    /// The log of the database in `dir`, which is folded until `durability` ends.
+    /// The log of the database in `dir`, whose file is `database`. It is folded until `durability` ends.
     pub(super) fn new(
         db: &'db Connection,
         dir: &Path,
+        database: &Arc<Database>,
         durability: &Arc<Durability>,
     ) -> Result<Self, StoreError> {
         let mut log = Self {
             db,
             durability: Arc::clone(durability),
-            database: dir.join(schema::FILE),
+            path: dir.join(schema::FILE),
             file: suspect::log(dir),
             page_bytes: page_bytes(db)?,
             used: 0,
             unfolded: 0,
             dirty: true,
             is_kept: false,
-            folder: Folder::start(dir, Arc::clone(durability))?,
-            is_catching_up: false,
+            folder: Folder::start(dir, Arc::clone(database), Arc::clone(durability))?,
+            anew_at: BEGINS_ANEW,
         };
         log.checkpoint("NOOP")?;
         Ok(log)
@@ -104,17 +113,24 @@ impl<'db> Log<'db> {
     /// next commit may take the room for that.
     pub(super) fn committed(&mut self, reserve: &mut Reserve) -> Result<(), StoreError> {
         self.dirty = true;
+        let before = self.used;
         self.checkpoint("NOOP")?;
+        if self.used < before {
+            self.anew_at = BEGINS_ANEW;
+        }
         if self.unfolded >= MOST_UNFOLDED || self.is_tight(reserve)? {
             return self.fold(reserve);
         }
         if self.is_folding(reserve)? {
             return Ok(());
         }
-        if self.is_catching_up && self.unfolded <= REST {
+        let is_long = self.used >= self.anew_at;
+        if is_long && (self.unfolded <= REST || self.used >= self.anew_at + CATCHES_UP) {
+            // If a reader keeps it from beginning anew, that is tried again after a while.
+            self.anew_at = self.used + LOG_FULL;
             return self.fold(reserve);
         }
-        if self.is_catching_up || self.unfolded >= LOG_FULL {
+        if is_long || self.unfolded >= LOG_FULL {
             return self.fold_beside(reserve);
         }
         Ok(())
@@ -127,7 +143,6 @@ impl<'db> Log<'db> {
             return self.fold(reserve);
         }
         self.folder.begin();
-        self.is_catching_up = true;
         Ok(())
     }
 
@@ -150,7 +165,6 @@ impl<'db> Log<'db> {
             // A sync has failed: what the system has in memory of the log is not to get into the database.
             return Err(StoreError::Closed);
         }
-        self.is_catching_up = false;
         // What is in the log is safe there, and is tried again.
         let growth = self.growth()?;
         if !reserve.has_room_for(growth) {
@@ -186,7 +200,7 @@ impl<'db> Log<'db> {
 
     /// How many bytes the database grows by when all of the log is folded into it.
     fn growth(&self) -> Result<u64, StoreError> {
-        growth(self.db, &self.database, self.page_bytes)
+        growth(self.db, &self.path, self.page_bytes)
     }
 
     fn checkpoint(&mut self, mode: &str) -> Result<(), StoreError> {
@@ -292,7 +306,10 @@ mod tests {
     use crate::store::{Birth, Space};
     use crate::time::Wall;
 
-    const FILLER: u64 = 1_000_000;
+    const FILLER: i64 = 1_000_000;
+
+    /// A commit of hardly more than a page.
+    const PAGE: i64 = 8_000;
 
     /// A file system that has no room.
     fn without_room() -> Reserve {
@@ -309,6 +326,11 @@ mod tests {
         db
     }
 
+    fn log<'db>(db: &'db Connection, dir: &Path, durability: &Arc<Durability>) -> Log<'db> {
+        let database = Arc::new(Database::open(dir).expect("it is there"));
+        Log::new(db, dir, &database, durability).expect("it is read")
+    }
+
     fn fill(db: &Connection) {
         db.execute_batch(&format!(
             "CREATE TABLE filler (y); INSERT INTO filler VALUES (zeroblob({FILLER})); CREATE TABLE counter AS SELECT 0 x"
@@ -321,10 +343,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let db = database(dir.path());
         fill(&db);
-        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
+        let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
         let size = || file_bytes(&dir.path().join(schema::FILE));
         let (before, growth) = (size(), log.growth().expect("it is read"));
-        assert!(growth > FILLER, "{growth}");
+        assert!(growth > FILLER as u64, "{growth}");
 
         let mut none = without_room();
         log.fold(&mut none).expect("it is let be");
@@ -339,31 +361,81 @@ mod tests {
         assert_eq!((log.unfolded(), log.growth().expect("it is read")), (0, 0));
     }
 
+    /// Commits by which so many bytes go through the log, at least, until `until` says so of what is not folded and of the
+    /// log's length. Whether it did.
+    fn commit_until(log: &mut Log<'_>, bytes: i64, until: impl Fn(u64, u64) -> bool) -> bool {
+        let mut roomy = Reserve::new(log.path.parent().expect("it is in a directory"), 0);
+        // As the writer has it.
+        log.db
+            .pragma_update(None, "synchronous", "NORMAL")
+            .expect("it is set");
+        for _ in 0..ENOUGH / bytes {
+            log.db
+                .execute("UPDATE filler SET y = randomblob(?)", [bytes])
+                .expect("it is changed");
+            log.committed(&mut roomy).expect("it goes on");
+            if until(log.unfolded, log.used) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Far more than the log is ever to have.
+    const ENOUGH: i64 = 8 * LOG_KEPT;
+
     #[test]
-    fn a_full_log_is_folded_beside_commits_and_then_begins_anew() {
+    fn a_full_log_is_folded_beside_commits() {
         let dir = tempfile::tempdir().expect("a directory");
         let db = database(dir.path());
         fill(&db);
-        let mut roomy = Reserve::new(dir.path(), 0);
-        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
-        let mut commit = |bytes: i64| {
-            db.execute("UPDATE filler SET y = randomblob(?)", [bytes])
-                .expect("it is changed");
-            log.committed(&mut roomy).expect("it goes on");
-            (log.unfolded(), log.is_catching_up)
-        };
-        let mut is_catching_up = false;
-        while !is_catching_up {
-            (_, is_catching_up) = commit(FILLER as i64);
+        let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
+        let is_full = commit_until(&mut log, FILLER, |unfolded, _| unfolded >= LOG_FULL);
+        assert!(is_full);
+        // It is being folded. What is committed meanwhile stays, and it does not begin anew for that.
+        let is_folded = commit_until(&mut log, 1, |unfolded, used| {
+            unfolded < LOG_FULL && used > LOG_FULL
+        });
+        assert!(is_folded);
+    }
+
+    #[test]
+    fn a_long_log_begins_anew_however_large_the_commits_are() {
+        for bytes in [PAGE, FILLER, 3 * FILLER] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let db = database(dir.path());
+            fill(&db);
+            let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
+            for _ in 0..2 {
+                let is_long = commit_until(&mut log, bytes, |_, used| used >= BEGINS_ANEW);
+                assert!(is_long, "commits of {bytes} bytes");
+                let is_short = commit_until(&mut log, bytes, |_, used| used < LOG_FULL);
+                assert!(is_short, "commits of {bytes} bytes");
+                let length = file_bytes(&suspect::log(dir.path()));
+                assert!(
+                    length <= LOG_KEPT as u64,
+                    "{length} after commits of {bytes} bytes"
+                );
+            }
         }
-        assert!(file_bytes(&suspect::log(dir.path())) >= LOG_FULL);
-        // It is full, and is being folded. Small commits go on meanwhile until little is left, which one of them folds.
-        while is_catching_up {
-            (_, is_catching_up) = commit(1);
-        }
-        let length = file_bytes(&suspect::log(dir.path()));
-        assert!(commit(1).0 < REST);
-        assert_eq!(file_bytes(&suspect::log(dir.path())), length, "it began anew");
+    }
+
+    #[test]
+    fn a_long_log_that_somebody_reads_begins_anew_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
+        let reader = schema::open_reader(dir.path()).expect("it opens");
+        let reading = reader.unchecked_transaction().expect("it begins");
+        reading
+            .query_row("SELECT x FROM counter", [], |_| Ok(()))
+            .expect("it is read");
+        let is_longer = commit_until(&mut log, FILLER, |_, used| used > LOG_KEPT as u64);
+        assert!(is_longer, "the reader needs it");
+        drop(reading);
+        let is_short = commit_until(&mut log, FILLER, |_, used| used < LOG_FULL);
+        assert!(is_short);
     }
 
     #[test]
@@ -373,7 +445,7 @@ mod tests {
         fill(&db);
         let mut roomy = Reserve::new(dir.path(), 0);
         let durability = Arc::new(Durability::new(0));
-        let mut log = Log::new(&db, dir.path(), &durability).expect("it is read");
+        let mut log = log(&db, dir.path(), &durability);
         let before = file_bytes(&dir.path().join(schema::FILE));
         durability.end();
 
@@ -393,7 +465,7 @@ mod tests {
         let db = database(dir.path());
         fill(&db);
         let mut roomy = Reserve::new(dir.path(), 0);
-        let mut log = Log::new(&db, dir.path(), &Arc::new(Durability::new(0))).expect("it is read");
+        let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
         log.committed(&mut roomy).expect("it waits for more");
         assert!(log.unfolded() > 0);
         log.fold(&mut roomy).expect("it is folded");
@@ -414,12 +486,12 @@ mod tests {
         let db = database(dir.path());
         fill(&db);
         close(db, dir.path(), &mut without_room()).expect("it is closed");
-        assert!(file_bytes(&suspect::log(dir.path())) > FILLER);
+        assert!(file_bytes(&suspect::log(dir.path())) > FILLER as u64);
         let db = database(dir.path());
         let bytes: u32 = db
             .query_row("SELECT length(y) FROM filler", [], |row| row.get(0))
             .expect("it is there");
-        assert_eq!(u64::from(bytes), FILLER);
+        assert_eq!(i64::from(bytes), FILLER);
         close(db, dir.path(), &mut Reserve::new(dir.path(), 0)).expect("it is closed");
         assert!(!suspect::log(dir.path()).exists());
     }

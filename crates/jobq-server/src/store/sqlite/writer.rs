@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::apply::Applier;
 use super::backup::{self, Backups, Copying};
 use super::durability::Durability;
+use super::fold::Database;
 use super::log::{self, Log};
 use super::reserve::Reserve;
 use super::suspect;
@@ -48,6 +49,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     pub(super) dir: PathBuf,
     pub(super) db: Connection,
+    pub(super) database: Arc<Database>,
     pub(super) syncer: Syncer,
     pub(super) durability: Arc<Durability>,
     pub(super) last_batch: u64,
@@ -139,6 +141,7 @@ impl Writer {
     fn write(&mut self) -> Result<(), StoreError> {
         let Self {
             db,
+            database,
             syncer,
             durability,
             last_batch,
@@ -158,7 +161,7 @@ impl Writer {
         };
         let mut writing = Writing {
             applier: room.applier(db, *last_batch)?,
-            log: Log::new(db, dir, durability)?,
+            log: Log::new(db, dir, database, durability)?,
             syncer,
             tasks,
             room,

@@ -80,6 +80,10 @@ fn job_batch(number: u64) -> Batch {
     }
 }
 
+fn database(dir: &Path) -> Arc<Database> {
+    Arc::new(Database::open(dir).expect("it is there"))
+}
+
 fn syncer(dir: &Path, watermark: Watermark, durability: &Arc<Durability>, reports: &Reports) -> Syncer {
     Syncer::start(dir, watermark, Arc::clone(durability), reports.events().clone()).expect("it starts")
 }
@@ -102,7 +106,7 @@ fn a_commit_waits_for_one_step_of_a_copy_at_most_and_the_copy_gets_on_all_the_sa
     let mut syncer = syncer(dir.path(), watermark, &durability, &reports_tx);
     let mut writing = Writing {
         applier: Applier::new(&db, 0, Arc::clone(&durability)).expect("it is prepared"),
-        log: Log::new(&db, dir.path(), &durability).expect("there is a log"),
+        log: Log::new(&db, dir.path(), &database(dir.path()), &durability).expect("there is a log"),
         syncer: &mut syncer,
         tasks: &tasks_rx,
         room: Room {
@@ -211,6 +215,7 @@ fn a_batch_that_is_stuck_is_tried_without_its_jobs_until_it_is_through_and_says_
     let writer = Writer {
         dir: dir.path().to_owned(),
         db,
+        database: database(dir.path()),
         syncer: syncer(dir.path(), watermark, &durability, &reports_tx),
         durability,
         last_batch: 0,
@@ -277,6 +282,7 @@ impl Running {
         let writer = Writer {
             dir: dir.path().to_owned(),
             db,
+            database: database(dir.path()),
             syncer,
             durability: Arc::clone(&durability),
             last_batch: 0,
