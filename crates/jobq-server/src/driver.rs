@@ -114,6 +114,8 @@ type Reads = FuturesUnordered<future::BoxFuture<'static, (ReadToken, Result<Read
 /// What ended a wait.
 enum Woken {
     Router(Result<(), TransportError>),
+    /// All that has come is brief.
+    Brief(Result<(), TransportError>),
     Store(Result<StoreEvent, StoreError>),
     Read(ReadToken, Result<ReadAnswer, StoreError>),
     Timeout,
@@ -211,6 +213,10 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             self.inbox.extend(events.drain(..));
             match woken {
                 Woken::Router(received) => received?,
+                Woken::Brief(received) => {
+                    received?;
+                    self.hand_in_while(Machine::accepts_brief);
+                }
                 Woken::Store(event) => self.store_event(event?),
                 Woken::Read(token, answer) => self.read(token, answer)?,
                 Woken::Timeout => self.timeout(&mut events).await,
@@ -231,6 +237,8 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         if accepts && !self.inbox.is_empty() {
             return Woken::Router(Ok(()));
         }
+        // What came before, and has no room, is not overtaken.
+        let accepts_brief = !accepts && self.inbox.is_empty() && self.machine.accepts_brief();
         let timeout = self.machine.poll_timeout().filter(|_| accepts);
         let now = self.clock.now().mono;
         // Once it has passed, the deadline of a stop waits for batches only, which say so themselves.
@@ -245,7 +253,7 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
         let look_again = self.machine.holds_queries().then_some(LOOK_AGAIN);
         tokio::select! {
             event = self.store.recv() => Woken::Store(event),
-            received = self.router.recv(events, EVENTS), if accepts => Woken::Router(received),
+            woken = listen(&mut self.router, events, accepts_brief), if accepts || accepts_brief => woken,
             Some((token, answer)) = self.reads.next(), if !self.reads.is_empty() => Woken::Read(token, answer),
             () = sleep(wait) => Woken::Timeout,
             () = sleep(hear) => Woken::Hear,
@@ -357,8 +365,12 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
 
     /// Hands events to the machine for as long as it has room.
     fn hand_in(&mut self) {
+        self.hand_in_while(Machine::accepts);
+    }
+
+    fn hand_in_while(&mut self, has_room: impl Fn(&Machine) -> bool) {
         let now = self.clock.now();
-        while self.machine.accepts() {
+        while has_room(&self.machine) {
             let Some(event) = self.inbox.pop_front() else {
                 break;
             };
@@ -452,6 +464,14 @@ impl<R: Router, S: Store, C: Clock> Driver<R, S, C> {
             }
         }
         self.router.flush();
+    }
+}
+
+/// Waits for what peers say; only for what is brief, if there is room for no more.
+async fn listen(router: &mut impl Router, events: &mut Vec<RouterEvent>, only_brief: bool) -> Woken {
+    match only_brief {
+        true => Woken::Brief(router.recv_brief(events, EVENTS).await),
+        false => Woken::Router(router.recv(events, EVENTS).await),
     }
 }
 

@@ -94,8 +94,9 @@ use watches::Watches;
 /// Contract: `now` never goes back in its `mono` part. After any `handle_*`, poll until every `poll_*` says
 /// `None`, batches first; at most as many batches are out as the caller likes, and each is answered by
 /// [`Machine::handle_stored`] in order, each read by [`Machine::handle_read`] in any order. While
-/// [`Machine::accepts`] is false, no timeouts are handed in, and of the messages only those that [`Machine::hears`];
-/// now and then [`Machine::handle_hearing`] is called instead.
+/// [`Machine::accepts`] is false, no timeouts are handed in, and of the messages only those that are brief while
+/// [`Machine::accepts_brief`], and those that [`Machine::hears`]; now and then [`Machine::handle_hearing`] is called
+/// instead.
 pub struct Machine {
     config: Config,
     rng: ChaCha12Rng,
@@ -197,6 +198,12 @@ impl Machine {
     /// the workers have sent may not have been heard.
     pub fn accepts(&self) -> bool {
         !self.pending.is_full() && !self.reads.is_full()
+    }
+
+    /// Whether there is room for messages that are brief, as there is also beside large params. It is for the caller to
+    /// say what is brief, some kilobytes, and to let no message of a peer overtake another.
+    pub fn accepts_brief(&self) -> bool {
+        !self.pending.is_full_for_brief() && !self.reads.is_full()
     }
 
     /// A peer has connected.

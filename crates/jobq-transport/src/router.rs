@@ -160,6 +160,14 @@ pub trait Router: Send {
         limit: usize,
     ) -> impl Future<Output = Result<(), TransportError>> + Send;
 
+    /// As [`recv`](Router::recv), for one who has no room for much: waits for, and appends, only what is brief, as a
+    /// message of some kilobytes. A peer whose next message is longer is not heard, nor what it sent after that.
+    fn recv_brief(
+        &mut self,
+        out: &mut Vec<RouterEvent>,
+        limit: usize,
+    ) -> impl Future<Output = Result<(), TransportError>> + Send;
+
     /// Appends up to `limit` events that have happened already, without waiting; says how many.
     fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize;
 

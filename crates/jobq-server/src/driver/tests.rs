@@ -30,10 +30,12 @@ const SOON: Duration = Duration::from_secs(15);
 const BEATS: u64 = 30;
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Clients that submit more than three batches hold, each less than is read of one peer.
+/// Clients that submit more than three batches hold, each less than is read of one peer; and those that submit more than
+/// is taken beside, of what is brief.
 const CLIENTS: usize = 16;
 const REQUESTS: u64 = 3;
-const PARAMS: usize = 1_000_000;
+const LARGE: usize = 1_000_000;
+const BRIEF: usize = 15_000;
 
 /// What all peers show.
 const TOKEN: &str = "shared";
@@ -89,6 +91,27 @@ async fn sessions_live_on_and_runs_settle_however_long_the_store_was_stuck() {
         }
     }
     worker.say(ServerMessage::Goodbye(Goodbye {}));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_job_finds_a_place_in_a_batch_that_is_full_of_large_ones() {
+    let server = TestServer::start();
+    server.disk.hold();
+    let mut clients = server.flood_with(LARGE, 0).await;
+    let mut client = server.client().await;
+    client.submit(1, vec![job(1, 1_000)]);
+    sleep(Duration::from_secs(1)).await;
+    // Nothing gets to the disk but the batch that is out, and the one that was full.
+    server.disk.hold_after(2);
+    let acknowledged = client.acknowledged().await;
+    assert!(acknowledged.jobs[0].error.is_none(), "{acknowledged:?}");
+    server.disk.release();
+    for client in &mut clients {
+        for _ in 0..REQUESTS {
+            client.acknowledged().await;
+        }
+    }
     server.stop().await;
 }
 
@@ -347,14 +370,21 @@ impl TestServer {
         Peer::connect(&self.connector, Some(work()), resume).await
     }
 
-    /// Submits until the machine has no room for more, and more waits.
+    /// Submits until the machine has no room for more, be it large or brief, and more waits.
     async fn flood(&self) -> Vec<Peer> {
+        let mut clients = self.flood_with(LARGE, 0).await;
+        clients.extend(self.flood_with(BRIEF, CLIENTS).await);
+        clients
+    }
+
+    /// Has clients submit jobs with so many bytes of params, the first of whom has this number.
+    async fn flood_with(&self, params: usize, first: usize) -> Vec<Peer> {
         let mut clients = Vec::new();
-        for number in 0..CLIENTS {
+        for number in first..first + CLIENTS {
             let mut client = self.client().await;
             for request in 1..=REQUESTS {
                 let uuid = 1_000 + number as u128 * 100 + u128::from(request);
-                client.submit(request, vec![job(uuid, PARAMS)]);
+                client.submit(request, vec![job(uuid, params)]);
             }
             clients.push(client);
         }

@@ -22,6 +22,18 @@ const MAX_CHANGES: usize = 20_000;
 /// which a small job waits for that comes behind it.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// What may come to a batch that is full of bytes, in things that are brief, whoever sends them: so nobody who says little
+/// waits for a place behind large params. Some hundred jobs of a few hundred bytes, and a fraction of what is there already.
+const MAX_BYTES_BRIEF: usize = 256 * 1024;
+
+/// While batches that are out have so many bytes of large items, the next one waits until they are durable: so whoever
+/// comes behind large params waits for one batch of them, and not for two.
+const MAX_LARGE_OUT: usize = 256 * 1024;
+
+/// An item with so many bytes is large. Batches of others take the writer as long as the disk, and two of them are out at
+/// a time, that neither waits for the other.
+const LARGE: usize = 16 * 1024;
+
 /// Most things that wait for batches, open and out together, a job that is asked about counted as one. Changes have
 /// one or two each; the others are requests that change nothing, and that nothing else bounds while a disk is slow.
 const MAX_EFFECTS: usize = 200_000;
@@ -141,8 +153,16 @@ pub(super) struct NewWaiting {
 pub(super) struct Pending {
     last_number: u64,
     open: Filling,
-    out: VecDeque<(u64, Vec<Effect>)>,
+    out: VecDeque<Out>,
     effects: usize,
+}
+
+/// A batch that is not durable yet.
+struct Out {
+    number: u64,
+    effects: Vec<Effect>,
+    /// Bytes of its large items.
+    large: usize,
 }
 
 #[derive(Default)]
@@ -150,6 +170,10 @@ struct Filling {
     changes: Vec<Change>,
     effects: Vec<Effect>,
     bytes: usize,
+    /// Those of items that are large.
+    large: usize,
+    /// Those that came when it had [`MAX_BYTES`] already.
+    bytes_since_full: usize,
 }
 
 impl Pending {
@@ -164,7 +188,7 @@ impl Pending {
 
     /// Adds a change to the open batch.
     pub(super) fn change(&mut self, change: Change) {
-        self.open.bytes += match &change {
+        let bytes = match &change {
             Change::Insert { record, .. } | Change::Find { record } => record.params.len(),
             Change::Ended(ended) => {
                 ended.result.as_ref().map_or(0, Bytes::len) + ended.reason.as_ref().map_or(0, String::len)
@@ -172,6 +196,13 @@ impl Pending {
             Change::Requeued(requeued) => requeued.reason.as_ref().map_or(0, String::len),
             _ => 0,
         };
+        if self.open.bytes >= MAX_BYTES {
+            self.open.bytes_since_full += bytes;
+        }
+        if bytes >= LARGE {
+            self.open.large += bytes;
+        }
+        self.open.bytes += bytes;
         self.open.changes.push(change);
     }
 
@@ -187,8 +218,8 @@ impl Pending {
         let weight = effect.weight();
         if !self.open.changes.is_empty() {
             self.open.effects.push(effect);
-        } else if let Some((_, effects)) = self.out.back_mut() {
-            effects.push(effect);
+        } else if let Some(last) = self.out.back_mut() {
+            last.effects.push(effect);
         } else {
             return Some(effect);
         }
@@ -196,20 +227,30 @@ impl Pending {
         None
     }
 
-    /// Closes the open batch, if there is anything in it.
+    /// Closes the open batch, if there is anything in it and what is out of large items is not too much.
     pub(super) fn seal(&mut self, next_id: JobId, clock: Wall) -> Option<Batch> {
-        if self.open.changes.is_empty() {
+        let large_out: usize = self.out.iter().map(|batch| batch.large).sum();
+        if self.open.changes.is_empty() || large_out >= MAX_LARGE_OUT {
             return None;
         }
         // Under load one batch is about as large as the one before; growing to that again would copy all of it.
         let next = Filling {
             changes: Vec::with_capacity(self.open.changes.len()),
             effects: Vec::with_capacity(self.open.effects.len()),
-            bytes: 0,
+            ..Filling::default()
         };
-        let Filling { changes, effects, .. } = std::mem::replace(&mut self.open, next);
+        let Filling {
+            changes,
+            effects,
+            large,
+            ..
+        } = std::mem::replace(&mut self.open, next);
         self.last_number += 1;
-        self.out.push_back((self.last_number, effects));
+        self.out.push_back(Out {
+            number: self.last_number,
+            effects,
+            large,
+        });
         Some(Batch {
             number: self.last_number,
             next_id,
@@ -220,7 +261,11 @@ impl Pending {
 
     /// The oldest batch that is out is durable: what follows from it.
     pub(super) fn stored(&mut self, number: u64) -> Vec<Effect> {
-        let (expected, effects) = self
+        let Out {
+            number: expected,
+            effects,
+            ..
+        } = self
             .out
             .pop_front()
             .expect("the store reported a batch that was never out");
@@ -232,7 +277,7 @@ impl Pending {
     /// The jobs whose runs end with a batch that is not durable yet. Looked for where somebody asks, so that a run that
     /// ends costs nothing for it.
     pub(super) fn leaving(&self) -> impl Iterator<Item = Leaving> {
-        let out = self.out.iter().flat_map(|(_, effects)| effects);
+        let out = self.out.iter().flat_map(|batch| &batch.effects);
         out.chain(&self.open.effects).filter_map(|effect| {
             let (id, name, next) = match effect {
                 Effect::WaitInLine { name, waiting, .. } => (waiting.id, *name, LeavingFor::Line),
@@ -250,7 +295,16 @@ impl Pending {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.open.changes.len() >= MAX_CHANGES || self.open.bytes >= MAX_BYTES || self.effects >= MAX_EFFECTS
+        self.open.bytes >= MAX_BYTES || self.has_too_many()
+    }
+
+    /// Whether it is full for what is brief, too.
+    pub(super) fn is_full_for_brief(&self) -> bool {
+        self.open.bytes_since_full >= MAX_BYTES_BRIEF || self.has_too_many()
+    }
+
+    fn has_too_many(&self) -> bool {
+        self.open.changes.len() >= MAX_CHANGES || self.effects >= MAX_EFFECTS
     }
 
     /// How much waits for batches.

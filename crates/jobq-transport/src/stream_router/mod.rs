@@ -344,6 +344,17 @@ impl Router for StreamRouter {
         }
     }
 
+    async fn recv_brief(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> Result<(), TransportError> {
+        let shared = self.shared.clone();
+        if self.others_first {
+            tokio::task::yield_now().await;
+        }
+        while self.take(out, limit.max(1), Length::Brief) == 0 {
+            shared.inbox.happened().await;
+        }
+        Ok(())
+    }
+
     fn try_recv(&mut self, out: &mut Vec<RouterEvent>, limit: usize) -> usize {
         let brief = self.take(out, limit, Length::Brief);
         brief + self.take(out, limit - brief, Length::Long)

@@ -87,6 +87,25 @@ fn who_says_much_does_not_keep_those_waiting_who_say_little() {
 }
 
 #[test]
+fn what_is_brief_is_heard_by_itself_and_nothing_before_what_its_peer_said_earlier() {
+    let limits = InboxLimits {
+        messages: 1_000,
+        bytes: usize::MAX,
+        all_bytes: usize::MAX,
+    };
+    let (inbox, _links) = inbox_of(limits, 2);
+    put(&inbox, 1, 1, LONG + 1);
+    put(&inbox, 1, 1, 1);
+    put(&inbox, 2, 1, 1);
+    let mut brief = Vec::new();
+    inbox.take(100, Length::Brief, |event, _| brief.push(event.peer().0));
+    assert_eq!(brief, [2]);
+    assert_eq!(inbox.take(100, Length::Brief, |_, _| {}), 0);
+    assert_eq!(peers(&inbox, 100), [1]);
+    assert_eq!(peers(&inbox, 100), [1]);
+}
+
+#[test]
 fn no_more_is_taken_at_once_than_is_soon_dealt_with() {
     let limits = InboxLimits {
         messages: 1_000,
