@@ -10,8 +10,9 @@ use crate::clock::BootTime;
 /// What is overdue waits this long yet: what arrived while nobody looked is read first.
 const LEAST_SLEEP: Duration = Duration::from_millis(1);
 
-/// No timer is longer; whoever waits longer is woken in between.
-const MAX_SLEEP: Duration = Duration::from_secs(3600);
+/// No timer is longer; whoever waits longer is woken in between. Timers stand still while the machine is suspended, and
+/// an idle session, whose next Beat is a minute away, is to look at the clock soon after that.
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// Wakes somebody at a time, or somewhat before. While the time becomes later and later, as that of a connection does on
 /// which something is heard, the timer stays as it was set: to set it anew with each message costs more than to be woken
@@ -59,11 +60,11 @@ mod tests {
     async fn a_time_that_becomes_later_does_not_set_the_timer_and_one_that_becomes_earlier_does() {
         let mut alarm = Alarm::default();
         let now = BootTime::now();
-        assert_eq!(alarm.wait(now, now + SECOND * 10).now_or_never(), None);
-        assert_eq!(wait(&mut alarm, now, now + SECOND * 20).await, 10);
-        assert_eq!(wait(&mut alarm, now, now + SECOND * 20).await, 20);
-        assert_eq!(alarm.wait(now, now + SECOND * 20).now_or_never(), None);
-        assert_eq!(wait(&mut alarm, now, now + SECOND * 5).await, 5);
+        assert_eq!(alarm.wait(now, now + SECOND * 4).now_or_never(), None);
+        assert_eq!(wait(&mut alarm, now, now + SECOND * 8).await, 4);
+        assert_eq!(wait(&mut alarm, now, now + SECOND * 8).await, 8);
+        assert_eq!(alarm.wait(now, now + SECOND * 8).now_or_never(), None);
+        assert_eq!(wait(&mut alarm, now, now + SECOND * 2).await, 2);
     }
 
     #[tokio::test(start_paused = true)]

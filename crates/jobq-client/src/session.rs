@@ -124,6 +124,9 @@ pub enum SessionEvent {
     },
     /// The server says something that does not concern the session alone.
     Message(ClientMessage),
+    /// The server has answered a Beat: [`Session::last_answered_beat_sent`] is later than before. What a worker could not
+    /// start since it did not know whether the run is its own, it can now.
+    Answered,
     /// The connection, or an attempt at one, is over. What was sent on it may or may not have arrived. The session
     /// comes back by itself, as long as it is received from.
     Disconnected {
@@ -222,6 +225,22 @@ impl Session {
                 })
             }
             _ => Err(NotConnected {}),
+        }
+    }
+
+    /// Says whether anything is under way: as a worker, whether it has runs, those included whose report is not settled;
+    /// as a client, whether anything that it has asked or watches is unanswered. While nothing is, Beats are sent as
+    /// seldom as the server allows. Until it is said, something is. A Beat that becomes due by that is queued.
+    pub fn set_busy(&mut self, busy: bool) {
+        if !self.conversation.set_busy(busy) {
+            return;
+        }
+        if let Link::Open(dealer) = &mut self.link
+            && self.unsent.is_none()
+            && let Some(beat) = self.conversation.poll_beat(BootTime::now())
+            && let Err(source) = dealer.send(&beat)
+        {
+            self.unsent = Some(source);
         }
     }
 
@@ -331,6 +350,7 @@ impl Session {
         for message in inbox.drain(..) {
             match self.conversation.handle_message(now, message) {
                 Ok(Heard::Message(message)) => out.push(SessionEvent::Message(message)),
+                Ok(Heard::Answered) => out.push(SessionEvent::Answered),
                 Ok(Heard::Nothing) => {}
                 Ok(Heard::Welcome { resumed }) => self.opened(resumed, out),
                 Err(error) => {

@@ -39,6 +39,7 @@ impl FakeServer {
             ttl: 30_000_000,
             grace: 5_000_000,
             beat: 10_000_000,
+            idle_beat: None,
             uuid_window: 3_600_000_000,
             limits: Limits::default(),
             window: Window::default(),

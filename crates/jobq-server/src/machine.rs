@@ -50,6 +50,7 @@ mod retention;
 mod scheduled;
 mod sessions;
 mod settle;
+mod silence;
 mod submit;
 mod timers;
 mod transmit;

@@ -73,7 +73,7 @@ impl Shell {
         heard.drain(..).for_each(|event| self.handle_event(now, event));
         self.heard = heard;
         if let Some(sent) = self.session.last_answered_beat_sent() {
-            self.engine.machine.handle_contact(sent);
+            self.engine.machine.handle_contact(now, sent);
         }
         self.engine.take_heard(now);
         if self.engine.link().abandon.is_cancelled() {
@@ -91,6 +91,7 @@ impl Shell {
                 break;
             }
         }
+        self.session.set_busy(self.engine.machine.is_busy());
         self.session.flush();
         self.engine.command();
         self.engine.report_events();

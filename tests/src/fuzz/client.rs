@@ -84,6 +84,8 @@ impl Play for Playing {
         self.submits.handle_timeout(self.now);
         self.asks.handle_timeout(self.now);
         self.watches.handle_timeout(self.now);
+        let is_idle = self.submits.is_idle() && self.asks.is_idle() && self.watches.is_idle();
+        self.conversation.set_busy(!is_idle);
         let due = self.submits.poll_timeout().min(self.asks.poll_timeout());
         assert!(
             due.min(self.watches.poll_timeout()) > self.now,
@@ -150,6 +152,7 @@ impl Playing {
             _ => usual,
         };
         let (limits, window) = (Limits::default(), Window::default());
+        let (ttl, beat) = (small(script, 30_000_000), small(script, 10_000_000));
         let welcome = Welcome {
             version: jobq_proto::PROTOCOL_VERSION,
             server: String::new(),
@@ -158,9 +161,10 @@ impl Playing {
             session: 1,
             secret: Bytes::from_static(&[0; 32]),
             resumed: false,
-            ttl: small(script, 30_000_000),
+            ttl,
             grace: 1,
-            beat: small(script, 10_000_000),
+            beat,
+            idle_beat: Some(beat.saturating_mul(6)),
             uuid_window: small(script, 1 << 40),
             limits: Limits {
                 frame: small(script, limits.frame).saturating_mul(16),
@@ -277,7 +281,7 @@ impl Playing {
                 self.asks.handle_connected();
                 self.watches.handle_connected(terms);
             }
-            Ok(Heard::Nothing) => {}
+            Ok(Heard::Answered | Heard::Nothing) => {}
             Ok(Heard::Message(message)) => self.carry(script, message),
             Err(error) => self.lost(script, &error),
         }

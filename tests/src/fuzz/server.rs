@@ -164,7 +164,7 @@ impl Play for Playing {
             self.machine.handle_closed(self.now, peer);
         }
         self.follow();
-        self.pass(self.config.ttl + self.config.grace + Duration::from_secs(60));
+        self.pass(self.config.ttl + self.config.idle_beat + self.config.grace + Duration::from_secs(60));
         self.follow();
         let Footprint {
             peers,

@@ -22,6 +22,12 @@ const CONCURRENCY: usize = 3;
 
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The time-to-live that the server states, in microseconds.
+const TTL: u64 = 30_000_000;
+
+/// No run starts later than this after the worker has sent what was answered last: four fifths of the time-to-live.
+const START_WITHIN: Duration = Duration::from_micros(TTL / 5 * 4);
+
 /// A byte for each step, and what the step asks for.
 pub fn run(input: &[u8]) {
     play::<Playing>(input);
@@ -34,6 +40,8 @@ struct Playing {
     connected: bool,
     /// Fences of the runs whose handlers are running, wanted or not, and their names.
     running: BTreeMap<Fence, String>,
+    /// When something was sent that the server has answered.
+    answered: BootTime,
     /// Runs that the server was told to have started, on any connection.
     announced: BTreeSet<Fence>,
     fences: u64,
@@ -61,6 +69,7 @@ impl Play for Playing {
             machine: Machine::new(config),
             known: Known::default(),
             connected: false,
+            answered: BootTime::default(),
             running: BTreeMap::new(),
             announced: BTreeSet::new(),
             fences: 0,
@@ -79,7 +88,7 @@ impl Play for Playing {
                 self.connected = false;
                 self.machine.handle_disconnected();
             }
-            17 => self.machine.handle_contact(self.now),
+            17 => self.contact(),
             18 => self.report_progress(script),
             _ => {
                 if script.byte() == 255 {
@@ -136,9 +145,10 @@ impl Playing {
             session: 1,
             secret: Bytes::from_static(&[0; 32]),
             resumed: choice % 2 == 1,
-            ttl: 30_000_000,
+            ttl: TTL,
             grace: 1,
             beat: 10_000_000,
+            idle_beat: None,
             uuid_window: 1,
             limits: Limits::default(),
             window: Window::default(),
@@ -151,7 +161,13 @@ impl Playing {
             welcome.limits.frame = limits.frame.max(1);
         }
         self.connected = true;
+        self.answered = self.now;
         self.machine.handle_connected(self.now, &welcome, self.now);
+    }
+
+    fn contact(&mut self) {
+        self.answered = self.now;
+        self.machine.handle_contact(self.now, self.now);
     }
 
     fn order(&mut self, script: &mut Script<'_>) {
@@ -266,6 +282,10 @@ impl Playing {
             NAMES[..3].contains(&&*order.name),
             "a handler for {:?}",
             order.name
+        );
+        assert!(
+            self.now.since(self.answered) < START_WITHIN,
+            "{fence} starts and may be somebody else's"
         );
         let before = self.running.insert(fence, order.name);
         assert!(before.is_none(), "{fence} starts twice at a time");

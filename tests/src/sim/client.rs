@@ -106,6 +106,8 @@ impl Client {
             self.submits.push(submit, call);
         }
         self.transmit(ctx, now);
+        let is_idle = self.submits.is_idle() && self.asks.is_idle() && self.watches.is_idle();
+        self.session.set_busy(ctx, !is_idle);
         self.answer(ctx);
         self.set_alarm(ctx);
     }

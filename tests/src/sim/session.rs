@@ -130,7 +130,7 @@ impl Session {
             }
             Parcel::Message(message, _) => match self.conversation.handle_message(now, *message) {
                 Ok(Heard::Message(message)) => said.push(Said::Message(message)),
-                Ok(Heard::Nothing) => {}
+                Ok(Heard::Answered | Heard::Nothing) => {}
                 Ok(Heard::Welcome { .. }) => {
                     let welcome = self.conversation.welcome().cloned();
                     said.extend(welcome.map(|welcome| Said::Connected(Box::new(welcome))));
@@ -169,6 +169,16 @@ impl Session {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Says whether anything is under way; a Beat that is due by that leaves at once.
+    pub(super) fn set_busy(&mut self, ctx: &mut Ctx, busy: bool) {
+        if self.conversation.set_busy(busy)
+            && let Some(beat) = self.conversation.poll_beat(self.now(ctx))
+        {
+            ctx.tally.count("beats of peers that became busy");
+            self.send(ctx, beat);
         }
     }
 

@@ -129,7 +129,7 @@ impl Worker {
             }
         }
         if let Some(sent) = self.session.conversation().last_answered_sent() {
-            self.machine.handle_contact(sent);
+            self.machine.handle_contact(now, sent);
         }
         self.take_heard(ctx, now);
         if self.gone {
@@ -141,6 +141,7 @@ impl Worker {
                 break;
             }
         }
+        self.session.set_busy(ctx, self.machine.is_busy());
         while let Some(command) = self.machine.poll_command() {
             self.command(ctx, now, command);
         }
@@ -168,12 +169,24 @@ impl Worker {
 
     /// What the worker's user would see.
     fn look_at(&mut self, ctx: &mut Ctx, message: &ClientMessage) {
+        if matches!(message, ClientMessage::Order(_)) && self.has_rested(ctx) {
+            ctx.tally.count("orders after a long rest");
+        }
         if let ClientMessage::Settled(settled) = message {
             for run in &settled.runs {
                 ctx.model.worker_told(run);
             }
             ctx.judge();
         }
+    }
+
+    /// Whether nothing was answered for so long that the server may have given everything away.
+    fn has_rested(&self, ctx: &Ctx) -> bool {
+        let conversation = self.session.conversation();
+        let (answered, welcome) = (conversation.last_answered_sent(), conversation.welcome());
+        answered
+            .zip(welcome)
+            .is_some_and(|(sent, welcome)| self.session.now(ctx).since(sent) >= micros(welcome.ttl))
     }
 
     fn command(&mut self, ctx: &mut Ctx, now: BootTime, command: Command) {

@@ -148,6 +148,8 @@ fn config(args: &Args, token: Option<String>) -> Config {
     config.grace = args.grace.min(args.ttl);
     // Three beats have to be lost for a session to be.
     config.beat = config.beat.min(args.ttl / 3);
+    // Who wants silent workers noticed soon, wants to know of idle ones too.
+    config.idle_beat = config.idle_beat.min(args.ttl * 3);
     config.close_within = args.drain;
     args.limits.apply(&mut config);
     args.retention.apply(&mut config);

@@ -211,6 +211,7 @@ impl Driver {
         match event {
             SessionEvent::Connected { welcome, .. } => self.connected(now, *welcome),
             SessionEvent::Message(message) => self.handle_message(now, message),
+            SessionEvent::Answered => {}
             SessionEvent::Disconnected { .. } => {
                 self.submits.handle_disconnected();
                 self.asks.handle_disconnected();
@@ -258,6 +259,8 @@ impl Driver {
         self.asks.handle_timeout(now);
         self.watches.handle_timeout(now);
         let sent = self.transmit(now);
+        let is_idle = self.submits.is_idle() && self.asks.is_idle() && self.watches.is_idle();
+        self.session.set_busy(!is_idle);
         if self.submits.has_room() {
             self.submit_permits
                 .add_permits(std::mem::take(&mut self.jobs_taken));

@@ -65,6 +65,11 @@ impl<T> Asks<T> {
         }
     }
 
+    /// Whether nothing is unanswered.
+    pub fn is_idle(&self) -> bool {
+        self.asks.is_empty()
+    }
+
     /// Asks; `question` makes the message of its number.
     pub fn push(&mut self, question: impl FnOnce(u64) -> ServerMessage, deadline: BootTime, token: T) {
         let number = self.numbers.take();

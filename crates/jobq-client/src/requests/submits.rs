@@ -114,6 +114,11 @@ impl<T> Submits<T> {
         }
     }
 
+    /// Whether nothing is unanswered.
+    pub fn is_idle(&self) -> bool {
+        self.batches.is_empty() && self.parts.is_empty()
+    }
+
     /// Whether to push more now. Not while something waits for the window, or for a connection.
     pub fn has_room(&self) -> bool {
         self.terms.is_some_and(|terms| {

@@ -88,6 +88,11 @@ impl Watches {
         }
     }
 
+    /// Whether nobody waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Starts to wait for some jobs, each named once, and for reports of how far they have come where `progress` says
     /// so. `group` is a number of the caller's, used once.
     pub fn push(&mut self, group: u64, ids: Vec<u64>, progress: bool) {

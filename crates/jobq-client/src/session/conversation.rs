@@ -1,6 +1,9 @@
 //! What a peer says to stay connected: Hello, resuming, beats and when to come back. Without I/O: time and chance
 //! are arguments.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -16,6 +19,9 @@ const MAX_BEATS: usize = 16;
 /// No Beat follows another sooner than this, whatever the server asks for.
 const MIN_BEAT: Duration = Duration::from_millis(5);
 
+/// The number of a connection's first Beat.
+const FIRST_SEQ: u64 = 1;
+
 /// How many connections in a row may end with what looks like bytes that were changed on the way, once a server has
 /// answered. More are no accident: one side sends again and again what the other cannot read.
 const MAX_GARBLED: u32 = 8;
@@ -25,7 +31,8 @@ const MAX_GARBLED: u32 = 8;
 /// The caller makes the connection when [`Conversation::poll_connect`] says so and reports what became of it:
 /// [`Conversation::handle_connected`] gives the Hello to send, [`Conversation::handle_message`] reads what comes,
 /// and every end goes through [`Conversation::handle_lost`]. [`Conversation::handle_timeout`] is due at
-/// [`Conversation::poll_timeout`], after everything that has arrived was handled.
+/// [`Conversation::poll_timeout`], after everything that has arrived was handled. Beats are seldom while
+/// [`Conversation::set_busy`] says that nothing is under way.
 #[derive(Debug)]
 pub struct Conversation {
     address: String,
@@ -37,6 +44,8 @@ pub struct Conversation {
     welcome: Option<Welcome>,
     /// When the last thing was sent that the server answered and that renewed the session: Hello or Beat.
     answered: Option<BootTime>,
+    /// Whether the owner has something under way.
+    busy: bool,
     /// Connections in a row that did not last.
     failures: u32,
     /// Those among them that ended with what may have been garbled on the way.
@@ -55,7 +64,8 @@ enum Phase {
 #[derive(Debug)]
 struct Open {
     since: BootTime,
-    next_beat: BootTime,
+    /// When the last Beat was sent or, before the first, the connection was opened.
+    last_beat: BootTime,
     next_seq: u64,
     /// Unanswered Beats and when they were sent, the oldest first.
     beats: VecDeque<(u64, BootTime)>,
@@ -70,6 +80,8 @@ pub enum Heard {
         /// Whether the earlier session goes on.
         resumed: bool,
     },
+    /// The answer to a Beat: [`Conversation::last_answered_sent`] is later than before.
+    Answered,
     /// It concerned the session alone.
     Nothing,
     /// It is for the owner of the session.
@@ -99,6 +111,7 @@ impl Conversation {
             resume: None,
             welcome: None,
             answered: None,
+            busy: true,
             failures: 0,
             garbled: 0,
         }
@@ -117,6 +130,12 @@ impl Conversation {
     /// When the last message was sent that the server answered and that renewed the session.
     pub fn last_answered_sent(&self) -> Option<BootTime> {
         self.answered
+    }
+
+    /// Whether the owner has something under way: until it says otherwise it has. Whether that has begun just now, so that
+    /// [`Conversation::poll_beat`] may have a Beat that was not due before.
+    pub fn set_busy(&mut self, busy: bool) -> bool {
+        !std::mem::replace(&mut self.busy, busy) && busy
     }
 
     /// Whether to connect now. The caller does, and reports what became of it.
@@ -158,10 +177,11 @@ impl Conversation {
                 open.heard = now;
                 match message {
                     ClientMessage::Beat(beat) => {
-                        if let Some(sent) = open.answer(beat.seq) {
-                            self.answered = Some(sent);
-                        }
-                        Ok(Heard::Nothing)
+                        let Some(sent) = open.answer(beat.seq) else {
+                            return Ok(Heard::Nothing);
+                        };
+                        self.answered = Some(sent);
+                        Ok(Heard::Answered)
                     }
                     ClientMessage::Hello(_) => Err(self.protocol("a second Hello on one connection")),
                     message => Ok(Heard::Message(message)),
@@ -207,19 +227,15 @@ impl Conversation {
         match &self.phase {
             Phase::Waiting { until } => *until,
             Phase::Connecting { deadline } | Phase::Greeting { deadline, .. } => *deadline,
-            Phase::Open(open) => open.dead_at(self.ttl()).min(if open.beats.len() < MAX_BEATS {
-                open.next_beat
-            } else {
-                BootTime::NEVER
-            }),
+            Phase::Open(open) => open.dead_at(self.ttl()).min(open.next_beat(self.beat())),
             Phase::Over => BootTime::NEVER,
         }
     }
 
     /// What is due by now; none if nothing is.
     pub fn handle_timeout(&mut self, now: BootTime) -> Option<Due> {
-        let (ttl, beat) = (self.ttl(), self.beat());
-        match &mut self.phase {
+        let ttl = self.ttl();
+        match &self.phase {
             Phase::Connecting { deadline } | Phase::Greeting { deadline, .. } if now >= *deadline => {
                 Some(Due::Dead(SessionError::HelloTimeout {
                     address: self.address.clone(),
@@ -230,15 +246,24 @@ impl Conversation {
                 address: self.address.clone(),
                 silence: now.since(open.heard),
             })),
-            Phase::Open(open) if now >= open.next_beat && open.beats.len() < MAX_BEATS => {
-                let seq = open.next_seq;
-                open.next_seq += 1;
-                open.next_beat = now + beat;
-                open.beats.push_back((seq, now));
-                Some(Due::Send(ServerMessage::Beat(Beat { seq })))
-            }
-            _ => None,
+            _ => self.poll_beat(now).map(Due::Send),
         }
+    }
+
+    /// A Beat, if one is due. It is sent at once: its answer tells when it was made.
+    pub fn poll_beat(&mut self, now: BootTime) -> Option<ServerMessage> {
+        let interval = self.beat();
+        let Phase::Open(open) = &mut self.phase else {
+            return None;
+        };
+        if now < open.next_beat(interval) {
+            return None;
+        }
+        let seq = open.next_seq;
+        open.next_seq += 1;
+        open.last_beat = now;
+        open.beats.push_back((seq, now));
+        Some(ServerMessage::Beat(Beat { seq }))
     }
 
     fn open(&mut self, now: BootTime, sent: BootTime, welcome: Welcome) -> Result<Heard, SessionError> {
@@ -270,8 +295,8 @@ impl Conversation {
         self.answered = Some(sent);
         self.phase = Phase::Open(Open {
             since: now,
-            next_beat: now + self.beat(),
-            next_seq: 1,
+            last_beat: now,
+            next_seq: FIRST_SEQ,
             beats: VecDeque::new(),
             heard: now,
         });
@@ -284,10 +309,19 @@ impl Conversation {
             .map_or(Duration::MAX, |w| Duration::from_micros(w.ttl))
     }
 
+    /// Between two Beats.
     fn beat(&self) -> Duration {
-        self.welcome
-            .as_ref()
-            .map_or(Duration::MAX, |w| Duration::from_micros(w.beat).max(MIN_BEAT))
+        let Some(welcome) = &self.welcome else {
+            return Duration::MAX;
+        };
+        let seldom = welcome.idle_beat.filter(|_| !self.busy).unwrap_or(0);
+        let is_first = matches!(&self.phase, Phase::Open(open) if open.next_seq == FIRST_SEQ);
+        let seldom = if is_first {
+            part(seldom, welcome.session)
+        } else {
+            seldom
+        };
+        Duration::from_micros(welcome.beat.max(seldom)).max(MIN_BEAT)
     }
 
     fn protocol(&self, what: &str) -> SessionError {
@@ -308,6 +342,15 @@ impl Open {
         }
     }
 
+    /// When the next Beat is due.
+    fn next_beat(&self, interval: Duration) -> BootTime {
+        if self.beats.len() < MAX_BEATS {
+            self.last_beat + interval
+        } else {
+            BootTime::NEVER
+        }
+    }
+
     /// An answered Beat answers those before it. When it was sent, if it is one of ours.
     fn answer(&mut self, seq: u64) -> Option<BootTime> {
         let at = self.beats.iter().position(|&(sent, _)| sent == seq)?;
@@ -315,267 +358,10 @@ impl Open {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use jobq_proto::message::{ErrorMessage, Work};
-    use jobq_proto::{ErrorCode, Limits, Window, WireError};
-    use uuid::Uuid;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn conversation() -> Conversation {
-        let hello = Hello {
-            work: Some(Work {
-                names: Vec::new(),
-                jobs: 1,
-                bytes: 1,
-                prefetch: 0,
-            }),
-            ..Hello::new("test")
-        };
-        Conversation::new("memory".to_owned(), hello, Reconnect::default(), 5 * SECOND)
-    }
-
-    fn welcome() -> Welcome {
-        Welcome {
-            version: PROTOCOL_VERSION,
-            server: "test".to_owned(),
-            store: Uuid::from_u128(7),
-            epoch: 1,
-            session: 11,
-            secret: Bytes::from_static(&[3; 32]),
-            resumed: false,
-            ttl: 30_000_000,
-            grace: 5_000_000,
-            beat: 10_000_000,
-            uuid_window: 1,
-            limits: Limits::default(),
-            window: Window::default(),
-        }
-    }
-
-    fn at(seconds: u64) -> BootTime {
-        BootTime::default() + Duration::from_secs(seconds)
-    }
-
-    fn open(conversation: &mut Conversation, now: BootTime) -> Hello {
-        assert!(conversation.poll_connect(now));
-        let ServerMessage::Hello(hello) = conversation.handle_connected(now) else {
-            panic!("the first message is Hello");
-        };
-        conversation
-            .handle_message(now, ClientMessage::Hello(Box::new(welcome())))
-            .expect("a good Hello");
-        *hello
-    }
-
-    fn closed(code: ErrorCode) -> SessionError {
-        SessionError::Refused {
-            address: "memory".to_owned(),
-            error: WireError::new(code, "closed"),
-        }
-    }
-
-    fn beat(conversation: &mut Conversation, now: BootTime) -> u64 {
-        match conversation.handle_timeout(now) {
-            Some(Due::Send(ServerMessage::Beat(beat))) => beat.seq,
-            other => panic!("a Beat is due, and it was {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_second_connection_shows_the_session_of_the_first() {
-        let mut conversation = conversation();
-        assert_eq!(open(&mut conversation, at(100)).resume, None);
-        conversation.handle_lost(at(101), 0, &closed(ErrorCode::OutboxFull));
-        let resume = open(&mut conversation, at(110)).resume.expect("a session");
-        assert_eq!((resume.store, resume.session), (Uuid::from_u128(7), 11));
-        assert_eq!(resume.secret, Bytes::from_static(&[3; 32]));
-    }
-
-    #[test]
-    fn a_client_has_nothing_to_resume() {
-        let mut conversation = conversation();
-        conversation.hello.work = None;
-        open(&mut conversation, at(100));
-        conversation.handle_lost(at(101), 0, &closed(ErrorCode::OutboxFull));
-        assert_eq!(open(&mut conversation, at(110)).resume, None);
-    }
-
-    #[test]
-    fn a_session_that_another_took_is_not_resumed() {
-        let mut conversation = conversation();
-        open(&mut conversation, at(100));
-        conversation.handle_lost(at(101), 0, &closed(ErrorCode::SessionTaken));
-        assert_eq!(open(&mut conversation, at(110)).resume, None);
-    }
-
-    #[test]
-    fn beats_follow_the_interval_and_their_answers_tell_when_the_last_was_sent() {
-        let mut conversation = conversation();
-        open(&mut conversation, at(100));
-        assert_eq!(conversation.last_answered_sent(), Some(at(100)), "Hello counts");
-        assert_eq!(conversation.poll_timeout(), at(110));
-        assert!(conversation.handle_timeout(at(109)).is_none());
-        let first = beat(&mut conversation, at(110));
-        let second = beat(&mut conversation, at(120));
-        assert_ne!(first, second);
-        assert_eq!(conversation.last_answered_sent(), Some(at(100)));
-        let answer = ClientMessage::Beat(Beat { seq: second });
-        assert_eq!(
-            conversation.handle_message(at(121), answer).expect("an answer"),
-            Heard::Nothing
-        );
-        assert_eq!(conversation.last_answered_sent(), Some(at(120)));
-    }
-
-    #[test]
-    fn a_beat_that_stays_unanswered_for_the_time_to_live_ends_the_connection() {
-        let mut conversation = conversation();
-        open(&mut conversation, at(100));
-        for seconds in [110, 120, 130] {
-            beat(&mut conversation, at(seconds));
-        }
-        assert_eq!(conversation.poll_timeout(), at(140));
-        let Some(Due::Dead(error)) = conversation.handle_timeout(at(140)) else {
-            panic!("the connection is dead");
-        };
-        assert!(!error.is_permanent(), "{error}");
-        assert!(conversation.handle_lost(at(140), 0, &error).is_some());
-    }
-
-    #[test]
-    fn a_server_that_says_other_things_is_not_dead() {
-        let mut conversation = conversation();
-        open(&mut conversation, at(100));
-        beat(&mut conversation, at(110));
-        let message = ClientMessage::Closing(Default::default());
-        conversation
-            .handle_message(at(139), message)
-            .expect("a message for the owner");
-        for seconds in [140, 150, 160] {
-            beat(&mut conversation, at(seconds));
-        }
-        assert!(matches!(conversation.handle_timeout(at(169)), Some(Due::Dead(_))));
-    }
-
-    #[test]
-    fn waits_grow_from_the_least_to_two_seconds_and_never_beyond() {
-        let mut conversation = conversation();
-        let mut now = at(100);
-        let mut waits = Vec::new();
-        for _ in 0..100 {
-            assert!(conversation.poll_connect(now));
-            let wait = conversation
-                .handle_lost(now, u32::MAX, &closed(ErrorCode::TooManyPeers))
-                .expect("it comes back");
-            waits.push(wait);
-            now = now + wait;
-        }
-        assert_eq!(waits[0], Duration::from_millis(50));
-        assert!(waits.is_sorted());
-        assert_eq!(waits[99], 2 * SECOND);
-        let spread = Reconnect::default().wait(99, 0);
-        assert_eq!(spread, SECOND, "chance takes up to half");
-    }
-
-    #[test]
-    fn only_a_connection_that_lasted_starts_the_waits_anew() {
-        let mut conversation = conversation();
-        for _ in 0..10 {
-            conversation.poll_connect(at(100));
-            conversation.handle_lost(at(100), u32::MAX, &closed(ErrorCode::TooManyPeers));
-        }
-        open(&mut conversation, at(200));
-        let short = conversation.handle_lost(at(201), u32::MAX, &closed(ErrorCode::OutboxFull));
-        assert_eq!(short, Some(2 * SECOND));
-        open(&mut conversation, at(300));
-        let long = conversation.handle_lost(at(400), u32::MAX, &closed(ErrorCode::OutboxFull));
-        assert_eq!(long, Some(Duration::from_millis(50)));
-    }
-
-    #[test]
-    fn a_bad_token_is_the_end() {
-        let mut conversation = conversation();
-        assert!(conversation.poll_connect(at(100)));
-        conversation.handle_connected(at(100));
-        let last = ErrorMessage {
-            error: WireError::new(ErrorCode::BadToken, "the token is not accepted"),
-        };
-        let error = conversation
-            .handle_message(at(100), ClientMessage::Error(last))
-            .expect_err("refused");
-        assert!(error.is_permanent());
-        assert_eq!(conversation.handle_lost(at(100), 0, &error), None);
-        assert!(!conversation.poll_connect(at(100_000)));
-        assert_eq!(conversation.poll_timeout(), BootTime::NEVER);
-    }
-
-    #[test]
-    fn bytes_that_were_garbled_on_the_way_are_sent_again_but_not_for_ever() {
-        let unreadable = SessionError::Protocol {
-            address: "tcp://somewhere".to_owned(),
-            what: "the frame is no message".to_owned(),
-        };
-        let mut fresh = conversation();
-        assert!(fresh.poll_connect(at(100)));
-        fresh.handle_connected(at(100));
-        let wait = fresh.handle_lost(at(100), 0, &unreadable);
-        assert_eq!(wait, None, "whoever that is never spoke the protocol");
-
-        for garbled in [unreadable, closed(ErrorCode::Malformed)] {
-            let mut conversation = conversation();
-            for hour in 1..100 {
-                open(&mut conversation, at(3_600 * hour));
-                let wait = conversation.handle_lost(at(3_600 * hour + 60), 0, &garbled);
-                assert!(wait.is_some(), "{garbled}: connections lasted in between");
-            }
-            let mut now = at(1_000_000);
-            let mut times = 0;
-            loop {
-                open(&mut conversation, now);
-                let Some(wait) = conversation.handle_lost(now, 0, &garbled) else {
-                    break;
-                };
-                now = now + wait;
-                times += 1;
-            }
-            assert_eq!(times, MAX_GARBLED - 1, "the last of those before was one too");
-            assert!(!conversation.poll_connect(at(2_000_000)));
-        }
-    }
-
-    #[test]
-    fn a_hello_that_stays_unanswered_is_given_up() {
-        let mut conversation = conversation();
-        assert!(conversation.poll_connect(at(100)));
-        conversation.handle_connected(at(101));
-        assert_eq!(conversation.poll_timeout(), at(106));
-        assert!(matches!(
-            conversation.handle_timeout(at(106)),
-            Some(Due::Dead(SessionError::HelloTimeout { .. }))
-        ));
-    }
-
-    #[test]
-    fn another_version_or_a_limit_of_zero_is_no_server_to_talk_to() {
-        for bad in [
-            Welcome {
-                version: PROTOCOL_VERSION + 1,
-                ..welcome()
-            },
-            Welcome { beat: 0, ..welcome() },
-        ] {
-            let mut conversation = conversation();
-            conversation.poll_connect(at(100));
-            conversation.handle_connected(at(100));
-            let error = conversation
-                .handle_message(at(100), ClientMessage::Hello(Box::new(bad)))
-                .expect_err("refused");
-            assert!(error.is_permanent(), "{error}");
-        }
-    }
+/// A part of a span that another session has another one of: sessions that come back together, as after a restart of the
+/// server, do not send their Beats together for ever. Multiples of the golden ratio lie far from each other.
+fn part(span: u64, session: u64) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let part = u128::from(session.wrapping_mul(GOLDEN));
+    u64::try_from((u128::from(span) * part) >> 64).unwrap_or(span)
 }

@@ -104,8 +104,11 @@ pub struct Welcome {
     pub ttl: u64,
     /// How long a session whose connection closed keeps its runs, in microseconds.
     pub grace: u64,
-    /// How often to send a Beat when nothing else is sent, in microseconds.
+    /// How often to send a Beat while something is under way, in microseconds.
     pub beat: u64,
+    /// How often to send one while nothing is, in microseconds; absent, or not above `beat`: as often as ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_beat: Option<u64>,
     /// How long a uuid is remembered after its job has ended, in microseconds. A submit that has been unanswered
     /// for longer may not be repeated.
     pub uuid_window: u64,
@@ -167,6 +170,7 @@ impl fmt::Debug for Welcome {
             ttl,
             grace,
             beat,
+            idle_beat,
             uuid_window,
             limits,
             window,
@@ -182,6 +186,7 @@ impl fmt::Debug for Welcome {
             .field("ttl", ttl)
             .field("grace", grace)
             .field("beat", beat)
+            .field("idle_beat", idle_beat)
             .field("uuid_window", uuid_window)
             .field("limits", limits)
             .field("window", window)
@@ -222,6 +227,7 @@ mod tests {
             ttl: 1,
             grace: 1,
             beat: 1,
+            idle_beat: None,
             uuid_window: 1,
             limits: Limits::default(),
             window: Window::default(),

@@ -41,12 +41,15 @@ pub struct Config {
     pub caps: BTreeMap<JobName, NonZeroU32>,
     /// How much may be queued.
     pub queue: QueueLimits,
-    /// How long a session may be silent.
+    /// How long a session may be silent that has something to lose.
     pub ttl: Duration,
     /// How long a session whose connection closed keeps its runs.
     pub grace: Duration,
-    /// How often a peer sends a Beat when it sends nothing else.
+    /// How often a peer sends a Beat that has something under way.
     pub beat: Duration,
+    /// How often one does that has nothing under way; not above `beat`: as often as ever. A session without runs may be
+    /// silent for so long and `ttl` together.
+    pub idle_beat: Duration,
     /// How long past its time-out a run is left to its worker before the server takes it away.
     pub timeout_slack: Duration,
     /// How long records of ended jobs are kept, and their uuids with them.
@@ -118,6 +121,7 @@ impl Default for Config {
             ttl: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             beat: Duration::from_secs(10),
+            idle_beat: Duration::from_secs(90),
             timeout_slack: Duration::from_secs(10),
             keep: Keep::default(),
             max_attempts: NonZeroU32::new(20).expect("20 is not 0"),
@@ -146,6 +150,7 @@ impl fmt::Debug for Config {
             ttl,
             grace,
             beat,
+            idle_beat,
             timeout_slack,
             keep,
             max_attempts,
@@ -168,6 +173,7 @@ impl fmt::Debug for Config {
             .field("ttl", ttl)
             .field("grace", grace)
             .field("beat", beat)
+            .field("idle_beat", idle_beat)
             .field("timeout_slack", timeout_slack)
             .field("keep", keep)
             .field("max_attempts", max_attempts)

@@ -189,7 +189,12 @@ impl Machine {
         };
         let (session, fence) = (lease.session, lease.fence);
         self.timers.record_later(self.now.mono, record.id, fence);
-        let peer = self.sessions.find(session).and_then(|s| s.peer);
+        let holder = self.sessions.find(session);
+        let holder = holder.expect("what was not sent is taken back when a session is gone");
+        let peer = holder.peer;
+        if holder.held.order() {
+            self.begins_to_hold(session);
+        }
         self.outbox.order(
             peer.expect("what was not sent is taken back when a connection is gone"),
             order,

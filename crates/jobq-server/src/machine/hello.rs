@@ -19,7 +19,7 @@ use super::paged_map::PagedMap;
 use super::pending::Effect;
 use super::sessions::{HoldingState, Session, WorkState};
 use super::settle::End;
-use super::timers::Timer;
+use super::silence::Silence;
 use super::{Machine, Map};
 use crate::store::{Change, SessionId, SessionRecord};
 
@@ -87,6 +87,7 @@ impl Machine {
     }
 
     fn welcome_message(&self, session: SessionId, secret: Bytes, resumed: bool) -> Welcome {
+        let idle_beat = Some(self.config.idle_beat).filter(|idle_beat| *idle_beat > self.config.beat);
         Welcome {
             version: PROTOCOL_VERSION,
             server: self.config.server.clone(),
@@ -98,6 +99,7 @@ impl Machine {
             ttl: micros(self.config.ttl),
             grace: micros(self.config.grace),
             beat: micros(self.config.beat),
+            idle_beat: idle_beat.map(micros),
             uuid_window: micros(self.config.keep.uuid_window()),
             limits: self.config.limits,
             window: self.config.window,
@@ -202,10 +204,10 @@ impl Machine {
         let id = self.sessions.next_id();
         let mut secret = [0; SECRET_BYTES];
         self.rng.fill_bytes(&mut secret);
-        let deadline = self.now.mono.plus(self.config.ttl);
-        let session = Session::new(label, grant.hash_secret(&secret), Some(peer), deadline, work);
-        self.timers.set(deadline, Timer::Session(id));
+        let silence = Silence::since(self.now.mono);
+        let session = Session::new(label, grant.hash_secret(&secret), Some(peer), silence, work);
         self.sessions.insert(id, session);
+        self.hasten_session_check(id);
         self.record_session(id);
         self.add_takers(id);
         (id, Bytes::copy_from_slice(&secret))
@@ -230,15 +232,13 @@ impl Machine {
     fn resume(&mut self, id: SessionId, peer: PeerId, label: String, work: Option<WorkState>) {
         self.remove_takers(id);
         self.sessions.keep_free_no_more(id);
-        let deadline = self.now.mono.plus(self.config.ttl);
         let session = self
             .sessions
             .find(id)
             .expect("the session was found a moment ago");
         let old_peer = session.peer.replace(peer);
         session.label = label;
-        session.deadline = deadline;
-        session.respited = false;
+        session.silence.end(self.now.mono);
         session.grace = None;
         session.revoked = false;
         let (mut new, old) = (work.expect("only workers resume"), session.work.take());
@@ -261,6 +261,7 @@ impl Machine {
         self.end_work_on(old.map(|old| old.credits).unwrap_or_default());
         self.add_takers(id);
         self.sessions.update(id);
+        self.hasten_session_check(id);
     }
 
     /// Ends runs of names that their worker may not touch any more, since it has come back with fewer rights.
@@ -310,26 +311,11 @@ impl Machine {
         }
     }
 
-    /// Any message is a sign of life.
-    pub(super) fn renew(&mut self, id: SessionId) {
-        let deadline = self.now.mono.plus(self.config.ttl);
-        if let Some(session) = self.sessions.find(id) {
-            session.deadline = deadline;
-            session.respited = false;
-        }
-    }
-
-    /// A session's timer: it may have been silent, or away, for too long. How many names it had, if it was lost.
-    pub(super) fn check_session(&mut self, id: SessionId) -> usize {
-        let now = self.now.mono;
+    /// A session has been silent, or away, for too long. How many names it had.
+    pub(super) fn lose_session(&mut self, id: SessionId) -> usize {
         let Some(session) = self.sessions.find(id) else {
             return 0;
         };
-        let due = session.grace.unwrap_or(session.deadline);
-        if due > now {
-            self.timers.set(due, Timer::Session(id));
-            return 0;
-        }
         let names = session.work.as_ref().map_or(0, |work| work.credits.len());
         let (peer, revoked) = (session.peer, session.revoked);
         if let Some(peer) = peer {
@@ -367,6 +353,7 @@ impl Machine {
             self.end_run(job, end(started));
         }
         self.remove_takers(id);
+        self.end_session_check(id);
         if let Some(work) = self.sessions.remove(id).and_then(|session| session.work) {
             self.pending.change(Change::SessionClosed { id });
             // Before that is on disk, a crash would bring the session back, and with it runs that nobody has written down.
@@ -390,12 +377,13 @@ impl Machine {
             return;
         };
         if session.is_worker() {
+            session.grace = Some(grace.min(session.due(&self.config)));
             session.peer = None;
-            session.grace = Some(grace.min(session.deadline));
-            self.timers.set(grace, Timer::Session(id));
+            self.hasten_session_check(id);
             self.sessions.update(id);
             self.return_unsent(id);
         } else {
+            self.end_session_check(id);
             self.sessions.remove(id);
         }
     }

@@ -73,6 +73,11 @@ impl Lease {
         self.charges > 0
     }
 
+    /// Whether its worker knows of it.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.phase != Phase::Fetching
+    }
+
     pub(super) fn has_started(&self) -> bool {
         self.phase == Phase::Started
     }
@@ -116,8 +121,7 @@ impl Leases {
 
     /// The runs of jobs before this one that workers know of, the newest job first.
     pub(super) fn ordered_before(&self, id: JobId) -> impl Iterator<Item = (JobId, &Lease)> {
-        let is_ordered = |(_, lease): &(JobId, &Lease)| lease.phase != Phase::Fetching;
-        self.leases.before(id).filter(is_ordered)
+        self.leases.before(id).filter(|(_, lease)| lease.is_ordered())
     }
 
     pub(super) fn find(&mut self, id: JobId) -> Option<&mut Lease> {

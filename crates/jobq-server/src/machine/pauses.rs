@@ -21,11 +21,12 @@ impl Machine {
         let heard_by = now.mono.plus((config.beat + config.grace).min(config.ttl));
         let back_by = now.mono.plus(config.grace);
         for id in self.sessions.ids() {
-            let Some(session) = self.sessions.find(id).filter(|session| !session.respited) else {
+            let Some(session) = self.sessions.find(id) else {
                 continue;
             };
-            session.respited = true;
-            session.deadline = session.deadline.max(heard_by);
+            if !session.silence.respite(heard_by) {
+                continue;
+            }
             session.grace = session.grace.map(|grace| grace.max(back_by));
             self.respite_runs(id);
         }

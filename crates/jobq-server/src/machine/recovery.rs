@@ -21,7 +21,7 @@ use super::reads::Purpose;
 use super::scheduled::Until;
 use super::sessions::{HoldingState, Meanwhile, Session, WorkState};
 use super::settle::End;
-use super::timers::Timer;
+use super::silence::Silence;
 use super::{Machine, Map};
 use crate::store::{self, JobState, LiveJob, Policy, Read, SessionId, SessionRecord};
 
@@ -60,7 +60,6 @@ impl Machine {
     /// Sessions go on where they were: with their connection lost a moment ago.
     pub(super) fn recover_sessions(&mut self, sessions: &[SessionRecord]) {
         for record in sessions {
-            let deadline = self.now.mono.plus(record.ttl);
             let names: Vec<NameKey> = record
                 .names
                 .iter()
@@ -87,11 +86,11 @@ impl Machine {
                 record.label.clone(),
                 record.secret_hash,
                 None,
-                deadline,
+                Silence::until(self.now.mono.plus(record.ttl)),
                 Some(work),
             );
-            self.timers.set(deadline, Timer::Session(record.id));
             self.sessions.insert(record.id, session);
+            self.hasten_session_check(record.id);
         }
     }
 
@@ -99,7 +98,7 @@ impl Machine {
     pub(super) fn extend_absent(&mut self, by: Duration) {
         for id in self.sessions.ids() {
             if let Some(session) = self.sessions.find(id).filter(|s| s.peer.is_none()) {
-                session.deadline = session.deadline.plus(by);
+                session.silence.extend(by);
             }
         }
     }
@@ -355,6 +354,13 @@ impl Machine {
         };
         self.leases
             .insert(job.id, lease, &mut self.sessions, &mut self.names);
+        if self
+            .sessions
+            .find(session)
+            .is_some_and(|session| session.held.ordered() == 1)
+        {
+            self.begins_to_hold(session);
+        }
         self.timers.record_later(self.now.mono, job.id, held.fence);
         if held.state != RunState::Waiting {
             self.mark_started(job.id);

@@ -10,11 +10,13 @@ use jobq_proto::{Fence, JobId};
 use jobq_transport::PeerId;
 
 use super::Map;
+use super::config::Config;
 use super::leases::Lease;
 use super::lines::{Head, LaneKey};
 use super::names::NameKey;
 use super::paged_map::{JobMap, PagedMap};
 use super::settle::End;
+use super::silence::Silence;
 use crate::store::{JobRecord, SessionId};
 use crate::time::Mono;
 
@@ -43,10 +45,8 @@ pub(super) struct Session {
     pub(super) secret_hash: [u8; 32],
     /// Its connection; none while a worker's has closed and it may come back.
     pub(super) peer: Option<PeerId>,
-    /// When it will have been silent for too long.
-    pub(super) deadline: Mono,
-    /// Whether it was given time for a pause of the server, and has not been heard of since.
-    pub(super) respited: bool,
+    /// Since when it is silent, and until when it may be.
+    pub(super) silence: Silence,
     /// When its runs are given up, if its connection has closed.
     pub(super) grace: Option<Mono>,
     /// Whether that was since its rights had ended: no job is charged for it.
@@ -108,13 +108,15 @@ pub(super) enum HoldingState {
     Known,
 }
 
-/// The leases of a session, as sums that its credits are compared with. Changed by [`super::leases::Leases`] only.
+/// The leases of a session, as sums that its credits are compared with. They come and go by [`super::leases::Leases`] only.
 #[derive(Default)]
 pub(super) struct Held {
     jobs: JobMap<()>,
     by_name: PagedMap<NameKey, usize>,
     bytes: u64,
     suspects: usize,
+    /// How many of them the worker knows of.
+    ordered: usize,
 }
 
 impl Held {
@@ -123,6 +125,13 @@ impl Held {
         *self.by_name.get_or_default(lease.name) += 1;
         self.bytes += u64::from(lease.bytes);
         self.suspects += usize::from(lease.is_suspect());
+        self.ordered += usize::from(lease.is_ordered());
+    }
+
+    /// The worker is told of one. Whether it knows of no other.
+    pub(super) fn order(&mut self) -> bool {
+        self.ordered += 1;
+        self.ordered == 1
     }
 
     pub(super) fn remove(&mut self, id: JobId, lease: &Lease) {
@@ -135,6 +144,12 @@ impl Held {
         }
         self.bytes -= u64::from(lease.bytes);
         self.suspects -= usize::from(lease.is_suspect());
+        self.ordered -= usize::from(lease.is_ordered());
+    }
+
+    /// How many of them the worker knows of.
+    pub(super) fn ordered(&self) -> usize {
+        self.ordered
     }
 
     /// Whether fewer of them than that are of a name.
@@ -169,15 +184,14 @@ impl Session {
         label: String,
         secret_hash: [u8; 32],
         peer: Option<PeerId>,
-        deadline: Mono,
+        silence: Silence,
         work: Option<WorkState>,
     ) -> Self {
         Self {
             label,
             secret_hash,
             peer,
-            deadline,
-            respited: false,
+            silence,
             grace: None,
             revoked: false,
             work,
@@ -258,12 +272,9 @@ impl Sessions {
     }
 
     /// Whether it has been silent or away for too long.
-    pub(super) fn is_due(&self, id: SessionId, now: Mono) -> bool {
-        let due = self
-            .sessions
-            .get(&id)
-            .map(|session| session.grace.unwrap_or(session.deadline));
-        due.is_some_and(|due| due <= now)
+    pub(super) fn is_due(&self, id: SessionId, now: Mono, config: &Config) -> bool {
+        let session = self.sessions.get(&id);
+        session.is_some_and(|session| session.due(config) <= now)
     }
 
     pub(super) fn remove(&mut self, id: SessionId) -> Option<Session> {

@@ -107,7 +107,7 @@ impl Machine {
     pub(super) fn is_loss_due(&self, now: Mono) -> bool {
         let due = self.timers.due.iter().take_while(|(at, _)| *at <= now);
         due.into_iter().any(|(_, timer)| match timer {
-            Timer::Session(id) => self.sessions.is_due(*id, now),
+            Timer::Session(id) => self.sessions.is_due(*id, now, &self.config),
             Timer::TimedOut(id, fence) => self.leases.has(*id, *fence),
             Timer::Arrivals | Timer::Progress(..) | Timer::Backup(_) => false,
         })

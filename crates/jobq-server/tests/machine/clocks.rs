@@ -305,7 +305,7 @@ fn a_worker_that_is_not_heard_after_a_suspend_is_lost_soon() {
 #[test]
 fn a_server_that_pauses_again_and_again_notices_that_a_worker_is_gone() {
     let mut world = World::new();
-    let worker = world.worker(&[("a", 1)]);
+    let (worker, _) = world.at_work();
     world.silence(worker.peer);
     for _ in 0..10 {
         world.suspend(secs(5));

@@ -23,6 +23,7 @@ mod retention;
 mod retrying;
 mod scopes;
 mod sessions;
+mod silence;
 mod stopping;
 mod submitting;
 mod urgency;

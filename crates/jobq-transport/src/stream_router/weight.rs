@@ -139,6 +139,7 @@ mod tests {
             ttl: MAX,
             grace: MAX,
             beat: MAX,
+            idle_beat: Some(MAX),
             uuid_window: MAX,
             limits: Limits::default(),
             window: Window::default(),

@@ -3,6 +3,10 @@
 //! The server gives the runs of a silent session away once its time-to-live is over, counted from when it last
 //! heard of it. The worker counts from when it *sent* what was last answered, which is never later, and stops
 //! before the time is over. So on this path no two handlers of a job run at a time.
+//!
+//! For the same reason none is called when the time is nearly over, or when nobody knows: an order may have been under way
+//! for long, and a worker that had nothing to do has not been answered for a while. Such a run waits until the server has
+//! answered, which a Beat asks it to at once.
 
 use std::time::Duration;
 
@@ -18,6 +22,10 @@ const MARGIN_DIVISOR: u32 = 5;
 /// Of the time-to-live, this part is kept between the end of the last handler and the end of the lease, for clocks
 /// that run unevenly.
 const SAFETY_DIVISOR: u32 = 30;
+
+/// Of the time-to-live, this part has to be left until handlers would be told to stop, or none is called: the next answer
+/// may take a while.
+const START_DIVISOR: u32 = 4;
 
 /// A server that states less than this is not taken at its word; the worker would do nothing but stop.
 const MIN_TTL: Duration = Duration::from_secs(1);
@@ -38,11 +46,20 @@ impl Lease {
         self.handle_contact(sent);
     }
 
-    pub(super) fn handle_contact(&mut self, sent: BootTime) {
-        if self.sent.is_none_or(|last| sent > last) {
+    /// Something that was sent then is answered. Whether that is news.
+    pub(super) fn handle_contact(&mut self, sent: BootTime) -> bool {
+        let is_later = self.sent.is_none_or(|last| sent > last);
+        if is_later {
             self.sent = Some(sent);
             self.over = false;
         }
+        is_later
+    }
+
+    /// Whether there is time for a handler that is called now.
+    pub(super) fn covers_start(&self, now: BootTime) -> bool {
+        self.deadline()
+            .is_some_and(|deadline| now + self.ttl / START_DIVISOR < deadline)
     }
 
     /// When to tell the handlers to stop.
@@ -58,7 +75,8 @@ impl Lease {
 
 impl Machine {
     /// The server has been silent for so long that it may soon give our runs to others. What completes all the
-    /// same is reported; the rest is given back, which the server may know by then.
+    /// same is reported; the rest of what runs is given back, which the server may know by then. What waits goes on waiting:
+    /// none of it is started before the server has answered, and by then it is known whose it is.
     pub(super) fn give_back_all(&mut self, now: BootTime) {
         self.lease.over = true;
         let ttl = self.lease.ttl;
@@ -67,15 +85,11 @@ impl Machine {
             // It is noticed too late, so this process was stopped, or the machine asleep.
             return self.lose_all(now);
         }
-        self.release_waiting();
         self.stop_running(Stop::GiveBack, end.min(now + self.config.cancel_grace));
     }
 
     /// The lease ran out unnoticed: the runs are somebody else's by now, and there is no time for handlers to stop in.
     fn lose_all(&mut self, now: BootTime) {
-        for fence in self.slots.leave_all() {
-            self.end(fence, Report::Lost);
-        }
         for fence in self.running_fences() {
             self.lose(now, fence);
         }

@@ -132,9 +132,11 @@ impl Machine {
     }
 
     /// The server has answered a Beat, or a Hello, that was sent at `sent`: until its time-to-live after that, it
-    /// gives none of our runs away.
-    pub fn handle_contact(&mut self, sent: BootTime) {
-        self.lease.handle_contact(sent);
+    /// gives none of our runs away. What waits for that starts.
+    pub fn handle_contact(&mut self, now: BootTime, sent: BootTime) {
+        if self.lease.handle_contact(sent) {
+            self.fill(now);
+        }
     }
 
     /// The server said something.
@@ -225,13 +227,18 @@ impl Machine {
 
     /// When to call [`Machine::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<BootTime> {
-        let unfinished = self.running() > 0 || self.slots.waiting() > 0;
-        let lease = self.lease.deadline().filter(|_| unfinished);
+        let lease = self.lease.deadline().filter(|_| self.running() > 0);
         let timer = self.timers.first().map(|(due, _)| *due);
         [lease, timer, self.shutdown.deadline()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether it holds runs, those included whose report is not settled. While it does, the server is to be asked often
+    /// whether they are its own.
+    pub fn is_busy(&self) -> bool {
+        !self.runs.is_empty()
     }
 
     /// Whether it holds no run and no handler runs.
@@ -291,7 +298,7 @@ impl Machine {
             attempt: order.attempt,
             name,
         };
-        if self.may_start() && self.slots.take(name) {
+        if self.may_start(now) && self.slots.take(name) {
             self.start(now, id, order);
             return;
         }
@@ -306,7 +313,7 @@ impl Machine {
 
     /// Starts what waits and has a place.
     fn fill(&mut self, now: BootTime) {
-        if !self.may_start() {
+        if !self.may_start(now) {
             return;
         }
         while let Some(fence) = self.slots.next() {
@@ -323,9 +330,10 @@ impl Machine {
     }
 
     /// Nothing is started without a connection, since the server could not be told, nor before Holding, in which it may
-    /// find no room.
-    fn may_start(&self) -> bool {
-        self.connected && !self.outbox.is_holding() && !self.closing && !self.shutdown.is_begun()
+    /// find no room, nor when it may soon be somebody else's.
+    fn may_start(&self, now: BootTime) -> bool {
+        let is_open = self.connected && !self.outbox.is_holding() && !self.closing;
+        is_open && !self.shutdown.is_begun() && self.lease.covers_start(now)
     }
 
     /// Has the handler called; there is a place for it.

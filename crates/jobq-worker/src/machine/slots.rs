@@ -85,11 +85,6 @@ impl Slots {
         self.busy as usize
     }
 
-    /// How many runs are in the line.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
-    }
-
     /// Puts a run at the end of the line.
     pub(super) fn wait(&mut self, name: usize, fence: Fence) {
         self.arrivals += 1;

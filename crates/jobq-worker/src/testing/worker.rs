@@ -294,6 +294,7 @@ fn welcome() -> Welcome {
         ttl: jobq_proto::job::micros(TTL),
         grace: 0,
         beat: jobq_proto::job::micros(TTL),
+        idle_beat: None,
         uuid_window: jobq_proto::job::micros(TTL),
         limits: Limits::default(),
         window: Window::default(),

@@ -75,6 +75,7 @@ impl Server {
             ttl: 30_000_000,
             grace: 5_000_000,
             beat: micros(self.beat),
+            idle_beat: None,
             uuid_window: 3_600_000_000,
             limits: self.limits,
             window: Window::default(),

@@ -31,12 +31,14 @@ fn session() -> Vec<(&'static str, C)> {
         ttl: 30_000_000,
         grace: 5_000_000,
         beat: 10_000_000,
+        idle_beat: None,
         uuid_window: 604_800_000_000,
         limits: Limits::default(),
         window: Window::default(),
     };
     let resumed = Welcome {
         resumed: true,
+        idle_beat: Some(90_000_000),
         ..welcome.clone()
     };
     vec![
@@ -67,7 +69,7 @@ fn runs() -> Vec<(&'static str, C)> {
         uuid: uuid(2),
         name: "thumbnail".to_owned(),
         username: Some("ada".to_owned()),
-        timeout: Some(60_000_000),
+        timeout: Some(90_000_000),
         params: params(),
     };
     let settled = |id, seq, outcome| SettledRun {

@@ -19,6 +19,7 @@ const TTL: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
+mod idle;
 mod progress;
 mod reports;
 mod shutdown;
@@ -89,6 +90,7 @@ impl Sim {
             ttl: u64::try_from(TTL.as_micros()).expect("small"),
             grace: 5_000_000,
             beat: 10_000_000,
+            idle_beat: None,
             uuid_window: 1,
             limits: self.limits,
             window: Window::default(),
@@ -151,7 +153,7 @@ impl Sim {
     /// Time passes while the server answers every Beat.
     fn pass_in_contact(&mut self, time: Duration) {
         for _ in 0..time.as_secs() {
-            self.machine.handle_contact(self.now);
+            self.machine.handle_contact(self.now, self.now);
             self.pass(SECOND);
         }
     }
