@@ -184,9 +184,13 @@ struct SessionState {
     /// When its connection was seen to end.
     gone: Option<At>,
     heard: At,
+    /// When it was given a run and had none.
+    at_work: At,
     goodbye: bool,
     /// The server has written down that it is over, and that is on disk.
     closed: bool,
+    /// That was for its silence: its connection was there, and it had not said goodbye.
+    silenced: bool,
     gone_for_good: bool,
     /// It has asked for less in this round.
     asks_for_less: bool,
@@ -411,6 +415,7 @@ impl Model {
                     Ending::Session(id) => {
                         if let Some(session) = self.sessions.get_mut(&id) {
                             session.closed = false;
+                            session.silenced = false;
                         }
                     }
                 }
@@ -438,9 +443,16 @@ impl Model {
 
     /// A handler is called.
     pub(super) fn handler_starts(&mut self, _: At, worker: PeerIx, order: &jobq_proto::message::OrderedJob) {
-        if !self.runs.contains_key(&order.fence) {
+        let run = self.runs.get(&order.fence);
+        let session = run.and_then(|run| self.sessions.get(&run.session));
+        if run.is_none() {
             self.wrong(format!(
                 "a handler is called for {}, which nobody handed out",
+                order.fence
+            ));
+        } else if session.is_some_and(|session| session.silenced) {
+            self.wrong(format!(
+                "a handler is called for {}, which was given up since its worker was silent",
                 order.fence
             ));
         }

@@ -317,6 +317,13 @@ impl Ctx {
         conns.find(|(_, conn)| !quiet(conn)).map(|(id, conn)| (*id, conn))
     }
 
+    /// Whether a peer has a connection over which nothing comes any more, and has not noticed.
+    pub(super) fn any_peer_is_cut_off(&self) -> bool {
+        let is_dead = |conn: &Conn| conn.down.lost || (!conn.server_open && conn.down.parcels.is_empty());
+        let mut conns = self.net.conns.values();
+        conns.any(|conn| conn.peer.is_some() && conn.peer_open && is_dead(conn))
+    }
+
     /// Bytes that are queued for a peer.
     pub(super) fn queued(&self, id: ConnId) -> usize {
         self.net.conns.get(&id).map_or(0, |conn| conn.down.bytes)

@@ -195,6 +195,8 @@ impl Plan {
                 Span(20 * MILLI, 800 * MILLI),
                 Span(200 * MILLI, 3 * SECOND),
                 Span(MILLI, 4 * SECOND),
+                // Peers have long rests in between.
+                Span(2 * SECOND, 60 * SECOND),
             ]),
             handling: *chance.pick(&[
                 Span(MILLI, 200 * MILLI),
@@ -254,6 +256,7 @@ pub(super) fn config(chance: &mut Chance, names: usize) -> Config {
     config.ttl = seconds(ttl);
     config.beat = seconds(beat);
     config.grace = seconds(grace);
+    config.idle_beat = seconds(*chance.pick(&[0, 2 * beat, 60, 60]));
     config.keep = keep(chance);
     config.max_attempts = NonZeroU32::new(chance.between(2, 6) as u32).expect("it is 2 at least");
     config.backoff = Backoff {

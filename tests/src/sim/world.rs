@@ -32,6 +32,9 @@ const CAPS_WITHIN: At = 15 * SECOND;
 /// So long before that is over, it is asked how many jobs there are: by then nothing changes any more.
 const STATS_BEFORE: At = 5 * SECOND;
 
+/// A peer may be silent for so long before somebody notices: the longest interval of Beats and the longest time-to-live.
+const LONGEST_SILENCE: At = 100 * SECOND;
+
 /// Handlers that the last worker runs at a time.
 const LAST_CONCURRENCY: usize = 8;
 
@@ -350,6 +353,7 @@ impl World {
         };
         self.server.life.as_ref().is_some_and(|life| life.is_quiet())
             && self.ctx.busy_conn().is_none()
+            && !self.ctx.any_peer_is_cut_off()
             && self.ctx.model.is_at_rest()
             && self.ctx.model.unfinished().is_none()
             && self.peers.iter().all(idle)
@@ -364,14 +368,15 @@ impl World {
                 _ => {}
             }
         }
-        let ttl = 40 * SECOND;
-        self.enter(Phase::Clearing(self.ctx.now + 3 * ttl));
+        self.enter(Phase::Clearing(self.ctx.now + 3 * LONGEST_SILENCE));
     }
 
     fn others_have_gone(&self) -> bool {
         let gone = |(ix, peer): (PeerIx, &Peer)| match peer {
             Peer::Worker(worker) => worker.gone || ix == self.last,
-            _ => true,
+            // Else another's session would be counted in its place.
+            Peer::Client(client) => client.session.conversation().is_open(),
+            Peer::Rogue(_) => true,
         };
         let sessions = self.server.life.as_ref().map(|life| life.machine.footprint());
         // Those that went without a word have to be given up, too.
@@ -466,8 +471,7 @@ impl World {
                 Peer::Rogue(_) => {}
             }
         }
-        let wait = 60 * SECOND;
-        self.enter(Phase::Leaving(self.ctx.now + wait));
+        self.enter(Phase::Leaving(self.ctx.now + LONGEST_SILENCE));
     }
 
     /// Nothing is left of those who have gone.

@@ -31,6 +31,7 @@ impl Model {
                     self.absent_is_over(id.0, false);
                     if let Some(session) = self.sessions.get_mut(&id.0) {
                         session.closed = true;
+                        session.silenced = session.conn.is_some() && !session.goodbye;
                         endings.push(Ending::Session(id.0));
                     }
                 }
@@ -261,7 +262,9 @@ impl Model {
             && session.gone.is_some_and(|gone| {
                 over(gone.max(self.begun), grace) && (gone >= self.begun || over(self.begun, ttl))
             });
-        run.unnamed || away || over(session.heard.max(self.begun), ttl)
+        // Who was idle may have been silent for long before its first run.
+        let silent_since = session.heard.max(session.at_work).max(self.begun);
+        run.unnamed || away || over(silent_since, ttl)
     }
 
     /// Whether the server may have taken a run away whose worker did not end it in time.

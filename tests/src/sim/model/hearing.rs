@@ -294,8 +294,10 @@ impl Model {
                     conn: Some(conn),
                     gone: None,
                     heard: now,
+                    at_work: 0,
                     goodbye: false,
                     closed: false,
+                    silenced: false,
                     gone_for_good: false,
                     asks_for_less: false,
                 };

@@ -86,6 +86,7 @@ impl Model {
             self.fits_credit(session, order);
         }
         self.fits_caps(&order.name);
+        self.begins_to_work(session);
         self.round_orders.push((fence, id, !self.reading));
         self.ordered.push((id, fence));
         self.runs.insert(
@@ -113,6 +114,17 @@ impl Model {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.last = Some(fence);
             job.wait = None;
+        }
+    }
+
+    /// A session is given a run. If it has none, its silence counts from now on. It may have one that it has reported to an
+    /// earlier life of the server.
+    fn begins_to_work(&mut self, session: u64) {
+        let is_its = |run: &Run| run.session == session || run.claimed.contains(&session);
+        let mut open = self.runs.values().filter(|run| run.end.is_none() && !run.unnamed);
+        let is_at_work = open.any(is_its);
+        if let Some(session) = self.sessions.get_mut(&session).filter(|_| !is_at_work) {
+            session.at_work = self.now;
         }
     }
 
