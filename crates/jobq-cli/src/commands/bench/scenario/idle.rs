@@ -48,7 +48,7 @@ pub(in super::super) async fn idle(setting: &Setting) -> anyhow::Result<Report> 
 struct Peers {
     clients: u64,
     workers: u64,
-    /// Each receives for ever, and sends a Beat when it is due.
+    /// Each receives for ever, and sends a Beat when it is due: seldom, since it has nothing under way.
     sessions: JoinSet<()>,
     /// Connections that were lost.
     lost: Arc<AtomicU64>,
@@ -186,6 +186,7 @@ async fn connect(endpoint: Endpoint, is_worker: bool) -> anyhow::Result<Session>
 /// Keeps a session alive, and counts the connections that it loses.
 async fn keep(mut session: Session, lost: Arc<AtomicU64>) {
     let mut events = Vec::new();
+    session.set_busy(false);
     loop {
         let heard = session.recv(&mut events).await;
         let is_lost = |event: &SessionEvent| matches!(event, SessionEvent::Disconnected { .. });
