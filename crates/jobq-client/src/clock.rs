@@ -1,7 +1,7 @@
 //! The clock by which sessions live.
 
 use std::ops::Add;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A moment on a clock that never goes back and goes on while the machine is suspended: `CLOCK_BOOTTIME` where the
 /// system has it. A lease that ran out during a suspension has therefore run out by this clock too.
@@ -30,6 +30,20 @@ impl BootTime {
     /// A moment by its number, for simulated time.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
+    }
+
+    /// The last moment until this one at which a clock that is `ahead` shows a whole multiple of `step`.
+    pub(crate) fn whole(self, step: Duration, ahead: Duration) -> Self {
+        let beyond = self.since(BootTime(0)).saturating_add(ahead).as_micros() % step.as_micros().max(1);
+        BootTime(self.0.saturating_sub(beyond as u64))
+    }
+
+    /// How far the calendar is ahead of this clock, now; zero where it is behind.
+    pub(crate) fn calendar_ahead() -> Duration {
+        let calendar = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        calendar
+            .unwrap_or_default()
+            .saturating_sub(Self::now().since(BootTime(0)))
     }
 
     /// How long after `earlier` this is; zero if it is before.

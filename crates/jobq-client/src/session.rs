@@ -181,7 +181,8 @@ impl Session {
         let address = config.endpoint.to_string();
         Self {
             endpoint: config.endpoint,
-            conversation: Conversation::new(address, hello, config.reconnect, config.hello_timeout),
+            conversation: Conversation::new(address, hello, config.reconnect, config.hello_timeout)
+                .with_calendar_ahead(BootTime::calendar_ahead()),
             link: Link::None,
             inbox: Vec::new(),
             alarm: Alarm::default(),

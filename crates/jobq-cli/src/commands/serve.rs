@@ -149,7 +149,7 @@ fn config(args: &Args, token: Option<String>) -> Config {
     // Three beats have to be lost for a session to be.
     config.beat = config.beat.min(args.ttl / 3);
     // Who wants silent workers noticed soon, wants to know of idle ones too.
-    config.idle_beat = config.idle_beat.min(args.ttl * 3);
+    config.idle_beat = config.idle_beat.min(args.ttl * 4);
     config.close_within = args.drain;
     args.limits.apply(&mut config);
     args.retention.apply(&mut config);

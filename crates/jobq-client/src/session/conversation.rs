@@ -19,6 +19,10 @@ const MAX_BEATS: usize = 16;
 /// No Beat follows another sooner than this, whatever the server asks for.
 const MIN_BEAT: Duration = Duration::from_millis(5);
 
+/// Where Beats are seldom they are sent when the calendar shows a whole multiple of this. What a Beat costs is to wake the
+/// server, which so is woken for those of many peers at a time.
+const MEETING: Duration = Duration::from_secs(1);
+
 /// The number of a connection's first Beat.
 const FIRST_SEQ: u64 = 1;
 
@@ -46,6 +50,8 @@ pub struct Conversation {
     answered: Option<BootTime>,
     /// Whether the owner has something under way.
     busy: bool,
+    /// How far the calendar is ahead of the clock.
+    calendar_ahead: Duration,
     /// Connections in a row that did not last.
     failures: u32,
     /// Those among them that ended with what may have been garbled on the way.
@@ -112,6 +118,7 @@ impl Conversation {
             welcome: None,
             answered: None,
             busy: true,
+            calendar_ahead: Duration::ZERO,
             failures: 0,
             garbled: 0,
         }
@@ -130,6 +137,16 @@ impl Conversation {
     /// When the last message was sent that the server answered and that renewed the session.
     pub fn last_answered_sent(&self) -> Option<BootTime> {
         self.answered
+    }
+
+    /// The same, by a calendar that is so far ahead of the clock. Peers whose calendars agree send Beats together that
+    /// are seldom.
+    #[must_use]
+    pub fn with_calendar_ahead(self, calendar_ahead: Duration) -> Self {
+        Self {
+            calendar_ahead,
+            ..self
+        }
     }
 
     /// Whether the owner has something under way: until it says otherwise it has. Whether that has begun just now, so that
@@ -227,7 +244,7 @@ impl Conversation {
         match &self.phase {
             Phase::Waiting { until } => *until,
             Phase::Connecting { deadline } | Phase::Greeting { deadline, .. } => *deadline,
-            Phase::Open(open) => open.dead_at(self.ttl()).min(open.next_beat(self.beat())),
+            Phase::Open(open) => open.dead_at(self.ttl()).min(self.next_beat(open)),
             Phase::Over => BootTime::NEVER,
         }
     }
@@ -252,13 +269,15 @@ impl Conversation {
 
     /// A Beat, if one is due. It is sent at once: its answer tells when it was made.
     pub fn poll_beat(&mut self, now: BootTime) -> Option<ServerMessage> {
-        let interval = self.beat();
+        let Phase::Open(open) = &self.phase else {
+            return None;
+        };
+        if now < self.next_beat(open) {
+            return None;
+        }
         let Phase::Open(open) = &mut self.phase else {
             return None;
         };
-        if now < open.next_beat(interval) {
-            return None;
-        }
         let seq = open.next_seq;
         open.next_seq += 1;
         open.last_beat = now;
@@ -309,6 +328,20 @@ impl Conversation {
             .map_or(Duration::MAX, |w| Duration::from_micros(w.ttl))
     }
 
+    /// When the next Beat is due.
+    fn next_beat(&self, open: &Open) -> BootTime {
+        if open.beats.len() >= MAX_BEATS {
+            return BootTime::NEVER;
+        }
+        let interval = self.beat();
+        let due = open.last_beat + interval;
+        if self.busy {
+            return due;
+        }
+        let together = due.whole(MEETING, self.calendar_ahead);
+        together.max(open.last_beat + interval / 2)
+    }
+
     /// Between two Beats.
     fn beat(&self) -> Duration {
         let Some(welcome) = &self.welcome else {
@@ -339,15 +372,6 @@ impl Open {
         match self.beats.front() {
             Some(&(_, sent)) => sent.max(self.heard) + ttl,
             None => BootTime::NEVER,
-        }
-    }
-
-    /// When the next Beat is due.
-    fn next_beat(&self, interval: Duration) -> BootTime {
-        if self.beats.len() < MAX_BEATS {
-            self.last_beat + interval
-        } else {
-            BootTime::NEVER
         }
     }
 

@@ -121,7 +121,7 @@ impl Default for Config {
             ttl: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             beat: Duration::from_secs(10),
-            idle_beat: Duration::from_secs(90),
+            idle_beat: Duration::from_secs(120),
             timeout_slack: Duration::from_secs(10),
             keep: Keep::default(),
             max_attempts: NonZeroU32::new(20).expect("20 is not 0"),

@@ -10,7 +10,7 @@ use super::world::{World, held, job, secs};
 fn peers_are_told_how_often_to_speak_when_they_have_nothing_to_do() {
     let mut world = World::new();
     let welcome = world.worker(&[("a", 1)]).welcome;
-    assert_eq!((welcome.beat, welcome.idle_beat), (10_000_000, Some(90_000_000)));
+    assert_eq!((welcome.beat, welcome.idle_beat), (10_000_000, Some(120_000_000)));
     let mut world = World::configured(|config| config.idle_beat = config.beat);
     assert_eq!(world.worker(&[("a", 1)]).welcome.idle_beat, None);
 }

@@ -49,7 +49,7 @@ The figures:
   connections   the server's memory with the idle connections less that before, by their number. What the system
                 keeps for a connection is not in it
   idle, waiting CPU time of the server as a part of one core, and how often its threads were woken, while nothing
-                happens (--observe): in idle but Beats, one of each connection every 90 s; in scheduled until the
+                happens (--observe): in idle but Beats, one of each connection every 120 s; in scheduled until the
                 first job is due. The system tells CPU time in steps of 10 ms
   drain, flow   jobs a second with many names and with one
   late          from the time at which a job is due until its handler is called

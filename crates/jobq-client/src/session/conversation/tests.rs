@@ -174,6 +174,32 @@ fn who_becomes_busy_beats_at_once_unless_it_has_a_moment_ago() {
 }
 
 #[test]
+fn beats_that_are_seldom_meet_when_the_calendar_shows_a_whole_second() {
+    for (ahead, sent) in [
+        (0, 165_000),
+        (100, 165_010),
+        (249, 165_249),
+        (1_790_000_000_123, 167_777),
+    ] {
+        let mut conversation = unhurried().with_calendar_ahead(Duration::from_millis(ahead));
+        conversation.set_busy(false);
+        let sent = BootTime::default() + Duration::from_millis(sent);
+        while conversation.poll_timeout() <= sent {
+            conversation.handle_timeout(sent);
+        }
+        let wait = conversation.poll_timeout().since(sent);
+        assert!(wait > 59 * SECOND && wait <= 60 * SECOND, "{ahead}: {wait:?}");
+        let calendar = conversation.poll_timeout().since(BootTime::default()) + Duration::from_millis(ahead);
+        assert_eq!(calendar.as_micros() % 1_000_000, 0, "{ahead}");
+    }
+    // With something under way each keeps its own time.
+    let mut conversation = unhurried().with_calendar_ahead(Duration::from_millis(100));
+    assert_eq!(conversation.poll_timeout(), at(110));
+    beat(&mut conversation, at(110));
+    assert_eq!(conversation.poll_timeout(), at(120));
+}
+
+#[test]
 fn a_server_that_says_nothing_of_idle_peers_hears_them_as_often_as_others() {
     let mut conversation = conversation();
     open(&mut conversation, at(100));

@@ -38,7 +38,7 @@ fn session() -> Vec<(&'static str, C)> {
     };
     let resumed = Welcome {
         resumed: true,
-        idle_beat: Some(90_000_000),
+        idle_beat: Some(120_000_000),
         ..welcome.clone()
     };
     vec![
@@ -69,7 +69,7 @@ fn runs() -> Vec<(&'static str, C)> {
         uuid: uuid(2),
         name: "thumbnail".to_owned(),
         username: Some("ada".to_owned()),
-        timeout: Some(90_000_000),
+        timeout: Some(120_000_000),
         params: params(),
     };
     let settled = |id, seq, outcome| SettledRun {
