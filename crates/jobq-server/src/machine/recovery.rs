@@ -3,6 +3,7 @@
 //! A run that was ordered shortly before a crash may not be recorded. So at a start, jobs that a recorded session
 //! may be running, those of its names, are held back until it has said what it has, or its time is over.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -256,7 +257,10 @@ impl Machine {
         if self.sessions.find(session).is_none_or(|s| s.peer != Some(peer)) {
             return; // It has gone or come anew, and will say again what it has.
         }
-        for (held, state) in runs.into_iter().zip(states) {
+        // Of two runs of a job the newer goes on: the older was over when that was handed out.
+        let mut named: Vec<_> = runs.into_iter().zip(states).collect();
+        named.sort_by_key(|(held, _)| Reverse(held.fence));
+        for (held, state) in named {
             let run = RunRef {
                 id: held.id,
                 fence: held.fence,

@@ -238,6 +238,38 @@ fn a_run_that_holding_names_twice_is_adopted_once_and_goes_on() {
 }
 
 #[test]
+fn of_two_runs_of_a_job_that_nobody_recorded_the_newer_goes_on() {
+    let mut world = World::new();
+    let (worker, first) = world.with_order();
+    let id = first.id;
+    world.crash_and_restart();
+    world.advance(secs(40));
+    // The same worker in another session, which has the end of its first run still to report.
+    let worker = world.new_worker(worker.work.clone());
+    world.hold(&worker, Vec::new());
+    let second = world.order(&worker);
+    world.crash_and_restart();
+    let named = vec![held(&first, RunState::Ended), held(&second, RunState::Ended)];
+    let worker = world.resume(&worker, named);
+    world.released(&worker, &first);
+    world.completed(&worker, &second);
+    let settled: Vec<_> = world
+        .settled_runs(&worker)
+        .into_iter()
+        .map(|run| (run.fence, run.outcome))
+        .collect();
+    assert!(
+        settled.contains(&(first.fence, SettleOutcome::Stale)),
+        "{settled:?}"
+    );
+    assert!(
+        settled.contains(&(second.fence, SettleOutcome::Applied)),
+        "{settled:?}"
+    );
+    assert_eq!(world.status(id), Status::Completed);
+}
+
+#[test]
 fn a_fence_of_no_epoch_yet_is_stale() {
     let mut world = World::new();
     let client = world.client();
