@@ -109,7 +109,7 @@ fn a_session_that_ends_while_its_job_is_read_leaves_no_trace_on_the_job() {
         let worker = world.worker(&[("a", 1)]);
         if silent {
             world.silence(worker.peer);
-            world.advance(secs(121));
+            world.advance(secs(151));
         } else {
             world.send(worker.peer, ServerMessage::Goodbye(Goodbye {}));
         }

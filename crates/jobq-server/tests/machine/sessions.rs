@@ -25,7 +25,7 @@ fn a_session_that_is_over_is_sent_no_order_that_was_chosen_for_it_a_moment_befor
     let worker = world.worker(&[("a", 2)]);
     let client = world.client();
     world.silence(worker.peer);
-    world.advance_deaf(secs(119));
+    world.advance_deaf(secs(149));
     world.send(client, ServerMessage::Beat(Beat { seq: 1 }));
     world.hold_disk();
     world.request(client, vec![job("a")]);

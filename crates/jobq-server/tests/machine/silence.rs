@@ -20,7 +20,7 @@ fn a_worker_without_runs_and_a_client_are_closed_when_they_were_silent_for_both_
     let mut world = World::new();
     let peers = [world.worker(&[("a", 1)]).peer, world.client()];
     peers.iter().for_each(|peer| world.silence(*peer));
-    world.advance(secs(119));
+    world.advance(secs(149));
     assert!(peers.iter().all(|peer| world.is_open(*peer)));
     world.advance(secs(2));
     for peer in peers {
@@ -85,7 +85,7 @@ fn a_worker_whose_last_run_has_ended_may_be_silent_for_longer_again() {
     let (worker, order) = world.at_work();
     world.completed(&worker, &order);
     world.silence(worker.peer);
-    world.advance(secs(119));
+    world.advance(secs(149));
     assert!(world.is_open(worker.peer));
     world.advance(secs(2));
     assert!(!world.is_open(worker.peer));
