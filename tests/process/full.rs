@@ -495,9 +495,10 @@ async fn a_backup_is_given_up_when_the_disk_fills_up_meanwhile_so_that_jobs_have
 
 #[tokio::test]
 async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
-    /// With the log as much again, and the reserve, there is no room for a copy.
     const JOBS: usize = 14;
     const PARAMS: usize = 1_000_000;
+    /// More than the reserve, and less than that and a copy.
+    const FREE: u64 = 20 * 1024 * 1024;
 
     let directory = directory();
     let Some(program) = with_small_disk(&directory, DISK).await else {
@@ -512,6 +513,8 @@ async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
             .await
             .expect("it is taken");
     }
+    let filler = Filler::fill(&server, &directory);
+    filler.shrink(FREE);
     let file = directory.path().join("backup.db");
     let said = program
         .run(["backup", text(&file), "--server", server.address()])
@@ -519,10 +522,8 @@ async fn a_backup_for_which_there_is_no_room_is_refused_and_jobs_go_on() {
         .failure(UNREACHABLE);
     assert!(said.contains("--reserve"), "{said}");
     assert!(!file.exists());
-    client
-        .submit(JobRequest::new("kept"))
-        .await
-        .expect("jobs have their room");
+    // Jobs have their room.
+    submit_when_there_is_room(&client).await;
     drop(client);
     assert!(server.terminate().await.success());
 }
