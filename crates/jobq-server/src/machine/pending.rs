@@ -28,7 +28,7 @@ const MAX_BYTES_BRIEF: usize = 256 * 1024;
 
 /// While batches that are out have so many bytes of large items, the next one waits until they are durable: so whoever
 /// comes behind large params waits for one batch of them, and not for two.
-const MAX_LARGE_OUT: usize = 256 * 1024;
+pub(super) const MAX_LARGE_OUT: usize = 256 * 1024;
 
 /// An item with so many bytes is large. Batches of others take the writer as long as the disk, and two of them are out at
 /// a time, that neither waits for the other.
@@ -227,10 +227,10 @@ impl Pending {
         None
     }
 
-    /// Closes the open batch, if there is anything in it and what is out of large items is not too much.
-    pub(super) fn seal(&mut self, next_id: JobId, clock: Wall) -> Option<Batch> {
+    /// Closes the open batch, if there is anything in it and fewer bytes of large items are out than `most_large_out`.
+    pub(super) fn seal(&mut self, next_id: JobId, clock: Wall, most_large_out: usize) -> Option<Batch> {
         let large_out: usize = self.out.iter().map(|batch| batch.large).sum();
-        if self.open.changes.is_empty() || large_out >= MAX_LARGE_OUT {
+        if self.open.changes.is_empty() || large_out >= most_large_out {
             return None;
         }
         // Under load one batch is about as large as the one before; growing to that again would copy all of it.
