@@ -80,7 +80,7 @@ use lines::{LaneKey, Lines};
 use names::Names;
 use payloads::Payloads;
 use peers::Peers;
-use pending::{Effect, MAX_LARGE_OUT, Pending};
+use pending::{Effect, Pending};
 use reads::{Purpose, Reads};
 use recovery::Recovery;
 use retention::Retention;
@@ -284,12 +284,7 @@ impl Machine {
 
     /// Changes to make durable, together.
     pub fn poll_batch(&mut self) -> Option<Batch> {
-        // On a full disk a batch may be out for long. The next one stands by then, so that there is room for what comes.
-        let large_out = match self.space.takes_jobs() {
-            true => MAX_LARGE_OUT,
-            false => usize::MAX,
-        };
-        self.pending.seal(self.next_id, self.clock, large_out)
+        self.pending.seal(self.next_id, self.clock)
     }
 
     /// A question to the store.

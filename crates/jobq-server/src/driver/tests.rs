@@ -102,8 +102,8 @@ async fn a_small_job_finds_a_place_in_a_batch_that_is_full_of_large_ones() {
     let mut client = server.client().await;
     client.submit(1, vec![job(1, 1_000)]);
     sleep(Duration::from_secs(1)).await;
-    // Nothing gets to the disk but the batch that is out, and the one that was full.
-    server.disk.hold_after(2);
+    // Nothing gets to the disk but the two batches that are out, and the one that was full.
+    server.disk.hold_after(3);
     let acknowledged = client.acknowledged().await;
     assert!(acknowledged.jobs[0].error.is_none(), "{acknowledged:?}");
     server.disk.release();

@@ -14,10 +14,11 @@ use crate::store::SessionId;
 use crate::time::Now;
 
 impl Machine {
-    /// While [`Machine::accepts`] is false: answers the Hellos that had to wait and need nothing from the store. Their
-    /// peers would else keep others from being let in for as long as the store is stuck.
+    /// [`Machine::accepts`] has been false for a while: the store is stuck. Answers the Hellos that had to wait and need
+    /// nothing from it. Their peers would else keep others from being let in for as long as that lasts.
     pub fn handle_hearing(&mut self, now: Now) {
         self.tick(now);
+        self.pending.notice_stuck();
         self.answer_hellos(|machine, peer| {
             let known = machine.peers.find(peer);
             let Some(waiting) = known.and_then(|known| known.waiting.take()) else {

@@ -27,8 +27,9 @@ const MAX_BYTES: usize = 1024 * 1024;
 const MAX_BYTES_BRIEF: usize = 256 * 1024;
 
 /// While batches that are out have so many bytes of large items, the next one waits until they are durable: so whoever
-/// comes behind large params waits for one batch of them, and not for two.
-pub(super) const MAX_LARGE_OUT: usize = 256 * 1024;
+/// comes behind large params waits for one batch of them, and not for two. Not where the store is stuck: then what is full
+/// has to go out of the way of whatever needs little.
+const MAX_LARGE_OUT: usize = 256 * 1024;
 
 /// An item with so many bytes is large. Batches of others take the writer as long as the disk, and two of them are out at
 /// a time, that neither waits for the other.
@@ -155,6 +156,8 @@ pub(super) struct Pending {
     open: Filling,
     out: VecDeque<Out>,
     effects: usize,
+    /// The oldest batch that is out has been for long.
+    is_stuck: bool,
 }
 
 /// A batch that is not durable yet.
@@ -183,7 +186,13 @@ impl Pending {
             open: Filling::default(),
             out: VecDeque::new(),
             effects: 0,
+            is_stuck: false,
         }
+    }
+
+    /// The store has not taken a batch for long.
+    pub(super) fn notice_stuck(&mut self) {
+        self.is_stuck = !self.out.is_empty();
     }
 
     /// Adds a change to the open batch.
@@ -227,10 +236,11 @@ impl Pending {
         None
     }
 
-    /// Closes the open batch, if there is anything in it and fewer bytes of large items are out than `most_large_out`.
-    pub(super) fn seal(&mut self, next_id: JobId, clock: Wall, most_large_out: usize) -> Option<Batch> {
+    /// Closes the open batch, if there is anything in it and what is out of large items is not too much.
+    pub(super) fn seal(&mut self, next_id: JobId, clock: Wall) -> Option<Batch> {
         let large_out: usize = self.out.iter().map(|batch| batch.large).sum();
-        if self.open.changes.is_empty() || large_out >= most_large_out {
+        let waits = large_out >= MAX_LARGE_OUT && !self.is_stuck;
+        if self.open.changes.is_empty() || waits {
             return None;
         }
         // Under load one batch is about as large as the one before; growing to that again would copy all of it.
@@ -270,6 +280,7 @@ impl Pending {
             .pop_front()
             .expect("the store reported a batch that was never out");
         assert_eq!(number, expected, "the store reports batches in order");
+        self.is_stuck = false;
         self.effects -= effects.iter().map(Effect::weight).sum::<usize>();
         effects
     }
@@ -315,5 +326,69 @@ impl Pending {
     /// Whether nothing is in a batch, open or out.
     pub(super) fn is_idle(&self) -> bool {
         self.open.changes.is_empty() && self.out.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jobq_proto::JobName;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::Policy;
+
+    fn insert(bytes: usize) -> Change {
+        let record = JobRecord {
+            id: JobId(1),
+            uuid: Uuid::nil(),
+            name: Arc::new("a".parse::<JobName>().expect("a name")),
+            username: None,
+            priority: Priority::Normal,
+            params: vec![0; bytes].into(),
+            policy: Policy::default(),
+            created: Wall(0),
+            retry_of: None,
+        };
+        Change::Insert {
+            record: Arc::new(record),
+            due: Wall(0),
+        }
+    }
+
+    fn seal(pending: &mut Pending, bytes: usize) -> Option<u64> {
+        pending.change(insert(bytes));
+        pending.seal(JobId(2), Wall(0)).map(|batch| batch.number)
+    }
+
+    #[test]
+    fn large_items_wait_for_those_before_them_unless_the_store_is_stuck() {
+        let mut pending = Pending::new(0);
+        assert_eq!(seal(&mut pending, MAX_LARGE_OUT), Some(1));
+        assert_eq!(seal(&mut pending, MAX_BYTES), None);
+        assert!(pending.is_full());
+        pending.notice_stuck();
+        assert_eq!(pending.seal(JobId(2), Wall(0)).map(|batch| batch.number), Some(2));
+        assert!(!pending.is_full(), "there is room for what comes");
+        pending.stored(1);
+        assert_eq!(seal(&mut pending, MAX_LARGE_OUT), None, "it is stuck no longer");
+        pending.stored(2);
+        assert_eq!(pending.seal(JobId(2), Wall(0)).map(|batch| batch.number), Some(3));
+    }
+
+    #[test]
+    fn small_items_do_not_wait() {
+        let mut pending = Pending::new(0);
+        for number in 1..=3 {
+            assert_eq!(seal(&mut pending, LARGE - 1), Some(number));
+        }
+    }
+
+    #[test]
+    fn what_is_full_of_bytes_takes_what_is_brief_up_to_a_bound() {
+        let mut pending = Pending::new(0);
+        pending.change(insert(MAX_BYTES));
+        assert!(pending.is_full() && !pending.is_full_for_brief());
+        pending.change(insert(MAX_BYTES_BRIEF));
+        assert!(pending.is_full_for_brief());
     }
 }
