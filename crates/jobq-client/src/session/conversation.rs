@@ -269,15 +269,13 @@ impl Conversation {
 
     /// A Beat, if one is due. It is sent at once: its answer tells when it was made.
     pub fn poll_beat(&mut self, now: BootTime) -> Option<ServerMessage> {
-        let Phase::Open(open) = &self.phase else {
-            return None;
-        };
-        if now < self.next_beat(open) {
-            return None;
-        }
+        let is_due = matches!(&self.phase, Phase::Open(open) if now >= self.next_beat(open));
         let Phase::Open(open) = &mut self.phase else {
             return None;
         };
+        if !is_due {
+            return None;
+        }
         let seq = open.next_seq;
         open.next_seq += 1;
         open.last_beat = now;

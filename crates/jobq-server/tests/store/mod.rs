@@ -5,6 +5,7 @@ mod backup;
 mod conformance;
 mod fixture;
 mod lock;
+mod packing;
 mod pruning;
 mod queries;
 mod sqlite;
