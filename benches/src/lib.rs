@@ -11,6 +11,7 @@ pub mod codec;
 pub mod jobs;
 pub mod machine;
 pub mod store;
+pub mod transport;
 pub mod workload;
 
 pub use workload::{Work, Workload, measured};

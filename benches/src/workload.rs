@@ -49,6 +49,7 @@ impl Workload {
         let mut all = crate::codec::workloads();
         all.extend(crate::machine::workloads());
         all.extend(crate::store::workloads());
+        all.extend(crate::transport::workloads());
         all
     }
 }
