@@ -23,6 +23,7 @@ mod log;
 mod lookup;
 mod names;
 mod open;
+mod prealloc;
 mod prune;
 mod query;
 mod reader;

@@ -14,11 +14,12 @@ use rusqlite::config::DbConfig;
 
 use super::durability::Durability;
 use super::fold::{Database, Folder};
+use super::prealloc::Preallocation;
 use super::reserve::Reserve;
 use super::schema::{self, BUSY_TIMEOUT, LOG_KEPT};
 use super::suspect;
 use super::values::During;
-use crate::store::StoreError;
+use crate::store::{Space, StoreError};
 
 /// The log is folded into the database, beside the writer, when it has this many bytes. Less would have the same pages
 /// folded more often; more would keep the disk busy for longer at a time, and whoever waits for a sync meanwhile.
@@ -66,6 +67,7 @@ pub(super) struct Log<'db> {
     /// Whether it was last kept from being folded for want of room.
     is_kept: bool,
     folder: Folder,
+    room: Preallocation,
     /// How long the log may become before it is to begin anew.
     anew_at: u64,
 }
@@ -89,6 +91,7 @@ impl<'db> Log<'db> {
             dirty: true,
             is_kept: false,
             folder: Folder::start(dir, Arc::clone(database), Arc::clone(durability))?,
+            room: Preallocation::new(suspect::log(dir), BEGINS_ANEW + CATCHES_UP),
             anew_at: BEGINS_ANEW,
         };
         log.checkpoint("NOOP")?;
@@ -121,6 +124,7 @@ impl<'db> Log<'db> {
         if self.unfolded >= MOST_UNFOLDED || self.is_tight(reserve)? {
             return self.fold(reserve);
         }
+        self.preallocate(reserve)?;
         if self.is_folding(reserve)? {
             return Ok(());
         }
@@ -132,6 +136,21 @@ impl<'db> Log<'db> {
         }
         if is_long || self.unfolded >= LOG_FULL {
             return self.fold_beside(reserve);
+        }
+        Ok(())
+    }
+
+    /// Has room made for the log where it soon needs more, if there is plenty on the disk: beside the reserve and
+    /// whatever folding takes.
+    fn preallocate(&mut self, reserve: &Reserve) -> Result<(), StoreError> {
+        if reserve.space() != Space::Enough || self.durability.has_ended() {
+            return Ok(());
+        }
+        if let Some(bytes) = self.room.lacks(self.used) {
+            let growth = self.growth()?.saturating_add(MOST_UNFOLDED);
+            if reserve.lacks_for(bytes, growth).is_none() {
+                self.room.begin(bytes);
+            }
         }
         Ok(())
     }
@@ -421,6 +440,45 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_grows_has_room_before_it_needs_it_and_can_be_read_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let durability = Arc::new(Durability::new(0));
+        let mut log = log(&db, dir.path(), &durability);
+        let path = suspect::log(dir.path());
+        let has_room = commit_until(&mut log, PAGE, |_, used| file_bytes(&path) > used + LOG_FULL / 2);
+        assert!(has_room);
+        db.execute("UPDATE counter SET x = 1", []).expect("it is changed");
+        // As after a crash: the log stays as it is, with nothing but zeros at its end.
+        let copy = tempfile::tempdir().expect("a directory");
+        for file in [dir.path().join(schema::FILE), path] {
+            let name = file.file_name().expect("it has a name");
+            std::fs::copy(&file, copy.path().join(name)).expect("it is copied");
+        }
+        let again = Connection::open(copy.path().join(schema::FILE)).expect("it opens");
+        let x: i64 = again
+            .query_row("SELECT x FROM counter", [], |row| row.get(0))
+            .expect("it is read");
+        assert_eq!(x, 1);
+    }
+
+    #[test]
+    fn where_there_is_little_room_none_is_made_before_it_is_needed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = database(dir.path());
+        fill(&db);
+        let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
+        let length = file_bytes(&log.file);
+        assert!(log.room.lacks(LARGE_COMMIT).is_some());
+        log.used = LARGE_COMMIT;
+        log.preallocate(&without_room()).expect("it is let be");
+        // Were it being made, its end would be waited for.
+        drop(log);
+        assert_eq!(file_bytes(&suspect::log(dir.path())), length);
+    }
+
+    #[test]
     fn a_long_log_that_somebody_reads_begins_anew_afterwards() {
         let dir = tempfile::tempdir().expect("a directory");
         let db = database(dir.path());
@@ -466,6 +524,8 @@ mod tests {
         fill(&db);
         let mut roomy = Reserve::new(dir.path(), 0);
         let mut log = log(&db, dir.path(), &Arc::new(Durability::new(0)));
+        // What is looked at is what commits need.
+        log.room = Preallocation::new(log.file.clone(), 0);
         log.committed(&mut roomy).expect("it waits for more");
         assert!(log.unfolded() > 0);
         log.fold(&mut roomy).expect("it is folded");

@@ -3,9 +3,9 @@
 //! A commit leaves its pages in the log and does not sync it. One sync then covers all commits that were made before it,
 //! and only after it the watermark is written and the batches are reported.
 //!
-//! The log has a descriptor of its own here. That is the one exception to the store's rule that only SQLite opens its
-//! files: SQLite keeps its locks on the database and on `-shm`, and none on the log, so that closing this descriptor
-//! drops none.
+//! The log has a descriptor of its own here, as it has where it is made longer (`prealloc.rs`), although only SQLite is to
+//! open its files: SQLite keeps its locks on the database and on `-shm`, and none on the log, so that closing such a
+//! descriptor drops none.
 
 use std::fs::File;
 use std::io;
