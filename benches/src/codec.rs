@@ -89,15 +89,3 @@ fn encode<M: Message>(frames: &mut FrameCodec, message: &M, stream: &mut BytesMu
     let encoded = frames.encode(message, stream);
     encoded.expect("every message of the protocol can be written, and none here is too long");
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_workload_does_what_it_says() {
-        for workload in workloads() {
-            workload.prepare()();
-        }
-    }
-}

@@ -368,16 +368,3 @@ fn answer(batch: &Batch) -> Stored {
         inserts,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_workload_does_what_it_says() {
-        for workload in workloads() {
-            // Each counts what came of it.
-            workload.prepare()();
-        }
-    }
-}

@@ -192,16 +192,3 @@ fn end(id: u64) -> Change {
         at: AT,
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_workload_does_what_it_says() {
-        for workload in workloads() {
-            // A store refuses what does not fit what it holds.
-            workload.prepare()();
-        }
-    }
-}

@@ -149,15 +149,3 @@ fn frame<M: Message>(message: &M) -> Vec<u8> {
     encoded.expect("it is short");
     bytes.to_vec()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_workload_does_what_it_says() {
-        for workload in workloads() {
-            workload.prepare()();
-        }
-    }
-}

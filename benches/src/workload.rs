@@ -70,3 +70,16 @@ pub fn measured(work: &mut Work) {
     // Something after the call, or the call may become a jump out of here.
     std::hint::black_box(work);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_workload_does_what_it_says() {
+        for workload in Workload::all() {
+            // Each looks at what came of it.
+            workload.prepare()();
+        }
+    }
+}
