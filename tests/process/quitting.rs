@@ -5,7 +5,7 @@ use std::process::Stdio;
 use jobq_client::{JobRequest, Status};
 use jobq_tests::server::free_port;
 use jobq_tests::{History, Process, ServerProcess, Via, soon};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::fixture::{connect, directory, program, submit, text};
@@ -100,6 +100,38 @@ async fn commands_and_what_they_started_die_with_a_worker_that_is_killed() {
     }
     let _other = shop.work(&["x", "--", "echo", "done"]);
     assert_eq!(shop.outcome(id).await.status, Status::Completed);
+}
+
+#[tokio::test]
+async fn a_command_dies_with_a_worker_that_is_killed_as_soon_as_it_runs() {
+    let shop = Workshop::open().await;
+    let mut pipe = shop.pipe();
+    // Nothing kills a worker sooner than its command can.
+    let script = r#"echo $$ > "$1"; kill -KILL $PPID; exec sleep 3600"#;
+    for _ in 0..20 {
+        let mut worker = shop.work_by("x", script, &[text(pipe.path())]);
+        submit(&shop.client, &History::default(), vec![JobRequest::new("x")]).await;
+        worker.wait().await;
+        gone(&pipe.line().await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_whose_guard_was_killed_goes_on_and_says_so() {
+    let shop = Workshop::open().await;
+    let worker = shop.work(&["x", "--", "echo", "done"]);
+    worker.logged("connected").await;
+    let children = format!("/proc/{0}/task/{0}/children", worker.id().expect("it runs"));
+    let guard = std::fs::read_to_string(children).expect("the system tells");
+    let guard = guard.trim();
+    let number = guard.parse().ok().and_then(Pid::from_raw);
+    kill_process(number.expect("there is one"), Signal::KILL).expect("it runs");
+    gone(guard).await;
+    for _ in 0..2 {
+        assert_eq!(shop.result("x", &()).await, r#""done\n""#);
+    }
+    let log = worker.log();
+    assert_eq!(log.matches("the guard is gone").count(), 1, "{log}");
 }
 
 #[tokio::test]

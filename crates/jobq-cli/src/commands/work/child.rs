@@ -78,7 +78,7 @@ pub(super) async fn run(mut command: Command, orders: Orders) -> io::Result<Fini
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     // Dropped in the reverse order: the group is killed before its leader is reaped.
-    let (mut child, mut group) = Group::start(&mut command, Arc::clone(&orders.guard))?;
+    let (mut child, mut group) = Group::start(&mut command, &orders.guard)?;
     let mut head = Head::new(orders.output_limit);
     let mut tail = Tail::new(STDERR_TAIL);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as ChildSignals, SignalKind, signal};
 
-use super::guard::Guard;
+use super::guard::{Guard, Guarded};
 
 /// The process group that a command leads. What is left of it is killed when this is dropped, unless it was left
 /// alone: a handler that is dropped takes its command along.
@@ -19,29 +19,29 @@ pub(super) struct Group {
     leader: Pid,
     /// Says that some child of this process has changed; from before the command was there, so it misses no exit.
     changes: ChildSignals,
-    guard: Arc<Guard>,
     left: bool,
+    _guarded: Guarded,
 }
 
 impl Group {
-    /// Starts a command as the leader of a group. The guard has the group from now on.
+    /// Starts a command as the leader of a group, which the guard has from before the command runs.
     ///
     /// # Errors
     /// The command could not be started, or no signals of its exit be had.
-    pub(super) fn start(command: &mut Command, guard: Arc<Guard>) -> io::Result<(Child, Self)> {
+    pub(super) fn start(command: &mut Command, guard: &Arc<Guard>) -> io::Result<(Child, Self)> {
         let changes = signal(SignalKind::child())?;
+        let guarded = guard.guarded(command);
         let child = command.process_group(0).spawn()?;
         let leader = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
             .ok_or_else(|| io::Error::other("the command has no process id"))?;
-        guard.add(leader);
         let group = Self {
             leader,
             changes,
-            guard,
             left: false,
+            _guarded: guarded,
         };
         Ok((child, group))
     }
@@ -86,6 +86,5 @@ impl Drop for Group {
         if !self.left {
             self.kill();
         }
-        self.guard.remove(self.leader);
     }
 }
