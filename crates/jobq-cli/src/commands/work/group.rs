@@ -20,6 +20,7 @@ pub(super) struct Group {
     /// Says that some child of this process has changed; from before the command was there, so it misses no exit.
     changes: ChildSignals,
     left: bool,
+    /// Dropped once what is left of the group was killed.
     _guarded: Guarded,
 }
 

@@ -65,7 +65,7 @@ impl Guard {
     )]
     pub(super) fn guarded(self: &Arc<Self>, command: &mut tokio::process::Command) -> Guarded {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if self.link.as_ref().is_some_and(Link::holds) {
+        if self.link.as_ref().is_some_and(Link::has_reader) {
             let guard = Arc::clone(self);
             let tell = move || {
                 if let Some(link) = &guard.link {
@@ -108,8 +108,8 @@ impl Link {
         })
     }
 
-    /// Whether there is somebody who reads. If not, the log has it, once.
-    fn holds(&self) -> bool {
+    /// Whether the guard still runs. If not, the log says so, once.
+    fn has_reader(&self) -> bool {
         if self.broken.load(Ordering::Relaxed) {
             return false;
         }
@@ -149,7 +149,7 @@ pub(super) struct Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let Some(link) = self.guard.link.as_ref().filter(|link| link.holds()) else {
+        let Some(link) = self.guard.link.as_ref().filter(|link| link.has_reader()) else {
             return;
         };
         if let Err(error) = link.write(format_args!("-{}", self.number)) {
