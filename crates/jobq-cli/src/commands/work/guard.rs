@@ -65,11 +65,12 @@ impl Guard {
     )]
     pub(super) fn guarded(self: &Arc<Self>, command: &mut tokio::process::Command) -> Guarded {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if self.link.as_ref().is_some_and(Link::has_reader) {
+        if self.link.as_ref().is_some_and(Link::guard_runs) {
             let guard = Arc::clone(self);
             let tell = move || {
                 if let Some(link) = &guard.link {
-                    // If it fails, this process is told when it lets the group go.
+                    // It fails where the guard stands still and the pipe is full, as it mostly is still when the group is let
+                    // go: then the log says so. The command cannot, and need not end of it.
                     let _ = link.write(format_args!("+{number} {}", getpid().as_raw_pid()));
                 }
                 Ok(())
@@ -109,7 +110,7 @@ impl Link {
     }
 
     /// Whether the guard still runs. If not, the log says so, once.
-    fn has_reader(&self) -> bool {
+    fn guard_runs(&self) -> bool {
         if self.broken.load(Ordering::Relaxed) {
             return false;
         }
@@ -149,9 +150,10 @@ pub(super) struct Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let Some(link) = self.guard.link.as_ref().filter(|link| link.has_reader()) else {
+        let Some(link) = &self.guard.link else {
             return;
         };
+        // A guard that has ended is noticed when the next command starts.
         if let Err(error) = link.write(format_args!("-{}", self.number)) {
             link.broke(&error);
         }
