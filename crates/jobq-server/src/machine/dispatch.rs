@@ -204,6 +204,11 @@ impl Machine {
     /// Records have come from the store: of jobs that are leased, and of jobs that soon will be.
     pub(super) fn payloads_read(&mut self, ids: &[JobId], records: Vec<Option<Arc<JobRecord>>>) {
         for (id, record) in ids.iter().zip(records) {
+            let record = match record.map(|record| self.payloads.arrived_ahead(record)) {
+                Some(Ok(())) => continue,
+                Some(Err(record)) => Some(record),
+                None => None,
+            };
             let lease = self
                 .leases
                 .find(*id)
@@ -250,17 +255,26 @@ impl Machine {
     /// Has the records of the jobs that are next in a line read before their turn comes.
     fn read_ahead(&mut self, lane: LaneKey) {
         let ahead = (READ_AHEAD / self.lines.ready().max(1)).max(LEAST_AHEAD);
-        if !self.lines.is_look_due(lane, LOOK_EVERY.min(ahead / 4)) {
+        let every = LOOK_EVERY.min(ahead / 4);
+        if !self.lines.is_look_due(lane, every) {
             return;
         }
         let Some(line) = self.lines.head_line(lane) else {
             return;
         };
-        let near_known = line.peek(ahead / 2).is_none_or(|w| self.payloads.knows(w.id));
-        if near_known && line.first().is_some_and(|w| self.payloads.knows(w.id)) {
+        let knows = |waiting: &Waiting| self.payloads.knows(waiting.id);
+        let first_known = line.first().is_some_and(knows);
+        if first_known && line.peek(ahead / 2).is_none_or(knows) {
             return;
         }
-        for waiting in line.upcoming(ahead) {
+        // What the last look found there has moved up by as much as was taken since.
+        let near = ahead / 2 - every;
+        let from = if first_known && line.peek(near).is_some_and(knows) {
+            near
+        } else {
+            0
+        };
+        for waiting in line.upcoming(from, ahead - from) {
             self.payloads.read_ahead(waiting.id, waiting.bytes as usize);
         }
     }

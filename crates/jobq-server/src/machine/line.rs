@@ -129,11 +129,14 @@ impl Line {
         found
     }
 
-    /// The jobs that are about to be first, roughly in order: a hint for reading ahead.
-    pub(super) fn upcoming(&self, count: usize) -> impl Iterator<Item = Waiting> {
+    /// The jobs that are about to be first, from about this place in the line on and roughly in order, and before them
+    /// those that came back: a hint for reading ahead.
+    pub(super) fn upcoming(&self, from: usize, count: usize) -> impl Iterator<Item = Waiting> {
         let returned = self.returned.values().copied().take(count);
-        let earlier = self.earlier.iter().flat_map(|earlier| earlier.jobs());
-        returned.chain(earlier.chain(self.latest.iter().copied()).take(count))
+        let of_earlier = self.earlier.as_ref().map_or(0, |earlier| earlier.len());
+        let earlier = self.earlier.iter().flat_map(move |earlier| earlier.jobs(from));
+        let latest = self.latest.iter().skip(from.saturating_sub(of_earlier));
+        returned.chain(earlier.chain(latest.copied()).take(count))
     }
 
     /// The job at about this place in the line.
@@ -195,9 +198,11 @@ impl Earlier {
         }
     }
 
-    fn jobs(&self) -> impl Iterator<Item = Waiting> {
-        let packed = self.packed.iter().flat_map(Packed::jobs);
-        self.next.iter().copied().chain(packed)
+    /// Those from about this place on: the packed ones from where a block begins.
+    fn jobs(&self, from: usize) -> impl Iterator<Item = Waiting> {
+        let blocks = from.saturating_sub(self.next.len()) / BLOCK;
+        let packed = self.packed.iter().skip(blocks).flat_map(Packed::jobs);
+        self.next.iter().skip(from).copied().chain(packed)
     }
 
     fn peek(&self, place: usize) -> Option<&Waiting> {
@@ -326,8 +331,9 @@ mod tests {
             assert_eq!(line.len(), tree.len());
             assert_eq!(line.first(), tree.values().next());
         }
-        assert!(line.upcoming(usize::MAX).all(|job| tree.contains_key(&job.key())));
-        assert_eq!(line.upcoming(usize::MAX).count(), tree.len());
+        let upcoming = |from| line.upcoming(from, usize::MAX);
+        assert!(upcoming(0).all(|job| tree.contains_key(&job.key())));
+        assert_eq!(upcoming(0).count(), tree.len());
         let packed = line.earlier.as_ref().map_or(0, |earlier| earlier.packed.len());
         assert!(packed > 3, "the test is about lines that are packed");
         while let Some((_, job)) = tree.pop_first() {
@@ -345,6 +351,10 @@ mod tests {
         for place in [0, 1, 255, 256, 1_000, 5_000, 9_999] {
             let found = line.peek(place).expect("the line is longer").id.0;
             assert!(found.abs_diff(place as u64) < BLOCK as u64, "{found} for {place}");
+            let from_there: Vec<_> = line.upcoming(place, 10_000).map(|job| job.id.0).collect();
+            assert!(from_there.is_sorted() && from_there.last() == Some(&9_999));
+            assert!(from_there[0].abs_diff(place as u64) < BLOCK as u64);
+            assert!(from_there[0] <= place as u64, "no job is passed over");
         }
         assert!(line.peek(10_000).is_none());
     }

@@ -118,6 +118,19 @@ impl<K: Number, V> PagedMap<K, V> {
         before
     }
 
+    /// Puts something in a place where nothing is; whether it was free.
+    pub(super) fn insert_new(&mut self, key: K, value: V) -> bool {
+        let (page, slot) = place(key);
+        let page = self.pages.entry(page).or_insert_with(Page::empty);
+        let is_free = page.slots[slot].is_none();
+        if is_free {
+            page.slots[slot] = Some(value);
+            page.used += 1;
+            self.len += 1;
+        }
+        is_free
+    }
+
     pub(super) fn remove(&mut self, key: K) -> Option<V> {
         let (number, slot) = place(key);
         let page = self.pages.get_mut(&number)?;
@@ -208,6 +221,10 @@ mod tests {
                 assert_eq!(map.insert(id, step), tree.insert(id, step));
             } else {
                 assert_eq!(map.remove(id), tree.remove(&id));
+            }
+            if step % 5 == 0 {
+                assert_eq!(map.insert_new(id, step), !tree.contains_key(&id));
+                tree.entry(id).or_insert(step);
             }
             if step % 7 == 0 {
                 *map.get_or_default(JobId(step)) += 1;

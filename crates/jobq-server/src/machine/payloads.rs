@@ -36,8 +36,10 @@ struct Wanted {
 }
 
 enum Slot {
-    /// It is being read, and will weigh this much.
-    Wanted(usize),
+    /// It is being read ahead, and will weigh this much. Nobody waits for it.
+    Ahead(usize),
+    /// It is being read, and will weigh this much. Its job has been handed out, and may have come back.
+    Awaited(usize),
     /// It is here.
     Here(Arc<JobRecord>),
 }
@@ -45,7 +47,7 @@ enum Slot {
 impl Slot {
     fn weight(&self) -> usize {
         match self {
-            Slot::Wanted(weight) => *weight,
+            Slot::Ahead(weight) | Slot::Awaited(weight) => *weight,
             Slot::Here(record) => weight(record.params.len()),
         }
     }
@@ -71,14 +73,22 @@ impl Payloads {
 
     /// The record of a job that is handed out; if it is not here, it is asked for.
     pub(super) fn take(&mut self, id: JobId, bytes: usize) -> Option<Arc<JobRecord>> {
-        let slot = self.slots.remove(id);
-        if let Some(Slot::Here(record)) = slot {
-            self.bytes -= weight(record.params.len());
-            return Some(record);
-        }
-        match slot {
-            Some(wanted) => _ = self.slots.insert(id, wanted),
-            None => self.want(id, bytes, false),
+        match self.slots.remove(id) {
+            Some(Slot::Here(record)) => {
+                self.bytes -= weight(record.params.len());
+                return Some(record);
+            }
+            Some(Slot::Ahead(weight) | Slot::Awaited(weight)) => {
+                self.slots.insert(id, Slot::Awaited(weight));
+            }
+            None => {
+                self.put(id, Slot::Awaited(weight(bytes)));
+                self.wanted.push(Wanted {
+                    ahead: false,
+                    id,
+                    bytes,
+                });
+            }
         }
         None
     }
@@ -95,8 +105,14 @@ impl Payloads {
 
     /// Asks for a record ahead of its turn, if there is room for it.
     pub(super) fn read_ahead(&mut self, id: JobId, bytes: usize) {
-        if !self.knows(id) && self.bytes + weight(bytes) <= self.budget {
-            self.want(id, bytes, true);
+        let weight = weight(bytes);
+        if self.bytes + weight <= self.budget && self.slots.insert_new(id, Slot::Ahead(weight)) {
+            self.bytes += weight;
+            self.wanted.push(Wanted {
+                ahead: true,
+                id,
+                bytes,
+            });
         }
     }
 
@@ -119,9 +135,27 @@ impl Payloads {
         questions
     }
 
+    /// Keeps the record of a job if it was read ahead and the job has not been handed out meanwhile; else it comes back.
+    pub(super) fn arrived_ahead(&mut self, record: Arc<JobRecord>) -> Result<(), Arc<JobRecord>> {
+        match self.slots.get_mut(record.id) {
+            Some(slot @ Slot::Ahead(_)) => {
+                let here = Slot::Here(record);
+                self.bytes = self.bytes + here.weight() - slot.weight();
+                *slot = here;
+                self.evict();
+                Ok(())
+            }
+            _ => Err(record),
+        }
+    }
+
     /// A record has been read, and nobody takes it yet.
     pub(super) fn arrived(&mut self, record: Arc<JobRecord>) {
         self.keep(record);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
         while self.bytes > self.budget {
             // The latest job is the last to be handed out.
             let Some(slot) = self.slots.pop_last() else {
@@ -136,11 +170,6 @@ impl Payloads {
         if let Some(slot) = self.slots.remove(id) {
             self.bytes -= slot.weight();
         }
-    }
-
-    fn want(&mut self, id: JobId, bytes: usize, ahead: bool) {
-        self.put(id, Slot::Wanted(weight(bytes)));
-        self.wanted.push(Wanted { ahead, id, bytes });
     }
 
     fn keep(&mut self, record: Arc<JobRecord>) {
