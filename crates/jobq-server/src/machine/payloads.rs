@@ -13,6 +13,10 @@ const READ_JOBS: usize = 1_000;
 /// Most bytes of params in one question to the store, give or take one job's.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
+/// One part in so many of the budget is for records that are read: others leave it free. Where jobs arrive behind a long
+/// line, they would else take all the room that those leave who are handed out, and the next ones could not be read ahead.
+const FOR_READING: usize = 4;
+
 /// What a record takes beside its params, roughly.
 const RECORD_OVERHEAD: usize = 256;
 
@@ -66,7 +70,7 @@ impl Payloads {
     /// Keeps the record of a job that begins to wait, if there is room: jobs that come first leave first, so what
     /// is here already is worth more.
     pub(super) fn offer(&mut self, record: &Arc<JobRecord>) {
-        if self.bytes + weight(record.params.len()) <= self.budget {
+        if self.bytes + weight(record.params.len()) <= self.budget - self.budget / FOR_READING {
             self.keep(record.clone());
         }
     }

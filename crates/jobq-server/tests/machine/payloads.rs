@@ -154,6 +154,19 @@ fn reading_ahead_asks_for_no_more_than_the_budget_holds() {
 }
 
 #[test]
+fn jobs_that_arrive_behind_a_long_line_leave_room_for_reading_ahead() {
+    let mut world = forgetful(100_000);
+    let client = world.client();
+    world.submit(client, (0..200).map(|_| sized("a", 1_000)).collect());
+    world.crash_and_restart();
+    let client = world.client();
+    world.submit(client, (0..200).map(|_| sized("a", 1_000)).collect());
+    world.hold_reads();
+    world.worker(&[("a", 1)]);
+    assert!(world.records_asked_for() > 10, "and not only for the first one");
+}
+
+#[test]
 fn jobs_whose_params_are_in_memory_do_not_overtake_those_that_are_read() {
     let mut world = World::new();
     let client = world.client();
