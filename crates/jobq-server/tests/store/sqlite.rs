@@ -384,6 +384,7 @@ async fn a_job_that_is_not_as_it_was_submitted_is_never_handed_out() {
         "retry_of = NULL",
         "due = created + 5",
         "checksum = checksum + 1",
+        "checksum = checksum & 0xffffffff",
         "params = x'f7'",
     ] {
         let changed = format!("UPDATE jobs SET {column} WHERE id = 2");
@@ -403,6 +404,90 @@ async fn a_job_that_is_not_as_it_was_submitted_is_never_handed_out() {
     assert!(
         client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some),
         "all is as it was"
+    );
+}
+
+#[tokio::test]
+async fn a_plain_job_that_is_not_as_it_was_submitted_is_noticed_or_handed_out_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    let other = JobRecord {
+        name: Arc::new("other".parse().unwrap()),
+        ..job(3)
+    };
+    client
+        .commit(vec![insert(job(1)), insert(job(2)), insert(other)])
+        .await;
+    let visitor = visitor(&dir);
+    visitor
+        .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM jobs WHERE id = 2")
+        .unwrap();
+    for (column, is_noticed) in [
+        ("uuid = zeroblob(16)", true),
+        ("name_id = 2", true),
+        ("priority = 0", true),
+        ("created = created + 1", true),
+        ("checksum = checksum + 1", true),
+        ("checksum = checksum + (1 << 32)", true),
+        ("params = x'f7'", true),
+        ("username = 'bob'", false),
+        ("max_attempts = 1", false),
+        ("timeout = 1", false),
+        ("backoff_base = 1, backoff_exponent = 0, backoff_max = 1", false),
+        ("retry_of = 1", false),
+        ("due = created + 5", false),
+    ] {
+        let changed = format!("UPDATE jobs SET {column} WHERE id = 2");
+        assert_eq!(visitor.execute(&changed, []).unwrap(), 1);
+        let ids = (1..=3).map(JobId).collect();
+        match client.store.reader().read(Read::Records(ids)).await {
+            Err(error) => assert!(
+                is_noticed && error.is_corruption() && error.to_string().contains("job 2"),
+                "{column}: {error}"
+            ),
+            Ok(_) => {
+                assert!(!is_noticed, "{column}");
+                assert_eq!(client.records(&[2]).await, [Some(Arc::new(job(2)))], "{column}");
+            }
+        }
+        visitor
+            .execute_batch(
+                "BEGIN; DELETE FROM jobs WHERE id = 2; INSERT INTO jobs SELECT * FROM kept; COMMIT",
+            )
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn records_are_found_whatever_jobs_stand_beside_theirs() {
+    let dir = TempDir::new().unwrap();
+    let mut client = Client::new(Disk::open(&dir));
+    let records: Vec<_> = (1..=40)
+        .map(|id| JobRecord {
+            username: (id % 7 == 0).then(|| "ann".parse().unwrap()),
+            name: Arc::new(if id % 3 == 0 { "thumbnail" } else { "other" }.parse().unwrap()),
+            ..job(id)
+        })
+        .filter(|record| record.id.0 % 10 != 5)
+        .collect();
+    client.commit(records.iter().cloned().map(insert).collect()).await;
+    let whole = |id: u64| {
+        records
+            .iter()
+            .find(|record| record.id.0 == id)
+            .cloned()
+            .map(Arc::new)
+    };
+    for first in 1..=42 {
+        for last in first..=42 {
+            let ids: Vec<_> = (first..=last).collect();
+            let expected: Vec<_> = ids.iter().map(|id| whole(*id)).collect();
+            assert_eq!(client.records(&ids).await, expected);
+        }
+    }
+    assert_eq!(
+        client.records(&[40, 3, 4, 7, 5, 1]).await,
+        [40, 3, 4, 7, 5, 1].map(whole)
     );
 }
 

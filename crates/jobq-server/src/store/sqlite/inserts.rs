@@ -5,12 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::arrivals::Arrival;
 use super::blocks::Blocks;
-use super::checksum::checksum;
+use super::checksum::{checksum, is_plain};
 use super::live::LiveIds;
 use super::names::Names;
 use super::rows::{Binder, ROWS, RowStatement};
 use super::values::{Code, Micros, Unsigned, UuidBytes};
-use crate::store::{Change, InsertOutcome, JobRecord, Policy};
+use crate::store::{Change, InsertOutcome, JobRecord};
 use crate::time::Wall;
 
 /// The statements that insert jobs.
@@ -156,12 +156,8 @@ impl New<'_> {
         }
     }
 
-    /// Whether the job has only what every job has.
     fn is_plain(&self) -> bool {
-        self.due == self.record.created
-            && self.record.username.is_none()
-            && self.record.retry_of.is_none()
-            && self.record.policy == Policy::default()
+        is_plain(self.record, self.due)
     }
 }
 

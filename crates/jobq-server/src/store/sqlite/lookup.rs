@@ -9,7 +9,7 @@ use super::checksum;
 use super::names::Names;
 use super::recover::{FLOOR_AT, LIVE_COLUMNS, LIVE_TABLES, LIVE_WIDTH, POLICY_AT, live_job};
 use super::values::{Code, Item, POLICY_COLUMNS, Unsigned, UuidBytes, fence, policy, wrong};
-use crate::store::{JobRecord, JobState, RunEnd, RunStatus};
+use crate::store::{JobRecord, JobState, Policy, RunEnd, RunStatus};
 use crate::time::Wall;
 
 /// One read transaction. Without it each statement would lock and unlock the log.
@@ -28,31 +28,50 @@ impl<'a> Lookup<'a> {
 
     /// The records of these jobs. Those whose ids follow each other are read together, as most are that wait in line.
     pub(super) fn records(&mut self, ids: &[JobId]) -> rusqlite::Result<Vec<Option<Arc<JobRecord>>>> {
-        let sql = format!(
-            "SELECT {} FROM jobs j WHERE j.id BETWEEN ? AND ? ORDER BY j.id",
-            record_columns()
-        );
-        let mut jobs = self.db.prepare_cached(&sql)?;
-        let mut records = Vec::with_capacity(ids.len());
+        let mut records = vec![None; ids.len()];
+        let mut rest = &mut records[..];
         for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
-            let ends = [run[0], run[run.len() - 1]].map(|id| Unsigned(id.0));
-            let mut rows = jobs.query(ends)?;
-            let mut next = || match rows.next()? {
-                Some(row) => record(row, self.names, &self.db).map(|record| Some(Arc::new(record))),
-                None => Ok(None),
-            };
-            let mut found = next()?;
-            for id in run {
-                // A job that does not exist is passed over.
-                let is_it = found.as_ref().is_some_and(|record| record.id == *id);
-                records.push(if is_it {
-                    std::mem::replace(&mut found, next()?)
-                } else {
-                    None
-                });
-            }
+            let (places, others) = rest.split_at_mut(run.len());
+            self.read_run(run[0], places)?;
+            rest = others;
         }
         Ok(records)
+    }
+
+    /// Puts the records of the jobs from `first` on, as many as there are places, each into its place.
+    ///
+    /// Most jobs are plain, and half of what a row costs is in the columns that are empty there: they are read from the
+    /// first job on that is not plain.
+    fn read_run(&mut self, first: JobId, places: &mut [Option<Arc<JobRecord>>]) -> rusqlite::Result<()> {
+        let last = first.0 + (places.len() as u64 - 1);
+        let mut put = |record: JobRecord| {
+            let place = record
+                .id
+                .0
+                .checked_sub(first.0)
+                .and_then(|place| usize::try_from(place).ok());
+            if let Some(place) = place.and_then(|place| places.get_mut(place)) {
+                *place = Some(Arc::new(record));
+            }
+        };
+        let mut plain = self.db.prepare_cached(&jobs_between(PLAIN_COLUMNS))?;
+        let mut rows = plain.query([Unsigned(first.0), Unsigned(last)])?;
+        let from = loop {
+            let Some(row) = rows.next()? else {
+                return Ok(());
+            };
+            if !checksum::is_of_plain(row.get(CHECKSUM_AT)?) {
+                break row.get(ID_AT)?;
+            }
+            put(plain_record(row, self.names, &self.db)?);
+        };
+        drop(rows);
+        let mut all = self.db.prepare_cached(&jobs_between(&record_columns()))?;
+        let mut rows = all.query([from, Unsigned(last)])?;
+        while let Some(row) = rows.next()? {
+            put(record(row, self.names, &self.db)?);
+        }
+        Ok(())
     }
 
     /// Where these jobs stand, with results as long as they fit into `result_bytes`.
@@ -127,43 +146,81 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// The columns that no job leaves empty, from `jobs j`.
+const PLAIN_COLUMNS: &str = "j.id, j.uuid, j.name_id, j.priority, j.created, j.checksum, j.params";
+
 /// The columns of a job, for [`record`], from `jobs j`.
 pub(super) fn record_columns() -> String {
-    format!(
-        "j.id, j.uuid, j.name_id, j.priority, j.created, j.username, j.retry_of, j.params, j.checksum, \
-         coalesce(j.due, j.created), {POLICY_COLUMNS}"
-    )
+    format!("{PLAIN_COLUMNS}, coalesce(j.due, j.created), j.username, j.retry_of, {POLICY_COLUMNS}")
 }
+
+const ID_AT: usize = 0;
 
 /// Where [`record_columns`] has the number of the name.
 pub(super) const NAME_AT: usize = 2;
 
+const CHECKSUM_AT: usize = 5;
+
 /// Where [`record_columns`] has from when on the job may run.
-pub(super) const DUE_AT: usize = 9;
+pub(super) const DUE_AT: usize = 7;
+
+const USERNAME_AT: usize = 8;
 
 /// How many columns [`record_columns`] has.
 pub(super) const RECORD_WIDTH: usize = 15;
 
+fn jobs_between(columns: &str) -> String {
+    format!("SELECT {columns} FROM jobs j WHERE j.id BETWEEN ? AND ? ORDER BY j.id")
+}
+
 /// A job from its row, if that is what was stored.
 pub(super) fn record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
-    let username: Option<String> = row.get(5)?;
+    let username: Option<String> = row.get(USERNAME_AT)?;
     let record = JobRecord {
-        id: JobId(row.get::<_, Unsigned>(0)?.0),
+        username: username.map(Username::try_from).transpose().map_err(|error| {
+            let error = Box::new(wrong(error));
+            rusqlite::Error::FromSqlConversionFailure(USERNAME_AT, rusqlite::types::Type::Text, error)
+        })?,
+        retry_of: row
+            .get::<_, Option<Unsigned>>(USERNAME_AT + 1)?
+            .map(|id| JobId(id.0)),
+        policy: policy(row, USERNAME_AT + 2)?,
+        ..unverified(row, names, db)?
+    };
+    verify(record, Wall(row.get(DUE_AT)?), row)
+}
+
+/// A job from [`PLAIN_COLUMNS`] of its row, if that is what was stored and all.
+fn plain_record(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
+    let record = unverified(row, names, db)?;
+    let due = record.created;
+    verify(record, due, row)
+}
+
+/// What [`PLAIN_COLUMNS`] say.
+fn unverified(row: &Row<'_>, names: &mut Names, db: &Connection) -> rusqlite::Result<JobRecord> {
+    Ok(JobRecord {
+        id: JobId(row.get::<_, Unsigned>(ID_AT)?.0),
         uuid: row.get::<_, UuidBytes>(1)?.0,
         name: names.by_id(db, row.get(NAME_AT)?)?,
+        username: None,
         priority: row.get::<_, Code<_>>(3)?.0,
+        params: row.get::<_, Item>(6)?.0,
+        policy: Policy::default(),
         created: Wall(row.get(4)?),
-        username: username.map(Username::try_from).transpose().map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, Box::new(wrong(error)))
-        })?,
-        retry_of: row.get::<_, Option<Unsigned>>(6)?.map(|id| JobId(id.0)),
-        params: row.get::<_, Item>(7)?.0,
-        policy: policy(row, 10)?,
-    };
-    checksum::verify(&record, Wall(row.get(DUE_AT)?), row.get(8)?).map_err(|mismatch| {
-        rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Integer, Box::new(mismatch))
-    })?;
-    Ok(record)
+        retry_of: None,
+    })
+}
+
+fn verify(record: JobRecord, due: Wall, row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+    match checksum::verify(&record, due, row.get(CHECKSUM_AT)?) {
+        Ok(()) => Ok(record),
+        Err(mismatch) => Err(rusqlite::Error::FromSqlConversionFailure(
+            CHECKSUM_AT,
+            rusqlite::types::Type::Integer,
+            Box::new(mismatch),
+        )),
+    }
 }
 
 /// How the job ended, if it did, from the columns after [`LIVE_COLUMNS`].

@@ -11,6 +11,8 @@ use super::recover::job_name;
 /// The names that a connection has met. As many as there are names, which the machine bounds.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    /// The one that [`Names::by_id`] gave last: jobs that follow each other often have the same.
+    last: Option<(i64, Arc<JobName>)>,
     by_id: HashMap<i64, Arc<JobName>>,
     ids: HashMap<Arc<JobName>, i64>,
     /// The same by the addresses of those in `ids`, which stay there: the machine has one of each name for all its jobs, and
@@ -21,13 +23,22 @@ pub(super) struct Names {
 impl Names {
     /// The name of this number.
     pub(super) fn by_id(&mut self, db: &Connection, id: i64) -> rusqlite::Result<Arc<JobName>> {
-        if let Some(name) = self.by_id.get(&id) {
+        if let Some((last, name)) = &self.last
+            && *last == id
+        {
             return Ok(Arc::clone(name));
         }
-        let name = db
-            .prepare_cached("SELECT name FROM names WHERE id = ?")?
-            .query_row([id], |row| job_name(row, 0))?;
-        self.by_id.insert(id, Arc::clone(&name));
+        let name = match self.by_id.get(&id) {
+            Some(name) => Arc::clone(name),
+            None => {
+                let name = db
+                    .prepare_cached("SELECT name FROM names WHERE id = ?")?
+                    .query_row([id], |row| job_name(row, 0))?;
+                self.by_id.insert(id, Arc::clone(&name));
+                name
+            }
+        };
+        self.last = Some((id, Arc::clone(&name)));
         Ok(name)
     }
 

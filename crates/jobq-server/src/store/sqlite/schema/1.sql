@@ -55,7 +55,8 @@ CREATE TABLE jobs (
     backoff_max      INTEGER,
     retry_of         INTEGER,
     due              INTEGER, -- from when on it may run; null for at once, from `created` on
-    checksum         INTEGER NOT NULL, -- CRC-32C of the rest, as `checksum.rs` has it
+    checksum         INTEGER NOT NULL, -- CRC-32C of the rest, and 2^32 where a column from `username` to `due` is
+                              -- not null, as `checksum.rs` has it
     params           BLOB NOT NULL
 ) STRICT;
 -- Costs nothing for jobs without a username. An index by name would cost every insert a fifth: names are looked
