@@ -74,6 +74,11 @@ impl Heads {
     }
 
     fn add(&mut self, new: Ready) {
+        // While names take turns there is nothing else to look at. The first is before all the others.
+        if self.in_order.back().is_some_and(|last| *last < new) {
+            self.in_order.push_back(new);
+            return;
+        }
         let next = self.first.or_else(|| self.first_other());
         let other = if next.is_none_or(|next| new < next) {
             self.first.replace(new)
