@@ -74,8 +74,12 @@ impl Heads {
     }
 
     fn add(&mut self, new: Ready) {
-        // While names take turns there is nothing else to look at. The first is before all the others.
+        // While names take turns there is nothing else to look at.
         if self.in_order.back().is_some_and(|last| *last < new) {
+            debug_assert!(
+                self.first.is_none_or(|first| first < new),
+                "the first is before all the others"
+            );
             self.in_order.push_back(new);
             return;
         }
@@ -86,7 +90,7 @@ impl Heads {
             Some(new)
         };
         let Some(other) = other else { return };
-        if self.in_order.back().is_none_or(|last| *last < other) {
+        if self.in_order.is_empty() {
             self.in_order.push_back(other);
         } else {
             self.others.push(Reverse(other));
