@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use jobq_proto::JobName;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -18,7 +17,7 @@ pub(super) struct Names {
     ids: HashMap<Arc<JobName>, i64>,
     /// The same by the addresses of those in `ids`, which stay there: the machine has one of each name for all its jobs, and
     /// its text need not be looked at.
-    by_address: HashMap<usize, i64, RandomState>,
+    by_address: HashMap<usize, i64>,
 }
 
 impl Names {
