@@ -2,9 +2,12 @@
 
 mod agreement;
 mod backup;
+mod check;
 mod conformance;
+mod damage;
 mod fixture;
 mod lock;
+mod memory_disk;
 mod packing;
 mod pruning;
 mod queries;

@@ -2,18 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use jobq_proto::{Backoff, JobId, Status};
+use jobq_proto::{JobId, Status};
 use jobq_server::store::{
-    ByEnd, Change, CheckProgress, InsertOutcome, JobRecord, MemoryDisk, Policy, Prune, Read, RunEnd, Space,
-    SqliteSettings, SqliteStore, Store, StoreError, StoreEvent, StoreReader, check,
+    ByEnd, JobRecord, Prune, SqliteSettings, SqliteStore, Store, StoreError, StoreEvent,
 };
 use jobq_server::time::Wall;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::fixture::{Client, Disk, birth, ended, insert, job, leased, requeued};
+use super::fixture::{Client, Disk, birth, ended, insert, job, leased};
 
 const ACCEPT_LOSS: SqliteSettings = {
     let mut settings = SqliteSettings::BARE;
@@ -25,7 +23,7 @@ pub(super) fn visitor(dir: &TempDir) -> Connection {
     Connection::open(dir.path().join("jobq.db")).unwrap()
 }
 
-fn open_error(dir: &Path) -> StoreError {
+pub(super) fn open_error(dir: &Path) -> StoreError {
     SqliteStore::open(dir, birth()).expect_err("it must not open")
 }
 
@@ -314,151 +312,6 @@ async fn the_marker_of_a_failed_sync_stays_until_all_of_the_log_is_in_the_databa
 }
 
 #[tokio::test]
-async fn a_database_that_is_damaged_is_found_at_a_start_that_follows_a_crash() {
-    let dir = TempDir::new().unwrap();
-    let mut client = Client::new(Disk::open(&dir));
-    client
-        .commit((1..=2_000).map(|id| insert(job(id))).collect())
-        .await;
-    client.store.close().await.unwrap();
-    let path = dir.path().join("jobq.db");
-    let mut bytes = std::fs::read(&path).unwrap();
-    // In the middle of some page of jobs: where its cells begin, beyond what SQLite needs to open the file.
-    let page = bytes
-        .windows(12)
-        .position(|at| at == b"params of 12")
-        .expect("the params are in there")
-        / 8192
-        * 8192;
-    bytes[page + 8..page + 200].fill(0xff);
-    std::fs::write(&path, &bytes).unwrap();
-    drop(Disk::open(&dir)); // A clean stop came before this start, and none before the next.
-    let error = open_error(dir.path());
-    assert!(error.is_corruption(), "{error}");
-    let marker = std::fs::read_to_string(dir.path().join("suspect")).unwrap();
-    assert_eq!(marker.trim_end(), error.to_string(), "it says why, for people");
-}
-
-#[tokio::test]
-async fn a_job_that_is_not_as_it_was_submitted_is_never_handed_out() {
-    let dir = TempDir::new().unwrap();
-    let whole = JobRecord {
-        username: Some("ann".parse().unwrap()),
-        retry_of: Some(JobId(1)),
-        policy: Policy {
-            max_attempts: std::num::NonZeroU32::new(7),
-            timeout: Some(Duration::from_secs(8)),
-            backoff: Some(Backoff::default()),
-        },
-        ..job(2)
-    };
-    let later = Change::Insert {
-        due: Wall(99),
-        record: Arc::new(job(3)),
-    };
-    let mut client = Client::new(Disk::open(&dir));
-    client.commit(vec![insert(job(1)), insert(whole), later]).await;
-    client
-        .commit(vec![insert(JobRecord {
-            name: Arc::new("other".parse().unwrap()),
-            ..job(4)
-        })])
-        .await;
-    assert!(client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some));
-    let visitor = visitor(&dir);
-    visitor
-        .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM jobs WHERE id = 2")
-        .unwrap();
-    for column in [
-        "uuid = zeroblob(16)",
-        "name_id = 2",
-        "priority = 0",
-        "created = created + 1",
-        "username = 'bob'",
-        "username = NULL",
-        "max_attempts = max_attempts + 1",
-        "timeout = NULL",
-        "backoff_base = backoff_base + 1",
-        "backoff_max = backoff_max + 1",
-        "backoff_exponent = 0",
-        "retry_of = NULL",
-        "due = created + 5",
-        "checksum = checksum + 1",
-        "checksum = checksum & 0xffffffff",
-        "params = x'f7'",
-    ] {
-        let changed = format!("UPDATE jobs SET {column} WHERE id = 2");
-        assert_eq!(visitor.execute(&changed, []).unwrap(), 1);
-        let error = client.store.reader().read(Read::Records(vec![JobId(2)])).await;
-        let error = error.expect_err(column);
-        assert!(
-            error.is_corruption() && error.to_string().contains("job 2"),
-            "{column}: {error}"
-        );
-        visitor
-            .execute_batch(
-                "BEGIN; DELETE FROM jobs WHERE id = 2; INSERT INTO jobs SELECT * FROM kept; COMMIT",
-            )
-            .unwrap();
-    }
-    assert!(
-        client.records(&[1, 2, 3, 4]).await.iter().all(Option::is_some),
-        "all is as it was"
-    );
-}
-
-#[tokio::test]
-async fn a_plain_job_that_is_not_as_it_was_submitted_is_noticed_or_handed_out_as_it_was() {
-    let dir = TempDir::new().unwrap();
-    let mut client = Client::new(Disk::open(&dir));
-    let other = JobRecord {
-        name: Arc::new("other".parse().unwrap()),
-        ..job(3)
-    };
-    client
-        .commit(vec![insert(job(1)), insert(job(2)), insert(other)])
-        .await;
-    let visitor = visitor(&dir);
-    visitor
-        .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM jobs WHERE id = 2")
-        .unwrap();
-    for (column, is_noticed) in [
-        ("uuid = zeroblob(16)", true),
-        ("name_id = 2", true),
-        ("priority = 0", true),
-        ("created = created + 1", true),
-        ("checksum = checksum + 1", true),
-        ("checksum = checksum + (1 << 32)", true),
-        ("params = x'f7'", true),
-        ("username = 'bob'", false),
-        ("max_attempts = 1", false),
-        ("timeout = 1", false),
-        ("backoff_base = 1, backoff_exponent = 0, backoff_max = 1", false),
-        ("retry_of = 1", false),
-        ("due = created + 5", false),
-    ] {
-        let changed = format!("UPDATE jobs SET {column} WHERE id = 2");
-        assert_eq!(visitor.execute(&changed, []).unwrap(), 1);
-        let ids = (1..=3).map(JobId).collect();
-        match client.store.reader().read(Read::Records(ids)).await {
-            Err(error) => assert!(
-                is_noticed && error.is_corruption() && error.to_string().contains("job 2"),
-                "{column}: {error}"
-            ),
-            Ok(_) => {
-                assert!(!is_noticed, "{column}");
-                assert_eq!(client.records(&[2]).await, [Some(Arc::new(job(2)))], "{column}");
-            }
-        }
-        visitor
-            .execute_batch(
-                "BEGIN; DELETE FROM jobs WHERE id = 2; INSERT INTO jobs SELECT * FROM kept; COMMIT",
-            )
-            .unwrap();
-    }
-}
-
-#[tokio::test]
 async fn records_are_found_whatever_jobs_stand_beside_theirs() {
     let dir = TempDir::new().unwrap();
     let mut client = Client::new(Disk::open(&dir));
@@ -489,180 +342,4 @@ async fn records_are_found_whatever_jobs_stand_beside_theirs() {
         client.records(&[40, 3, 4, 7, 5, 1]).await,
         [40, 3, 4, 7, 5, 1].map(whole)
     );
-}
-
-/// A closed store with jobs in all states, and what a check finds once a visitor has done something to it.
-async fn findings_after(sql: &str) -> Vec<String> {
-    let dir = TempDir::new().unwrap();
-    let mut client = Client::new(Disk::open(&dir));
-    client.commit((1..=20).map(|id| insert(job(id))).collect()).await;
-    client
-        .commit(vec![
-            leased(2, 1),
-            requeued(3, 2, RunEnd::Failed, Some("it broke")),
-            ended(4, 3, Status::Failed),
-            ended(5, 4, Status::Completed),
-        ])
-        .await;
-    client.store.close().await.unwrap();
-    let visitor = visitor(&dir);
-    visitor.execute_batch(sql).unwrap();
-    visitor.close().unwrap();
-    let mut told = Vec::new();
-    let report = check(dir.path(), |progress| told.push(progress)).unwrap();
-    assert_eq!(told.first(), Some(&CheckProgress::Pages));
-    assert_eq!(report.is_sound(), report.findings.is_empty());
-    if report.is_sound() {
-        assert_eq!((report.jobs, report.live, report.last_commit), (20, 18, 2));
-    }
-    report.findings
-}
-
-#[tokio::test]
-async fn a_check_finds_nothing_in_a_sound_database_and_what_does_not_fit_in_another() {
-    assert_eq!(findings_after("").await, Vec::<String>::new());
-    for (sql, finding) in [
-        (
-            "UPDATE jobs SET params = x'00' WHERE id = 7",
-            "job 7 is not as it was submitted",
-        ),
-        (
-            "UPDATE jobs SET name_id = 99 WHERE id = 7",
-            "job 7 cannot be read",
-        ),
-        (
-            "DELETE FROM done WHERE id = 4",
-            "job 4 has not ended and does not count as live",
-        ),
-        (
-            "DELETE FROM jobs WHERE id = 1",
-            "job 1 counts as live, and there is no such job",
-        ),
-        (
-            "DELETE FROM jobs WHERE id = 4",
-            "job 4 has ended, and there is no such job",
-        ),
-        (
-            "DELETE FROM jobs WHERE id = 4",
-            "job 4 has runs, and there is no such job",
-        ),
-        (
-            "INSERT INTO done SELECT 8, name_id, due, status, ended, started, ran, attempts, charges, epoch, seq, \
-             run_end, reason, result FROM done WHERE id = 5",
-            "job 8 has ended and counts as live",
-        ),
-        (
-            "INSERT INTO live (id) VALUES (5)",
-            "job 5 has a row among the live ones, and is not live",
-        ),
-        (
-            "UPDATE totals SET counts = json_set(counts, '$[1][1]', 9)",
-            "1 jobs of thumbnail have failed, and 9 are counted",
-        ),
-        (
-            "UPDATE done SET status = 2 WHERE id = 4",
-            "1 jobs of thumbnail have cancelled, and 0 are counted",
-        ),
-        (
-            "UPDATE done SET name_id = 5 WHERE id = 4",
-            "job 4 ended under another name",
-        ),
-        (
-            "UPDATE done SET status = 77 WHERE id = 4",
-            "job 4 ended in no way",
-        ),
-        (
-            "UPDATE meta SET next_id = 20",
-            "job 20 is there, and the next job would be 20",
-        ),
-        ("UPDATE meta SET last_batch = 1", "commit 2 was acknowledged"),
-        (
-            "DELETE FROM blocks",
-            "of the jobs 0 to 1023 it is not known which names they have",
-        ),
-        (
-            "UPDATE blocks SET names = zeroblob(128)",
-            "of the jobs 0 to 1023 it is not known which names they have",
-        ),
-        (
-            "UPDATE blocks SET completed = NULL",
-            "it is not known when the first of them completed",
-        ),
-        (
-            "UPDATE blocks SET failed = failed + 1",
-            "it is not known when the first of them failed",
-        ),
-        (
-            "UPDATE blocks SET cancelled = 7",
-            "it is not known when the first of them was cancelled",
-        ),
-        (
-            "INSERT INTO blocks SELECT 9, names, completed, NULL, NULL FROM blocks",
-            "jobs from 9216 on are said to have ended, and there are none",
-        ),
-    ] {
-        let found = findings_after(sql).await;
-        assert!(
-            found.iter().any(|line| line.contains(finding)),
-            "{sql}: {found:#?}"
-        );
-    }
-}
-
-#[test]
-fn a_check_needs_a_database() {
-    let dir = TempDir::new().unwrap();
-    let error = check(dir.path(), |_| ()).expect_err("there is none");
-    assert!(error.to_string().contains("there is no such file"), "{error}");
-    std::fs::write(dir.path().join("jobq.db"), "notes ".repeat(1_000)).unwrap();
-    let error = check(dir.path(), |_| ()).expect_err("it is none");
-    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn a_memory_disk_without_room_leaves_jobs_out_and_says_so() {
-    let disk = <MemoryDisk as Disk>::new();
-    let mut client = Client::new(disk.open());
-    client.commit(vec![insert(job(1))]).await;
-    disk.fill_up();
-    let mut event = || futures::FutureExt::now_or_never(client.store.recv());
-    assert!(matches!(event(), Some(Ok(StoreEvent::Space(Space::Short)))));
-    let again = JobRecord {
-        id: JobId(3),
-        ..job(1)
-    };
-    let outcomes = client
-        .commit(vec![
-            insert(job(2)),
-            ended(1, 1, Status::Completed),
-            insert(again),
-        ])
-        .await;
-    assert_eq!(
-        outcomes,
-        [InsertOutcome::NoRoom, InsertOutcome::Existing(JobId(1))]
-    );
-    disk.make_room();
-    assert_eq!(
-        client.commit(vec![insert(job(2))]).await,
-        [InsertOutcome::Inserted]
-    );
-    assert_eq!(super::fixture::live(&mut disk.open()).len(), 1);
-}
-
-#[tokio::test]
-async fn a_memory_disk_decides_which_batches_survive() {
-    let disk = <MemoryDisk as Disk>::new();
-    let mut client = Client::new(disk.open());
-    client.commit(vec![insert(job(1))]).await;
-    disk.hold();
-    let batch = client.batch(vec![insert(job(2))]);
-    client.store.commit(batch);
-    assert!(futures::FutureExt::now_or_never(client.store.recv()).is_none());
-    drop(client);
-    disk.release();
-    let mut client = Client::new(disk.open());
-    assert_eq!(super::fixture::live(&mut client.store).len(), 1);
-    disk.fail();
-    client.try_commit(vec![insert(job(2))]).await.unwrap_err();
 }
