@@ -19,7 +19,7 @@
 )]
 
 mod access;
-mod arrivals;
+mod admission;
 mod ask;
 mod backup;
 mod config;
@@ -73,7 +73,7 @@ pub use retention::Keep;
 pub use transmit::Transmit;
 
 use access::Access;
-use arrivals::Arrivals;
+use admission::Admission;
 use backup::Backups;
 use leases::Leases;
 use lines::{LaneKey, Lines};
@@ -109,7 +109,7 @@ pub struct Machine {
     next_id: JobId,
     clock: Wall,
     access: Access,
-    arrivals: Arrivals,
+    admission: Admission,
     names: Names,
     peers: Peers,
     sessions: Sessions,
@@ -159,7 +159,7 @@ impl Machine {
             next_id: recovered.next_id,
             clock: recovered.clock.max(now.wall),
             access: Access::new(&config),
-            arrivals: Arrivals::default(),
+            admission: Admission::default(),
             names: Names::new(&recovered.names, &config.caps, rng.next_u64()),
             peers: Peers::default(),
             sessions: Sessions::new(recovered.epoch),

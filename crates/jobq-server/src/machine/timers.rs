@@ -30,7 +30,7 @@ pub(super) enum Timer {
     /// A run's worker should have ended it by now.
     TimedOut(JobId, Fence),
     /// A new worker of many names can be let in.
-    Arrivals,
+    Admission,
     /// A watch may be told again how far its jobs have come.
     Progress(PeerId, u64),
     /// A copy of the store may have been left by who asked for it.
@@ -109,7 +109,7 @@ impl Machine {
         due.into_iter().any(|(_, timer)| match timer {
             Timer::Session(id) => self.sessions.is_due(*id, now, &self.config),
             Timer::TimedOut(id, fence) => self.leases.has(*id, *fence),
-            Timer::Arrivals | Timer::Progress(..) | Timer::Backup(_) => false,
+            Timer::Admission | Timer::Progress(..) | Timer::Backup(_) => false,
         })
     }
 
@@ -123,7 +123,7 @@ impl Machine {
             match timer {
                 Timer::Session(id) => names += self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
-                Timer::Arrivals => names += self.let_in_next(),
+                Timer::Admission => names += self.let_in_next(),
                 Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }

@@ -27,16 +27,16 @@ const NAME: Duration = Duration::from_micros(40);
 /// of ten thousand names.
 const AHEAD: Duration = Duration::from_millis(400);
 
-/// New workers of many names.
+/// Lets new workers of many names in.
 #[derive(Default)]
-pub(super) struct Arrivals {
+pub(super) struct Admission {
     /// Up to when the time is given away.
     given_until: Mono,
     /// Those that wait for theirs, and maybe some that are gone.
     queue: VecDeque<PeerId>,
 }
 
-impl Arrivals {
+impl Admission {
     /// When the next one can be let in.
     fn next_at(&self) -> Mono {
         self.given_until.minus(AHEAD)
@@ -55,27 +55,27 @@ impl Machine {
         if names <= FEW {
             return self.answer_hello_now(peer);
         }
-        self.arrivals.queue.push_back(peer);
-        if self.arrivals.queue.len() == 1 {
+        self.admission.queue.push_back(peer);
+        if self.admission.queue.len() == 1 {
             self.let_in_next();
         }
     }
 
     /// Lets in the one whose turn it is; how many names it has.
     pub(super) fn let_in_next(&mut self) -> usize {
-        while let Some(&peer) = self.arrivals.queue.front() {
+        while let Some(&peer) = self.admission.queue.front() {
             let names = self.new_names(peer);
-            let at = self.arrivals.next_at();
+            let at = self.admission.next_at();
             if names > 0 && at > self.now.mono {
-                self.timers.set(at, Timer::Arrivals);
+                self.timers.set(at, Timer::Admission);
                 break;
             }
-            self.arrivals.queue.pop_front();
-            self.arrivals.let_in(self.now.mono, names);
+            self.admission.queue.pop_front();
+            self.admission.let_in(self.now.mono, names);
             self.answer_hello_now(peer);
             if names > 0 {
-                if !self.arrivals.queue.is_empty() {
-                    self.timers.set(self.arrivals.next_at(), Timer::Arrivals);
+                if !self.admission.queue.is_empty() {
+                    self.timers.set(self.admission.next_at(), Timer::Admission);
                 }
                 return names;
             }
