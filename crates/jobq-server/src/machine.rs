@@ -431,17 +431,12 @@ impl Machine {
             Effect::Retried(retried) => self.acknowledge_retry(*retried, inserts),
             Effect::Settled { session, run } => self.answer_report(session, run),
             Effect::TellSettled { session, run } => self.tell_settled(session, run),
-            Effect::WaitInLine {
-                name,
-                priority,
-                waiting,
-            } => self.wait_in_line(name, priority, waiting),
+            Effect::WaitInLine { priority, waiting } => self.wait_in_line(priority, waiting),
             Effect::WaitForTime {
-                name,
                 priority,
                 waiting,
                 until,
-            } => self.wait_for_time(name, priority, waiting, until),
+            } => self.wait_for_time(priority, waiting, until),
             Effect::JobEnded { id, name, told, .. } => {
                 if let Some(ending) = told {
                     self.tell_watchers(id, name, &ending);

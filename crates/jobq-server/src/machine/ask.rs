@@ -166,7 +166,7 @@ impl Machine {
             let lease = self.leases.remove(id, &mut self.sessions, &mut self.names)?;
             self.forget_unsent(lease.session, lease.fence);
             let waiting = lease.waiting(id);
-            self.cancel_waiting(id, lease.name, &waiting);
+            self.cancel_waiting(&waiting);
             self.wake(lease.session);
             return Some(CancelOutcome::Cancelled);
         }
@@ -217,12 +217,12 @@ impl Machine {
     fn cancel_in_line(&mut self, job: &LiveJob) -> Option<CancelOutcome> {
         let name = self.names.find(job.name.as_str())?;
         let waiting = self.remove_waiting(name, job)?;
-        self.cancel_waiting(job.id, name, &waiting);
+        self.cancel_waiting(&waiting);
         Some(CancelOutcome::Cancelled)
     }
 
     fn remove_waiting(&mut self, name: NameKey, job: &LiveJob) -> Option<Waiting> {
-        if let Some((_, _, waiting)) = self.scheduled.remove(job.due, job.id) {
+        if let Some((_, waiting)) = self.scheduled.remove(job.due, job.id) {
             self.names.counts(name).scheduled -= 1;
             return Some(waiting);
         }

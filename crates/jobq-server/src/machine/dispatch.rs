@@ -300,7 +300,7 @@ impl Machine {
                 self.payloads.offer(&record);
             }
             let waiting = lease.waiting(id);
-            self.wait_in_line(lease.name, lease.priority, waiting);
+            self.wait_in_line(lease.priority, waiting);
         }
         self.wake(session);
     }
@@ -313,26 +313,21 @@ impl Machine {
     }
 
     /// A job begins to wait in line.
-    pub(super) fn wait_in_line(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+    pub(super) fn wait_in_line(&mut self, priority: Priority, waiting: Waiting) {
+        let name = waiting.name;
         self.names.counts(name).queued += 1;
         let suspects = waiting.is_suspect();
-        self.lines.push(name, priority, waiting);
+        self.lines.push(priority, waiting);
         self.came_to(LaneKey { name, suspects });
     }
 
     /// A job begins to wait for its time, if that has not come, or else in line.
-    pub(super) fn wait_for_time(
-        &mut self,
-        name: NameKey,
-        priority: Priority,
-        waiting: Waiting,
-        until: Until,
-    ) {
+    pub(super) fn wait_for_time(&mut self, priority: Priority, waiting: Waiting, until: Until) {
         if until.has_come(waiting.due, self.now) {
-            self.wait_in_line(name, priority, waiting);
+            self.wait_in_line(priority, waiting);
         } else {
-            self.names.counts(name).scheduled += 1;
-            self.scheduled.push(name, priority, waiting, until);
+            self.names.counts(waiting.name).scheduled += 1;
+            self.scheduled.push(priority, waiting, until);
         }
     }
 }

@@ -66,7 +66,8 @@ impl Lease {
 
     /// The job as it waits again in its old place, uncharged.
     pub(super) fn waiting(&self, id: JobId) -> Waiting {
-        Waiting::new(self.due, id, u64::from(self.bytes), self.attempts, self.charges)
+        let bytes = u64::from(self.bytes);
+        Waiting::new(self.name, self.due, id, bytes, self.attempts, self.charges)
     }
 
     pub(super) fn is_suspect(&self) -> bool {

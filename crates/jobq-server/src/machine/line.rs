@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jobq_proto::JobId;
 
 use super::Map;
+use super::names::NameKey;
 use super::packed::Packed;
 use crate::time::Wall;
 
@@ -17,6 +18,7 @@ const BLOCK: usize = 256;
 pub(super) struct Waiting {
     pub(super) due: Wall,
     pub(super) id: JobId,
+    pub(super) name: NameKey,
     /// Bytes of its params; at most the limit on params, which fits.
     pub(super) bytes: u32,
     pub(super) attempts: u16,
@@ -24,10 +26,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(due: Wall, id: JobId, bytes: u64, attempts: u32, charges: u32) -> Self {
+    pub(super) fn new(name: NameKey, due: Wall, id: JobId, bytes: u64, attempts: u32, charges: u32) -> Self {
         Self {
             due,
             id,
+            name,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             attempts: u16::try_from(attempts).unwrap_or(u16::MAX),
             charges: u8::try_from(charges).unwrap_or(u8::MAX),
@@ -252,10 +255,11 @@ fn remove_from(jobs: &mut VecDeque<Waiting>, key: (Wall, JobId)) -> Option<Waiti
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::paged_map::Number;
     use super::*;
 
     fn waiting(due: i64, id: u64) -> Waiting {
-        Waiting::new(Wall(due), JobId(id), 1, 0, 0)
+        Waiting::new(NameKey::from_number(7), Wall(due), JobId(id), 1, 0, 0)
     }
 
     fn ids(line: &mut Line) -> Vec<u64> {
@@ -263,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_job_takes_24_bytes_at_most_and_in_a_long_line_two() {
-        assert_eq!(size_of::<Waiting>(), 24);
+    fn a_waiting_job_takes_32_bytes_at_most_and_in_a_long_line_two() {
+        assert_eq!(size_of::<Waiting>(), 32);
         let mut line = Line::default();
         for id in 0..100_000 {
             line.push(waiting(10, id));

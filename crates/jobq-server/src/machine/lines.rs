@@ -141,9 +141,9 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Puts a job into its lane.
-    pub(super) fn push(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
+    pub(super) fn push(&mut self, priority: Priority, waiting: Waiting) {
         let key = LaneKey {
-            name,
+            name: waiting.name,
             suspects: waiting.is_suspect(),
         };
         self.lanes.get_or_new(key).push(priority, waiting);
@@ -380,7 +380,7 @@ mod tests {
                 0..4 => {
                     let due = Wall((id / 5).saturating_sub(chance(300)).cast_signed());
                     let priority = Priority::ALL[chance(3) as usize];
-                    lines.push(key.name, priority, Waiting::new(due, JobId(id), 1, 0, 0));
+                    lines.push(priority, Waiting::new(key.name, due, JobId(id), 1, 0, 0));
                     waiting.push((key.name, priority, due, JobId(id)));
                 }
                 4 if !waiting.is_empty() => {

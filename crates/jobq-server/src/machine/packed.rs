@@ -6,6 +6,8 @@
 use jobq_proto::JobId;
 
 use super::line::Waiting;
+use super::names::NameKey;
+use super::paged_map::Number;
 use crate::time::Wall;
 use crate::varint::{put_number, take_number, unzigzag, zigzag};
 
@@ -23,6 +25,9 @@ const OTHER_BYTES: u8 = 1 << 2;
 
 /// Set where it has attempts or charges. Both follow.
 const HAS_ENDED_RUNS: u8 = 1 << 3;
+
+/// Set where it is of another name. The name's number follows.
+const OTHER_NAME: u8 = 1 << 4;
 
 /// Some jobs in the order of a line, one at least.
 #[derive(Debug)]
@@ -88,6 +93,7 @@ fn put(rest: &mut Vec<u8>, last: &Waiting, job: &Waiting) {
     let flags = flag(later != 0, LATER)
         | flag(beyond != 0, OTHER_ID)
         | flag(job.bytes != last.bytes, OTHER_BYTES)
+        | flag(job.name != last.name, OTHER_NAME)
         | flag(job.attempts != 0 || job.charges != 0, HAS_ENDED_RUNS);
     rest.push(flags);
     if flags & LATER != 0 {
@@ -98,6 +104,9 @@ fn put(rest: &mut Vec<u8>, last: &Waiting, job: &Waiting) {
     }
     if flags & OTHER_BYTES != 0 {
         put_number(rest, job.bytes.into());
+    }
+    if flags & OTHER_NAME != 0 {
+        put_number(rest, job.name.number());
     }
     if flags & HAS_ENDED_RUNS != 0 {
         put_number(rest, job.attempts.into());
@@ -115,10 +124,12 @@ fn take(rest: &mut &[u8], last: &Waiting) -> Waiting {
     let later = number(LATER).unwrap_or(0);
     let beyond = number(OTHER_ID).map_or(0, unzigzag);
     let bytes = number(OTHER_BYTES).map_or(last.bytes, |bytes| bytes as u32);
+    let name = number(OTHER_NAME).map_or(last.name, NameKey::from_number);
     let attempts = number(HAS_ENDED_RUNS).map_or(0, |attempts| attempts as u16);
     Waiting {
         due: Wall(last.due.0.wrapping_add_unsigned(later)),
         id: JobId(last.id.0.wrapping_add(beyond).wrapping_add(1)),
+        name,
         bytes,
         attempts,
         charges: match flags & HAS_ENDED_RUNS {
@@ -137,7 +148,18 @@ mod tests {
     use super::*;
 
     fn job(due: i64, id: u64, bytes: u64, attempts: u32, charges: u32) -> Waiting {
-        Waiting::new(Wall(due), JobId(id), bytes, attempts, charges)
+        job_of(7, due, id, bytes, attempts, charges)
+    }
+
+    fn job_of(name: u64, due: i64, id: u64, bytes: u64, attempts: u32, charges: u32) -> Waiting {
+        Waiting::new(
+            NameKey::from_number(name),
+            Wall(due),
+            JobId(id),
+            bytes,
+            attempts,
+            charges,
+        )
     }
 
     #[test]
@@ -155,6 +177,8 @@ mod tests {
             job(2, 0, 128, 0, 0),
             job(300, u64::MAX / 2, 16_384, 0, 0),
             job(i64::MAX, u64::MAX / 2 + 2, 16_384, 128, 2),
+            job_of(0, i64::MAX, u64::MAX / 2 + 3, 16_384, 128, 2),
+            job_of(99_999, i64::MAX, u64::MAX / 2 + 4, 16_384, 0, 0),
         ];
         let packed = Packed::pack(jobs.into_iter()).expect("there are jobs");
         assert!(packed.jobs().eq(jobs));
@@ -169,9 +193,17 @@ mod tests {
         let alike = (0..100).map(|id| job(10, id, 100, 0, 0));
         let packed = Packed::pack(alike).expect("there are jobs");
         assert_eq!(packed.rest.len(), 99);
-        let unlike =
-            (0..100_i64).map(|n| job(1_000 * n, 50 * n.cast_unsigned(), 100 + n.cast_unsigned(), 0, 0));
+        let unlike = (0..100_i64).map(|n| {
+            job_of(
+                n.cast_unsigned(),
+                1_000 * n,
+                50 * n.cast_unsigned(),
+                100 + n.cast_unsigned(),
+                0,
+                0,
+            )
+        });
         let packed = Packed::pack(unlike).expect("there are jobs");
-        assert!(packed.rest.len() <= 99 * 7, "{} bytes", packed.rest.len());
+        assert!(packed.rest.len() <= 99 * 8, "{} bytes", packed.rest.len());
     }
 }

@@ -52,14 +52,9 @@ pub(super) enum Effect {
     /// A worker is told of a run that it has not reported.
     TellSettled { session: SessionId, run: SettledRun },
     /// A job keeps its place in line.
-    WaitInLine {
-        name: NameKey,
-        priority: Priority,
-        waiting: Waiting,
-    },
+    WaitInLine { priority: Priority, waiting: Waiting },
     /// A job waits for its next attempt.
     WaitForTime {
-        name: NameKey,
         priority: Priority,
         waiting: Waiting,
         until: Until,
@@ -291,8 +286,8 @@ impl Pending {
         let out = self.out.iter().flat_map(|batch| &batch.effects);
         out.chain(&self.open.effects).filter_map(|effect| {
             let (id, name, next) = match effect {
-                Effect::WaitInLine { name, waiting, .. } => (waiting.id, *name, LeavingFor::Line),
-                Effect::WaitForTime { name, waiting, .. } => (waiting.id, *name, LeavingFor::Time),
+                Effect::WaitInLine { waiting, .. } => (waiting.id, waiting.name, LeavingFor::Line),
+                Effect::WaitForTime { waiting, .. } => (waiting.id, waiting.name, LeavingFor::Time),
                 Effect::JobEnded {
                     id,
                     name,

@@ -131,39 +131,34 @@ impl Machine {
     }
 
     fn load_waiting(&mut self, job: &LiveJob, name: NameKey) {
-        let waiting = Waiting::new(job.due, job.id, job.params_bytes, job.attempts, job.charges);
+        let waiting = Waiting::new(name, job.due, job.id, job.params_bytes, job.attempts, job.charges);
         if job.cancelling {
             // Its run ended in the crash of worker and server both; what was asked for is done now.
-            self.cancel_waiting(job.id, name, &waiting);
+            self.cancel_waiting(&waiting);
         } else if job.due != job.created && job.due > self.now.wall {
             // Jobs without a time of their own are due when they arrived, by a clock that may be ahead of the calendar.
             self.names.counts(name).scheduled += 1;
-            self.scheduled.push(name, job.priority, waiting, Until::Due);
+            self.scheduled.push(job.priority, waiting, Until::Due);
         } else if self.recovery.absent.contains_key(&name) {
-            self.hold_back(name, job.priority, waiting);
+            self.hold_back(job.priority, waiting);
         } else {
-            self.wait_in_line(name, job.priority, waiting);
+            self.wait_in_line(job.priority, waiting);
         }
     }
 
-    fn hold_back(&mut self, name: NameKey, priority: Priority, waiting: Waiting) {
-        self.names.counts(name).queued += 1;
-        let held = self.recovery.held_back.entry(name).or_default();
+    fn hold_back(&mut self, priority: Priority, waiting: Waiting) {
+        self.names.counts(waiting.name).queued += 1;
+        let held = self.recovery.held_back.entry(waiting.name).or_default();
         held.push(priority, waiting);
     }
 
     /// A job's time has come. By a calendar that was set back it may have come before, and a worker from before the
     /// start may be running the job.
-    pub(super) fn wait_in_line_or_be_held_back(
-        &mut self,
-        name: NameKey,
-        priority: Priority,
-        waiting: Waiting,
-    ) {
-        if waiting.id < self.recovery.first_new && self.is_awaited(name) {
-            self.hold_back(name, priority, waiting);
+    pub(super) fn wait_in_line_or_be_held_back(&mut self, priority: Priority, waiting: Waiting) {
+        if waiting.id < self.recovery.first_new && self.is_awaited(waiting.name) {
+            self.hold_back(priority, waiting);
         } else {
-            self.wait_in_line(name, priority, waiting);
+            self.wait_in_line(priority, waiting);
         }
     }
 
@@ -383,7 +378,7 @@ impl Machine {
         if job.id >= self.recovery.first_new {
             return None;
         }
-        let (_, _, waiting) = self.scheduled.remove(job.due, job.id)?;
+        let (_, waiting) = self.scheduled.remove(job.due, job.id)?;
         self.names.counts(name).scheduled -= 1;
         Some(waiting)
     }

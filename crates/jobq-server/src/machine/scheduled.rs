@@ -50,7 +50,7 @@ struct Kept {
 }
 
 /// A job that leaves, as it was when it came.
-pub(super) type Timed = (NameKey, Priority, Waiting);
+pub(super) type Timed = (Priority, Waiting);
 
 impl Kept {
     fn timed(self, due: Wall, id: JobId) -> Timed {
@@ -61,20 +61,20 @@ impl Kept {
             charges,
             priority,
         } = self;
-        let waiting = Waiting::new(due, id, bytes.into(), attempts.into(), charges.into());
-        (name, priority, waiting)
+        let waiting = Waiting::new(name, due, id, bytes.into(), attempts.into(), charges.into());
+        (priority, waiting)
     }
 }
 
 impl Scheduled {
-    pub(super) fn push(&mut self, name: NameKey, priority: Priority, waiting: Waiting, until: Until) {
+    pub(super) fn push(&mut self, priority: Priority, waiting: Waiting, until: Until) {
         let Waiting {
             due,
             id,
+            name,
             bytes,
             attempts,
             charges,
-            ..
         } = waiting;
         let kept = Kept {
             name,

@@ -305,7 +305,6 @@ impl Machine {
                 let waiting = requeued_as(id, &lease, lease.due, &verdict);
                 self.requeue(id, &lease, kind, verdict, &waiting);
                 self.pending.effect(Effect::WaitInLine {
-                    name: lease.name,
                     priority: lease.priority,
                     waiting,
                 });
@@ -315,7 +314,6 @@ impl Machine {
                 let waiting = requeued_as(id, &lease, due, &verdict);
                 self.requeue(id, &lease, kind, verdict, &waiting);
                 self.pending.effect(Effect::WaitForTime {
-                    name: lease.name,
                     priority: lease.priority,
                     waiting,
                     until: Until::Deadline(self.now.mono.plus(wait)),
@@ -444,7 +442,8 @@ impl Machine {
     }
 
     /// A job that had not been handed out is cancelled.
-    pub(super) fn cancel_waiting(&mut self, id: JobId, name: NameKey, waiting: &Waiting) {
+    pub(super) fn cancel_waiting(&mut self, waiting: &Waiting) {
+        let &Waiting { id, name, .. } = waiting;
         self.payloads.forget(id);
         for lane in LaneKey::both(name) {
             self.wake_those_free_for(lane);
@@ -513,7 +512,8 @@ impl Machine {
 }
 
 fn requeued_as(id: JobId, lease: &Lease, due: crate::time::Wall, verdict: &Verdict) -> Waiting {
-    Waiting::new(due, id, u64::from(lease.bytes), verdict.attempts, verdict.charges)
+    let bytes = u64::from(lease.bytes);
+    Waiting::new(lease.name, due, id, bytes, verdict.attempts, verdict.charges)
 }
 
 /// A reason within its limit, cut between characters.

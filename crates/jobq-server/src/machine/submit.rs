@@ -226,12 +226,12 @@ impl Machine {
                 let name = admitted.expect("the store was asked to insert no other");
                 self.names.mark_stored(name);
                 self.totals.submitted += 1;
-                let waiting = Waiting::new(due, record.id, record.params.len() as u64, 0, 0);
+                let waiting = Waiting::new(name, due, record.id, record.params.len() as u64, 0, 0);
                 if let Some(until) = until {
-                    self.wait_for_time(name, record.priority, waiting, until);
+                    self.wait_for_time(record.priority, waiting, until);
                 } else {
                     self.payloads.offer(&record);
-                    self.wait_in_line(name, record.priority, waiting);
+                    self.wait_in_line(record.priority, waiting);
                 }
                 Receipt::stored(record.id.0, false)
             }

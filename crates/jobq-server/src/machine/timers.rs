@@ -155,9 +155,9 @@ impl Machine {
 
     /// Hands jobs whose time has come to their lines.
     pub(super) fn release_scheduled(&mut self) {
-        while let Some((name, priority, waiting)) = self.scheduled.pop(self.now) {
-            self.names.counts(name).scheduled -= 1;
-            self.wait_in_line_or_be_held_back(name, priority, waiting);
+        while let Some((priority, waiting)) = self.scheduled.pop(self.now) {
+            self.names.counts(waiting.name).scheduled -= 1;
+            self.wait_in_line_or_be_held_back(priority, waiting);
         }
     }
 
