@@ -7,23 +7,29 @@ use jobq_proto::message::OrderedJob;
 use jobq_proto::{Fence, JobId, Priority};
 
 use super::Machine;
+use super::lane::{Head, LaneKey};
 use super::leases::{Lease, Phase};
 use super::line::Waiting;
-use super::lines::{Head, LaneKey};
+use super::lines::Next;
 use super::names::NameKey;
 use super::reads::Purpose;
 use super::scheduled::Until;
+use super::timers::Timer;
 use crate::store::{JobRecord, Policy, Read, SessionId};
 
-/// How many jobs records are read ahead of, over all lines that jobs are taken from. At a million jobs a second it is about
+/// How many jobs records are read ahead of, in common and over all lanes that jobs are taken from. At a million jobs a second it is about
 /// as long as one question to the store takes.
 const READ_AHEAD: usize = 2_000;
 
-/// How many of these are in each line at least: with fewer, there would be a look at each job.
+/// How many of these are in each lane at least: with fewer, there would be a look at each job.
 const LEAST_AHEAD: usize = 16;
 
 /// Jobs taken from a line between two looks at whether to read ahead, at most.
 const LOOK_EVERY: usize = 64;
+
+/// Jobs that nobody takes and that stand before others: so many are set aside at a time, which takes a fraction of a
+/// millisecond. There may be millions, when the last worker of their name has gone.
+const ASIDE_AT_A_TIME: usize = 4_096;
 
 impl Machine {
     /// Hands out what can be handed out.
@@ -38,17 +44,24 @@ impl Machine {
 
     /// The next job in line to the session whose turn it is, as long as there is one that can take it.
     fn hand_out(&mut self) {
+        let mut aside = ASIDE_AT_A_TIME;
         while self.hands_out() && self.sessions.any_free() {
-            let Some((lane, head, bytes)) = self.lines.next() else {
+            let Some(next) = self.lines.next(&mut aside) else {
+                if aside == 0 {
+                    self.timers.set(self.now.mono, Timer::HandOut);
+                }
                 break;
             };
-            if self.names.is_at_cap(lane.name) {
+            let lane = next.head.lane;
+            // Those in common are of names without a cap.
+            let capped = !next.in_common && self.names.is_capped(lane.name);
+            if capped && self.names.is_at_cap(lane.name) {
                 self.close_lanes(lane.name);
                 continue;
             }
-            // A lane nobody can take from at the moment is left by all, and is not next any more.
-            if let Some(session) = self.choose(lane, (head, bytes)) {
-                self.lease(lane, session);
+            // A job that nobody can take at the moment is left by all, and is not next any more.
+            if let Some(session) = self.choose(next.head, capped) {
+                self.lease(&next, session);
             }
         }
     }
@@ -59,7 +72,18 @@ impl Machine {
         !self.closing && self.space.takes_jobs() && self.leases.len() < cap
     }
 
-    /// Jobs have come to a lane. Sessions that keep themselves free for less urgent ones may have to be woken.
+    /// A job has come that stands in common. A session that keeps itself free for a less urgent one, and has room for this
+    /// one, is woken.
+    fn came_to_common(&mut self, head: Head) {
+        if self.sessions.any_keeping_free()
+            && let Some(session) = self.sessions.kept_from(head, false)
+        {
+            self.wake(session);
+        }
+    }
+
+    /// Jobs have come to a lane, or may be taken from it again. Sessions that keep themselves free for less urgent ones may
+    /// have to be woken, one after the other as long as there is such a job.
     pub(super) fn came_to(&mut self, lane: LaneKey) {
         if self.sessions.any_keeping_free() {
             self.overtaking.insert(lane);
@@ -77,7 +101,7 @@ impl Machine {
                 .lines
                 .head(lane)
                 .filter(|_| !self.names.is_at_cap(lane.name))
-                .and_then(|head| self.sessions.kept_from(lane, head, capped));
+                .and_then(|head| self.sessions.kept_from(head, capped));
             if found.is_some() {
                 return found;
             }
@@ -106,11 +130,11 @@ impl Machine {
         }
     }
 
-    /// The session that gets the head of a lane. Those that cannot take it leave the lane until they are woken.
-    fn choose(&mut self, lane: LaneKey, head: (Head, u32)) -> Option<SessionId> {
-        let capped = self.names.is_capped(lane.name);
+    /// The session that gets the next job. Those that cannot take it leave its lane until they are woken.
+    fn choose(&mut self, head: Head, capped: bool) -> Option<SessionId> {
+        let lane = head.lane;
         while let Some(id) = self.lines.taker(lane) {
-            if self.sessions.takes(id, lane, head, capped) {
+            if self.sessions.takes(id, head, capped) {
                 self.lines.rotate(lane);
                 return Some(id);
             }
@@ -122,23 +146,23 @@ impl Machine {
         None
     }
 
-    fn lease(&mut self, lane: LaneKey, session: SessionId) {
-        self.read_ahead(lane);
-        let (priority, waiting) = self.lines.pop(lane).expect("the lane has a head");
+    fn lease(&mut self, next: &Next, session: SessionId) {
+        self.read_ahead(next);
+        let (priority, waiting) = self.lines.take(next).expect("the next job waits");
         let Waiting {
             due,
             id,
+            name,
             bytes,
             attempts,
             charges,
-            ..
         } = waiting;
-        self.names.counts(lane.name).queued -= 1;
+        self.names.counts(name).queued -= 1;
         let fence = self.next_fence();
         let lease = Lease {
             fence,
             session,
-            name: lane.name,
+            name,
             priority,
             due,
             bytes,
@@ -154,7 +178,7 @@ impl Machine {
         };
         self.leases.insert(id, lease, &mut self.sessions, &mut self.names);
         self.sessions.update(session);
-        self.wake_those_free_for(lane);
+        self.wake_those_free_for(next.head.lane);
         let record = self.payloads.take(id, bytes as usize);
         let session = self
             .sessions
@@ -252,29 +276,36 @@ impl Machine {
         self.send_orders(session);
     }
 
-    /// Has the records of the jobs that are next in a line read before their turn comes.
-    fn read_ahead(&mut self, lane: LaneKey) {
-        let ahead = (READ_AHEAD / self.lines.ready().max(1)).max(LEAST_AHEAD);
+    /// Has the records of the jobs that are next in line, behind the one that is about to be taken, read before their turn
+    /// comes.
+    fn read_ahead(&mut self, next: &Next) {
+        let ahead = if next.in_common {
+            READ_AHEAD
+        } else {
+            (READ_AHEAD / self.lines.ready_lanes().max(1)).max(LEAST_AHEAD)
+        };
         let every = LOOK_EVERY.min(ahead / 4);
-        if !self.lines.is_look_due(lane, every) {
+        if !self.lines.is_look_due(next, every) {
             return;
         }
-        let Some(line) = self.lines.head_line(lane) else {
+        let Some(line) = self.lines.line_of(next) else {
             return;
         };
-        let knows = |waiting: &Waiting| self.payloads.knows(waiting.id);
-        let first_known = line.first().is_some_and(knows);
-        if first_known && line.peek(ahead / 2).is_none_or(knows) {
+        // Those that nobody takes will be set aside.
+        let is_taken = |waiting: &Waiting| self.lines.taker(waiting.lane()).is_some();
+        let is_seen_to = |waiting: &Waiting| self.payloads.knows(waiting.id) || !is_taken(waiting);
+        let first_known = line.first().is_some_and(is_seen_to);
+        if first_known && line.peek(ahead / 2).is_none_or(is_seen_to) {
             return;
         }
         // What the last look found there has moved up by as much as was taken since.
         let near = ahead / 2 - every;
-        let from = if first_known && line.peek(near).is_some_and(knows) {
+        let from = if first_known && line.peek(near).is_some_and(is_seen_to) {
             near
         } else {
             0
         };
-        for waiting in line.upcoming(from, ahead - from) {
+        for waiting in line.upcoming(from, ahead - from).filter(is_taken) {
             self.payloads.read_ahead(waiting.id, waiting.bytes as usize);
         }
     }
@@ -314,11 +345,14 @@ impl Machine {
 
     /// A job begins to wait in line.
     pub(super) fn wait_in_line(&mut self, priority: Priority, waiting: Waiting) {
-        let name = waiting.name;
-        self.names.counts(name).queued += 1;
-        let suspects = waiting.is_suspect();
-        self.lines.push(priority, waiting);
-        self.came_to(LaneKey { name, suspects });
+        self.names.counts(waiting.name).queued += 1;
+        if waiting.is_suspect() || self.names.is_capped(waiting.name) {
+            self.lines.push_apart(priority, waiting);
+            self.came_to(waiting.lane());
+        } else {
+            self.lines.push(priority, waiting);
+            self.came_to_common(Head::new((priority, waiting.due, waiting.id), &waiting));
+        }
     }
 
     /// A job begins to wait for its time, if that has not come, or else in line.

@@ -13,7 +13,7 @@ use rand_chacha::rand_core::Rng;
 use subtle::ConstantTimeEq;
 
 use super::access::{self, Grant};
-use super::lines::LaneKey;
+use super::lane::LaneKey;
 use super::names::NameKey;
 use super::paged_map::PagedMap;
 use super::pending::Effect;
@@ -462,7 +462,7 @@ impl Machine {
         self.sessions.keep_free_no_more(id);
     }
 
-    /// The head of a lane has left it: those that kept themselves free for it look for the next job.
+    /// A job of a lane has gone: those that kept themselves free for one of these look for the next job.
     pub(super) fn wake_those_free_for(&mut self, lane: LaneKey) {
         for id in self.sessions.keeping_free_for(lane) {
             self.wake(id);

@@ -1,10 +1,11 @@
-//! One line: the jobs of a name that are equally urgent.
+//! One line: jobs that are equally urgent.
 
 use std::collections::VecDeque;
 
 use jobq_proto::JobId;
 
 use super::Map;
+use super::lane::LaneKey;
 use super::names::NameKey;
 use super::packed::Packed;
 use crate::time::Wall;
@@ -39,6 +40,14 @@ impl Waiting {
 
     pub(super) fn is_suspect(&self) -> bool {
         self.charges > 0
+    }
+
+    /// The lane that it stands in if it does not stand in common.
+    pub(super) fn lane(&self) -> LaneKey {
+        LaneKey {
+            name: self.name,
+            suspects: self.is_suspect(),
+        }
     }
 
     pub(super) fn key(&self) -> (Wall, JobId) {

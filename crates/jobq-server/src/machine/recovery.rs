@@ -13,9 +13,10 @@ use jobq_proto::message::{
 use jobq_proto::{ErrorCode, JobId, Priority, WireError};
 use jobq_transport::PeerId;
 
+use super::lane::LaneKey;
 use super::leases::{self, Lease, Phase};
 use super::line::Waiting;
-use super::lines::{HeldBack, LaneKey};
+use super::lines::HeldBack;
 use super::names::NameKey;
 use super::pending::Effect;
 use super::reads::Purpose;

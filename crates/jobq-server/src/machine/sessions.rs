@@ -11,8 +11,8 @@ use jobq_transport::PeerId;
 
 use super::Map;
 use super::config::Config;
+use super::lane::{Head, LaneKey};
 use super::leases::Lease;
-use super::lines::{Head, LaneKey};
 use super::names::NameKey;
 use super::paged_map::{JobMap, PagedMap};
 use super::settle::End;
@@ -32,9 +32,9 @@ pub(super) struct Sessions {
     /// Sessions that could take one more job, whichever it is. While there is none, nothing is handed out, and no
     /// line is looked at.
     free: BTreeSet<SessionId>,
-    /// Sessions whose [`WorkState::keeps_free_for`] is set, by that lane …
+    /// Sessions whose [`WorkState::keeps_free_for`] is set, by the lane of that job …
     keeping_free: BTreeSet<(LaneKey, SessionId)>,
-    /// … and by the job that was its head.
+    /// … and by the job.
     kept_free_for: BTreeSet<(Head, SessionId)>,
 }
 
@@ -80,10 +80,10 @@ pub(super) struct WorkState {
     pub(super) holding: HoldingState,
     /// Runs that the store is being asked about, with what the worker has said of them meanwhile.
     pub(super) checking: Map<(JobId, Fence), Meanwhile>,
-    /// The lane whose head comes next for it and does not fit yet, and that head: it has more bytes than the credit
-    /// leaves, or has to run at once. The session gets no other job before that one, or small jobs would keep a large
+    /// The job that comes next for it and does not fit yet: it has more bytes than the credit leaves, or has to run at
+    /// once. The session gets no other job before that one, or small jobs would keep a large
     /// one waiting for ever, and prefetched ones one that cannot be; except for one that is more urgent and fits.
-    pub(super) keeps_free_for: Option<(LaneKey, Head)>,
+    pub(super) keeps_free_for: Option<Head>,
     /// Lanes that had jobs for it when it could not take them.
     pub(super) parked: BTreeSet<LaneKey>,
 }
@@ -321,23 +321,17 @@ impl Sessions {
         !self.free.is_empty()
     }
 
-    /// Whether a session takes this job of this lane. If there is just no room for it yet, it takes no other until it
+    /// Whether a session takes this job. If there is just no room for it yet, it takes no other until it
     /// is woken.
-    pub(super) fn takes(
-        &mut self,
-        id: SessionId,
-        lane: LaneKey,
-        (head, bytes): (Head, u32),
-        capped: bool,
-    ) -> bool {
+    pub(super) fn takes(&mut self, id: SessionId, head: Head, capped: bool) -> bool {
         let found = self.sessions.get_mut(&id);
-        let Some(session) = found.filter(|s| s.is_free() && s.may_take(lane, capped)) else {
+        let Some(session) = found.filter(|s| s.is_free() && s.may_take(head.lane, capped)) else {
             return false;
         };
-        let takes = session.has_room(bytes, capped);
+        let takes = session.has_room(head.bytes, capped);
         if let Some(work) = session.work.as_mut().filter(|_| !takes) {
-            work.keeps_free_for = Some((lane, head));
-            self.keeping_free.insert((lane, id));
+            work.keeps_free_for = Some(head);
+            self.keeping_free.insert((head.lane, id));
             self.kept_free_for.insert((head, id));
             self.update(id);
         }
@@ -349,17 +343,12 @@ impl Sessions {
         !self.kept_free_for.is_empty()
     }
 
-    /// A session that keeps itself free for a less urgent job than the head of this lane, and has room for that.
-    pub(super) fn kept_from(
-        &self,
-        lane: LaneKey,
-        (head, bytes): (Head, u32),
-        capped: bool,
-    ) -> Option<SessionId> {
+    /// A session that keeps itself free for a less urgent job than this one, and has room for this one.
+    pub(super) fn kept_from(&self, head: Head, capped: bool) -> Option<SessionId> {
         let less_urgent = (Bound::Excluded((head, SessionId(u64::MAX))), Bound::Unbounded);
         let fits = |id: &SessionId| {
             let session = self.sessions.get(id);
-            session.is_some_and(|s| s.may_take(lane, capped) && s.has_room(bytes, capped))
+            session.is_some_and(|s| s.may_take(head.lane, capped) && s.has_room(head.bytes, capped))
         };
         self.kept_free_for
             .range(less_urgent)
@@ -369,7 +358,7 @@ impl Sessions {
             .find(fits)
     }
 
-    /// Sessions that keep themselves free for the head of a lane.
+    /// Sessions that keep themselves free for a job of a lane.
     pub(super) fn keeping_free_for(&self, lane: LaneKey) -> Vec<SessionId> {
         let all = (lane, SessionId(0))..=(lane, SessionId(u64::MAX));
         self.keeping_free.range(all).map(|(_, id)| *id).collect()
@@ -378,8 +367,8 @@ impl Sessions {
     /// A session keeps itself free for no job any more.
     pub(super) fn keep_free_no_more(&mut self, id: SessionId) {
         let work = self.sessions.get_mut(&id).and_then(|s| s.work.as_mut());
-        if let Some((lane, head)) = work.and_then(|work| work.keeps_free_for.take()) {
-            self.keeping_free.remove(&(lane, id));
+        if let Some(head) = work.and_then(|work| work.keeps_free_for.take()) {
+            self.keeping_free.remove(&(head.lane, id));
             self.kept_free_for.remove(&(head, id));
         }
         self.update(id);

@@ -10,9 +10,9 @@ use jobq_transport::PeerId;
 use rand_chacha::rand_core::Rng;
 
 use super::Machine;
+use super::lane::LaneKey;
 use super::leases::{Lease, Phase};
 use super::line::Waiting;
-use super::lines::LaneKey;
 use super::names::NameKey;
 use super::pending::{Effect, Ending};
 use super::reads::Purpose;

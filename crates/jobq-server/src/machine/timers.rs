@@ -31,6 +31,8 @@ pub(super) enum Timer {
     TimedOut(JobId, Fence),
     /// A new worker of many names can be let in.
     Admission,
+    /// More can be handed out, once what stands before it has been set aside.
+    HandOut,
     /// A watch may be told again how far its jobs have come.
     Progress(PeerId, u64),
     /// A copy of the store may have been left by who asked for it.
@@ -109,7 +111,7 @@ impl Machine {
         due.into_iter().any(|(_, timer)| match timer {
             Timer::Session(id) => self.sessions.is_due(*id, now, &self.config),
             Timer::TimedOut(id, fence) => self.leases.has(*id, *fence),
-            Timer::Admission | Timer::Progress(..) | Timer::Backup(_) => false,
+            Timer::Admission | Timer::HandOut | Timer::Progress(..) | Timer::Backup(_) => false,
         })
     }
 
@@ -124,6 +126,8 @@ impl Machine {
                 Timer::Session(id) => names += self.check_session(id),
                 Timer::TimedOut(id, fence) => self.check_run_time(id, fence),
                 Timer::Admission => names += self.let_in_next(),
+                // That is done after everything that happens.
+                Timer::HandOut => {}
                 Timer::Backup(id) => self.check_backup(id),
                 Timer::Progress(peer, request) => self.resume_telling(peer, request),
             }

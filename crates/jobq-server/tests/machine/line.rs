@@ -228,3 +228,22 @@ fn the_order_of_arrival_survives_a_restart_and_what_is_held_back_merges_into_it(
     let expected = [waiting[1], new[1], waiting[0], waiting[2], new[0]];
     assert_eq!(world.drain_in_turn(&[("a", 9)]), expected);
 }
+
+#[test]
+fn jobs_that_nobody_takes_hold_up_no_others_however_many_they_are_and_keep_their_order() {
+    let mut world = World::new();
+    let client = world.client();
+    let mut untaken = Vec::new();
+    for _ in 0..5 {
+        untaken.extend(world.submit(client, vec![job("a"); 1_000]));
+    }
+    let other = world.submit_one(client, job("b"));
+    let worker = world.worker(&[("b", 1)]);
+    // No more than some of those before it are set aside at a time.
+    assert_eq!(world.orders(&worker), []);
+    world.advance(millis(1));
+    assert_eq!(ids(&world.orders(&worker)), [other]);
+    untaken.push(world.submit_one(client, job("a")));
+    let worker = world.worker(&[("a", 6_000)]);
+    assert!(ids(&world.orders(&worker)) == untaken, "they come in order");
+}
