@@ -17,11 +17,11 @@ use super::scheduled::Until;
 use super::timers::Timer;
 use crate::store::{JobRecord, Policy, Read, SessionId};
 
-/// How many jobs records are read ahead of, in common and over all lanes that jobs are taken from. At a million jobs a second it is about
-/// as long as one question to the store takes.
+/// How many jobs records are read ahead of in common, and as many over all lanes that jobs are taken from. At a million
+/// jobs a second it is about as long as one question to the store takes.
 const READ_AHEAD: usize = 2_000;
 
-/// How many of these are in each lane at least: with fewer, there would be a look at each job.
+/// How many of the latter are in each lane at least: with fewer, there would be a look at each job.
 const LEAST_AHEAD: usize = 16;
 
 /// Jobs taken from a line between two looks at whether to read ahead, at most.

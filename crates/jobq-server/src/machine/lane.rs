@@ -50,11 +50,11 @@ pub(super) struct Lane {
     takers: VecDeque<SessionId>,
 }
 
-/// A lane's place.
+/// What is kept for a lane, whether there is one or not.
 #[derive(Default)]
 struct Slot {
-    /// The first of the lane's takers. Each job looks for it, of another name as a rule: it stands here, and not in the lane,
-    /// so that what thousands of names have of it is near each other.
+    /// The first of the lane's takers. Each job asks for it, and the next job is of another name as a rule: it stands here, and
+    /// not in the lane, so that those of thousands of names are near each other.
     turn: Option<SessionId>,
     lane: Option<Box<Lane>>,
 }

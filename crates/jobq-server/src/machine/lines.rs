@@ -35,7 +35,7 @@ pub(super) struct Next {
 pub(super) struct Lines {
     common: PriorityQueue,
     lanes: Lanes,
-    /// The first jobs of the lanes.
+    /// The first jobs of the lanes that are open and have takers.
     heads: BTreeSet<Head>,
     /// Names of which nothing may be taken at the moment.
     closed: BTreeSet<NameKey>,
